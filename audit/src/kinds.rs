@@ -1,0 +1,69 @@
+//! The vocabulary of audit events: one word per thing that happens, spelled here and nowhere else.
+//!
+//! A kind is public API: alerts and searches are written against it. Kinds are added, never renamed.
+
+/// A connection was decided on, and lets through.
+pub const CONNECTION_PERMITTED: &str = "connection.permitted";
+/// A connection was decided on, and is refused.
+pub const CONNECTION_DENIED: &str = "connection.denied";
+/// A permitted connection ended by itself: one of its ends closed it.
+pub const CONNECTION_CLOSED: &str = "connection.closed";
+/// A live connection's permit stopped being true, and it was stopped.
+pub const CONNECTION_LAPSED: &str = "connection.lapsed";
+/// A permitted client did not prove who it is.
+pub const AUTHENTICATION_FAILED: &str = "authentication.failed";
+/// A permitted client proved who it is.
+pub const AUTHENTICATION_SUCCEEDED: &str = "authentication.succeeded";
+/// A peer sent what the protocol does not allow; the field `reason` names what.
+pub const PROTOCOL_VIOLATION: &str = "protocol.violation";
+/// A cancel request was passed on to the database.
+pub const CANCEL_FORWARDED: &str = "cancel.forwarded";
+/// A cancel request was not passed on.
+pub const CANCEL_DENIED: &str = "cancel.denied";
+/// A policy change took effect.
+pub const POLICY_APPLIED: &str = "policy.applied";
+/// A policy change was refused whole.
+pub const POLICY_REJECTED: &str = "policy.rejected";
+/// A node began to serve.
+pub const NODE_STARTED: &str = "node.started";
+/// A node stopped in order.
+pub const NODE_STOPPED: &str = "node.stopped";
+/// A database could not be reached, verified or signed in to.
+pub const UPSTREAM_FAILED: &str = "upstream.failed";
+/// Work was turned away because a limit was reached; the field `limit` names it.
+pub const LIMIT_SHED: &str = "limit.shed";
+
+/// Every kind, sorted.
+pub const ALL: [&str; 15] = [
+    AUTHENTICATION_FAILED,
+    AUTHENTICATION_SUCCEEDED,
+    CANCEL_DENIED,
+    CANCEL_FORWARDED,
+    CONNECTION_CLOSED,
+    CONNECTION_DENIED,
+    CONNECTION_LAPSED,
+    CONNECTION_PERMITTED,
+    LIMIT_SHED,
+    NODE_STARTED,
+    NODE_STOPPED,
+    POLICY_APPLIED,
+    POLICY_REJECTED,
+    PROTOCOL_VIOLATION,
+    UPSTREAM_FAILED,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn kinds_are_sorted_distinct_and_made_of_a_thing_and_what_became_of_it() {
+        assert!(ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        for kind in ALL {
+            let (thing, became) = kind.split_once('.').expect("a dot");
+            let lower =
+                |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(lower(thing) && lower(became), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Metrics and health, on an address that must be named: never on a data listener.
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{Peer, Request, Response, Route, Router, Service, server};
+use crate::runtime::clock::Duration;
+
+/// Makes this process's metrics go to a recorder that can be rendered. Once in a process.
+///
+/// # Errors
+/// If the process has a recorder already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new().install_recorder()
+}
+
+/// Serves `GET /metrics` (Prometheus text) and `GET /healthz` until `stop`.
+pub async fn serve(listener: TcpListener, metrics: PrometheusHandle, stop: CancellationToken) {
+    let service = Arc::new(Metrics::new(metrics.clone()));
+    tokio::select! {
+        () = server::serve_tcp(listener, service, stop) => {}
+        () = upkeep(metrics) => {}
+    }
+}
+
+/// Drains histograms even when nobody scrapes; without it they grow. Never ends.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut tick = interval(UPKEEP_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+struct Metrics {
+    router: Router<Action>,
+    metrics: PrometheusHandle,
+}
+
+impl Metrics {
+    fn new(metrics: PrometheusHandle) -> Self {
+        let router = Router::new(vec![
+            Route::get("/metrics", Action::Metrics),
+            Route::get("/healthz", Action::Health),
+        ]);
+        Self { router, metrics }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    Metrics,
+    Health,
+}
+
+impl Service for Metrics {
+    type Action = Action;
+
+    fn router(&self) -> &Router<Action> {
+        &self.router
+    }
+
+    /// Whoever reaches the address may read: what stands here names no client.
+    fn admit(&self, _peer: &Peer) -> Result<(), Response> {
+        Ok(())
+    }
+
+    async fn answer(&self, action: Action, _request: Request) -> Response {
+        match action {
+            Action::Metrics => Response::text(PROMETHEUS_TEXT, self.metrics.render()),
+            Action::Health => Response::text("text/plain; charset=utf-8", "ok\n".to_owned()),
+        }
+    }
+}
+
+/// The media type of the Prometheus text format, version 0.0.4.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,0 +1,71 @@
+//! The admin API: what a node can be told and asked, over its Unix socket.
+//!
+//! [`Node`] holds the rooms that answers are made of; [`serve`] puts them on the socket, for
+//! callers whom the kernel names and [`people`] recognises; [`policy`] is also what a signal
+//! calls. [`types`] are the words of the wire, which the command line reads too. Metrics and
+//! health have a listener of their own ([`metrics`]).
+//!
+//! Deliberately absent: any network listener for commands, and any decision: what an answer says
+//! was decided by `portcullis-policy`, what an apply does is done by the proxy.
+
+mod cluster;
+mod describe;
+pub mod limits;
+pub mod metrics;
+pub mod people;
+pub mod policy;
+mod questions;
+mod refusal;
+mod routes;
+pub mod types;
+
+use std::sync::Arc;
+
+use portcullis_consensus::Consensus;
+use portcullis_policy::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::config::node::NodeConfig;
+use crate::database::Upstreams;
+use crate::ledger::Ledger;
+use crate::proxy::Front;
+
+pub use refusal::Refusal;
+pub use routes::serve;
+
+/// One node, as the API sees it: the rooms that answers are made of. `cli/serve.rs` builds it.
+#[derive(Debug)]
+pub struct Node {
+    /// The node's name.
+    pub name: String,
+    /// Its configuration.
+    pub config: Arc<NodeConfig>,
+    /// What was decided before.
+    pub consensus: Arc<Consensus>,
+    /// What carries customers' traffic.
+    pub front: Arc<Front>,
+    /// The way to every cluster.
+    pub upstreams: Arc<Upstreams>,
+    /// Where evidence goes.
+    pub ledger: Arc<Ledger>,
+    /// When the node started.
+    pub since: Timestamp,
+    /// Work that goes on when whoever asked for it has gone: an apply, to its end.
+    pub tasks: TaskTracker,
+    /// Whose turn it is.
+    pub turns: Turns,
+}
+
+/// Turns: applies one by one, plans a few at a time.
+#[derive(Debug)]
+pub struct Turns {
+    applies: Arc<Semaphore>,
+    plans: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { applies: Arc::new(Semaphore::new(1)), plans: Arc::new(Semaphore::new(limits::PLANS)) }
+    }
+}

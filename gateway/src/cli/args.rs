@@ -1,0 +1,400 @@
+//! What can be typed, as clap reads it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use portcullis_policy::{ClusterId, EndpointId, Origin, Reference, TenantId, Timestamp};
+
+use crate::runtime::dialer::protocol::Place;
+use crate::runtime::dialer::server::Options;
+
+/// The guarded front door of a database service.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "portcullis", version, disable_help_subcommand = false, propagate_version = true, after_help = super::exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Run one node in the foreground
+    Serve(ServeArgs),
+    /// Run a node and a throw-away PostgreSQL on loopback, with a sample policy of two tenants
+    Dev(DevArgs),
+    /// Run the privileged process that opens sockets in tenants' network namespaces
+    Dialer(DialerArgs),
+    /// Show exactly what applying a policy directory would change, and change nothing
+    Plan(PlanArgs),
+    /// Put a policy directory into force
+    Apply(ApplyArgs),
+    /// Say whether a connection would be let in, and every check that leads there
+    Explain(ExplainArgs),
+    /// Show who can reach an endpoint: the smallest set of prefixes, door by door
+    Reach(ReachArgs),
+    /// Tell the whole story of an attempt, by the reference that the client was given
+    Why(WhyArgs),
+    /// List live connections: who, from where, by which entry
+    Connections(ConnectionsArgs),
+    /// Work with tenants' clusters
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Show the node: revision, tenants, live connections
+    Status(StatusArgs),
+    /// Work with policy files
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+}
+
+/// Commands about clusters.
+#[derive(Subcommand, Clone, Debug)]
+pub enum ClusterCommand {
+    /// Can we reach, verify and serve this tenant's clusters; what to set up in them
+    Check(ClusterCheckArgs),
+}
+
+/// Commands about policy files.
+#[derive(Subcommand, Clone, Debug)]
+pub enum PolicyCommand {
+    /// Read a policy directory as `plan` does, without a node
+    Check(PolicyCheckArgs),
+    /// Print the document in force for a tenant
+    Show(PolicyShowArgs),
+}
+
+/// How to reach the node, and how to print what it says.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// Print the answer as JSON, on one line
+    #[arg(long)]
+    pub json: bool,
+    /// The node's admin socket [default: $PORTCULLIS_SOCKET, else /run/portcullis/admin.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// The node's configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `dev`.
+#[derive(Args, Clone, Debug)]
+pub struct DevArgs {
+    /// Print one line of JSON when ready: addresses, CA file, pids, endpoints, users
+    #[arg(long)]
+    pub json: bool,
+    /// Leave the temporary directory behind on the way out
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `dialer`.
+#[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("places").required(true).args(["allow", "allow_any"]))]
+pub struct DialerArgs {
+    /// Where to listen for the gateway
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// The user id that the gateway runs as; repeat for several. Nobody else may ask, root included
+    #[arg(long, value_name = "UID", required = true)]
+    pub allow_uid: Vec<u32>,
+    /// A place in which sockets may be made: network-namespace:NAME or interface:NAME; repeat for several
+    #[arg(long, value_name = "PLACE")]
+    pub allow: Vec<Place>,
+    /// Make sockets in every network namespace and on every interface of this machine
+    #[arg(long, conflicts_with = "allow")]
+    pub allow_any: bool,
+    /// Where the named network namespaces lie
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default_namespaces())]
+    pub namespaces: PathBuf,
+}
+
+/// `plan`.
+#[derive(Args, Clone, Debug)]
+pub struct PlanArgs {
+    /// The policy directory: one tenant to a file
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Also remove tenants whose file is missing
+    #[arg(long)]
+    pub prune: bool,
+    /// Exit with 4 if there are differences
+    #[arg(long)]
+    pub detailed_exit_code: bool,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `apply`.
+#[derive(Args, Clone, Debug)]
+pub struct ApplyArgs {
+    /// The policy directory: one tenant to a file
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Wait until every lapsed connection is seen closed, and list them
+    #[arg(long)]
+    pub receipt: bool,
+    /// Also remove tenants whose file is missing
+    #[arg(long)]
+    pub prune: bool,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The endpoint
+    #[arg(long, value_name = "TENANT/ENDPOINT")]
+    pub to: EndpointPath,
+    /// The client's address
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: IpAddr,
+    /// The door: public, network:ID or private-link:CLOUD:ID
+    #[arg(long, value_name = "DOOR", default_value = "public")]
+    pub via: Origin,
+    /// The role asked for
+    #[arg(long, default_value = "postgres")]
+    pub user: String,
+    /// The database asked for [default: the user's name]
+    #[arg(long)]
+    pub database: Option<String>,
+    /// A replication connection
+    #[arg(long)]
+    pub replication: bool,
+    /// The moment, like 2027-01-01T00:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `reach`.
+#[derive(Args, Clone, Debug)]
+pub struct ReachArgs {
+    /// The endpoint
+    #[arg(value_name = "TENANT/ENDPOINT")]
+    pub endpoint: EndpointPath,
+    /// The moment, like 2027-01-01T00:00:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `why`.
+#[derive(Args, Clone, Debug)]
+pub struct WhyArgs {
+    /// The reference, like PC-0123-4567-89AB
+    pub reference: Reference,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `connections`.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectionsArgs {
+    /// Only this tenant's
+    #[arg(long)]
+    pub tenant: Option<TenantId>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `cluster check`.
+#[derive(Args, Clone, Debug)]
+pub struct ClusterCheckArgs {
+    /// The tenant, or one of its clusters
+    #[arg(value_name = "TENANT[/CLUSTER]")]
+    pub of: ClusterPath,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `policy check`.
+#[derive(Args, Clone, Debug)]
+pub struct PolicyCheckArgs {
+    /// The policy directory: one tenant to a file
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Print the answer as JSON, on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `policy show`.
+#[derive(Args, Clone, Debug)]
+pub struct PolicyShowArgs {
+    /// The tenant
+    pub tenant: TenantId,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `TENANT/ENDPOINT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPath {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its endpoint.
+    pub endpoint: EndpointId,
+}
+
+impl FromStr for EndpointPath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        let (tenant, endpoint) = text.split_once('/').ok_or(PathError::Shape("TENANT/ENDPOINT, like acme/orders"))?;
+        Ok(Self { tenant: part(tenant)?, endpoint: part(endpoint)? })
+    }
+}
+
+/// `TENANT` or `TENANT/CLUSTER`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPath {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// One of its clusters, or all of them.
+    pub cluster: Option<ClusterId>,
+}
+
+impl FromStr for ClusterPath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        match text.split_once('/') {
+            None => Ok(Self { tenant: part(text)?, cluster: None }),
+            Some((tenant, cluster)) => Ok(Self { tenant: part(tenant)?, cluster: Some(part(cluster)?) }),
+        }
+    }
+}
+
+/// The text is not a path of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathError {
+    /// It has another shape than this one.
+    Shape(&'static str),
+    /// A name in it is not a name.
+    Name(String),
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape(shape) => write!(f, "write {shape}"),
+            Self::Name(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for PathError {}
+
+fn part<T>(text: &str) -> Result<T, PathError>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| PathError::Name(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_manual_parses() {
+        for line in [
+            "portcullis serve --config node.toml",
+            "portcullis dev",
+            "portcullis dev --json --keep",
+            "portcullis dialer --socket /run/portcullis/dialer.sock --allow-uid 998 --allow network-namespace:acme --allow interface:eth7",
+            "portcullis dialer --socket /run/portcullis/dialer.sock --allow-uid 998 --allow-any --namespaces /var/run/netns",
+            "portcullis plan policy",
+            "portcullis plan policy --prune --json --detailed-exit-code",
+            "portcullis apply policy --receipt --prune --socket /tmp/admin.sock",
+            "portcullis explain --to acme/orders --from 203.0.113.7",
+            "portcullis explain --to acme/orders --from 10.0.0.7 --via network:acme-vpc --user app --database shop --at 2027-01-01T00:00:00Z",
+            "portcullis explain --to acme/orders --from 2001:db8::7 --via private-link:aws:vpce-08d2bf15fac5001c9",
+            "portcullis reach acme/orders --json",
+            "portcullis why PC-0123-4567-89AB",
+            "portcullis connections --tenant acme --json",
+            "portcullis cluster check acme",
+            "portcullis cluster check acme/orders --json",
+            "portcullis status",
+            "portcullis policy check policy",
+            "portcullis policy show acme",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_name_address_door_or_reference_is_a_usage_error() {
+        for line in [
+            "portcullis",
+            "portcullis serve",
+            "portcullis dialer --socket /run/portcullis/dialer.sock --allow-uid 998",
+            "portcullis dialer --socket /run/portcullis/dialer.sock --allow-any",
+            "portcullis dialer --socket /run/portcullis/dialer.sock --allow-uid 998 --allow ../etc",
+            "portcullis reach acme",
+            "portcullis reach Acme/orders",
+            "portcullis reach acme/orders/more",
+            "portcullis explain --to acme/orders --from 203.0.113",
+            "portcullis explain --to acme/orders --from 203.0.113.0/24",
+            "portcullis explain --to acme/orders --from 203.0.113.7 --via vpn",
+            "portcullis explain --to acme/orders --from 203.0.113.7 --at tomorrow",
+            "portcullis why 4711",
+            "portcullis cluster check acme/",
+            "portcullis apply",
+        ] {
+            assert_eq!(parse(line).map_err(|error| error.exit_code()).unwrap_err(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn explain_comes_by_the_public_door_unless_told_otherwise() {
+        let Ok(Command::Explain(args)) = parse("portcullis explain --to acme/orders --from 203.0.113.7") else {
+            panic!("not explain");
+        };
+        assert_eq!(args.via, Origin::Public);
+        assert_eq!(args.to.tenant.to_string(), "acme");
+    }
+}

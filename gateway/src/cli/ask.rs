@@ -1,0 +1,197 @@
+//! Asking the node: the admin socket's client, and errors that name the next step.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::args::NodeArgs;
+use super::exit::Exit;
+use super::output::{complain, printable, say};
+use crate::api::types::{ErrorBody, ErrorReply};
+use crate::http::Method;
+use crate::http::client::{Answer, AnswerLimits, ClientError, Question, ask_unix};
+use crate::http::limits::MAX_ADMIN_REPLY;
+use crate::runtime::clock::Duration;
+
+/// The node that a command talks to.
+#[derive(Debug)]
+pub(super) struct Node {
+    socket: PathBuf,
+    json: bool,
+}
+
+impl Node {
+    pub(super) fn of(args: &NodeArgs) -> Self {
+        let socket = args.socket.clone().or_else(socket_from_environment);
+        Self { socket: socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)), json: args.json }
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<Said<T>, Failure> {
+        self.ask(Question { method: Method::Get, target, body: Vec::new() }).await
+    }
+
+    pub(super) async fn post<B, T>(&self, target: &str, body: &B) -> Result<Said<T>, Failure>
+    where
+        B: Serialize + Sync,
+        T: DeserializeOwned,
+    {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::Local(error.to_string()))?;
+        self.ask(Question { method: Method::Post, target, body }).await
+    }
+
+    /// Prints what the node said: its JSON as it is, or the text made of it.
+    pub(super) fn print<T>(&self, said: &Said<T>, human: impl FnOnce(&T) -> String) {
+        if self.json {
+            say(&said.raw);
+        } else {
+            say(&printable(&human(&said.value)));
+        }
+    }
+
+    /// Prints why there is no answer, to stderr; with `--json`, as JSON to stdout. The exit it is.
+    pub(super) fn fail(&self, failure: &Failure) -> Exit {
+        if self.json {
+            let error = ErrorReply { error: failure.body() };
+            say(&serde_json::to_string(&error).unwrap_or_default());
+        } else {
+            complain(&printable(&format!("error: {failure}")));
+        }
+        failure.exit()
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, question: Question<'_>) -> Result<Said<T>, Failure> {
+        let limits = AnswerLimits { bytes: MAX_ADMIN_REPLY, time: ANSWER_TIME };
+        let answer = ask_unix(&self.socket, question, limits)
+            .await
+            .map_err(|error| Failure::NotReached { socket: self.socket.clone(), error })?;
+        understand(answer)
+    }
+}
+
+/// Longer than the node itself allows any request to take: it then says so, and says why.
+const ANSWER_TIME: Duration = Duration::from_secs(180);
+
+/// Where the node listens unless its configuration says otherwise.
+const DEFAULT_SOCKET: &str = "/run/portcullis/admin.sock";
+
+/// The one environment variable that is read.
+fn socket_from_environment() -> Option<PathBuf> {
+    std::env::var_os("PORTCULLIS_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn understand<T: DeserializeOwned>(answer: Answer) -> Result<Said<T>, Failure> {
+    let raw = String::from_utf8(answer.body).map_err(|_| Failure::Foreign("it is not UTF-8 text".to_owned()))?;
+    let foreign = |error: serde_json::Error| Failure::Foreign(error.to_string());
+    if answer.status == 200 {
+        let value = serde_json::from_str(&raw).map_err(foreign)?;
+        return Ok(Said { value, raw });
+    }
+    let reply: ErrorReply = serde_json::from_str(&raw).map_err(foreign)?;
+    Err(Failure::Refused { status: answer.status, error: reply.error })
+}
+
+/// An answer, understood and as it came.
+#[derive(Debug)]
+pub(super) struct Said<T> {
+    pub(super) value: T,
+    raw: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The socket did not lead to an answer.
+    NotReached { socket: PathBuf, error: ClientError },
+    /// The node answered no.
+    Refused { status: u16, error: ErrorBody },
+    /// The answer is not one that this program knows.
+    Foreign(String),
+    /// It failed before anything was asked.
+    Local(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            // 403: not this caller. 409, 422: policy or a guard rail says no.
+            Self::Refused { status: 403 | 409 | 422, .. } => Exit::Refused,
+            Self::Refused { .. } | Self::NotReached { .. } | Self::Foreign(_) | Self::Local(_) => Exit::Error,
+        }
+    }
+
+    fn body(&self) -> ErrorBody {
+        let (code, message, next) = match self {
+            Self::Refused { error, .. } => return error.clone(),
+            Self::NotReached { socket, error } => ("not_reached", not_reached(socket, error), Some(next_step(error))),
+            Self::Foreign(problem) => (
+                "answer_not_understood",
+                format!("the node's answer is not understood: {problem}"),
+                Some("are this program and the node of the same version? See `portcullis status` and `portcullis --version`"),
+            ),
+            Self::Local(problem) => ("failed", problem.clone(), None),
+        };
+        ErrorBody { code: code.to_owned(), message, next: next.map(str::to_owned), files: Vec::new() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.body().fmt(f)
+    }
+}
+
+fn not_reached(socket: &Path, error: &ClientError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("cannot reach the node's admin socket at {}: {error}{cause}", socket.display())
+}
+
+fn next_step(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            "run this as root or as the node's own user; an administrator may also add your uid to [admin] allowed-uids in node.toml"
+        }
+        ClientError::Connect(_) | ClientError::Url(_) | ClientError::Tls(_) | ClientError::Status(_) => {
+            "is `portcullis serve` running? Name another socket with --socket or PORTCULLIS_SOCKET"
+        }
+        ClientError::Exchange(_) => "look into the node's log: it ended the exchange; it may be stopping, or serve too many admin connections",
+        ClientError::TimeOver(_) => "look at `portcullis status` and the node's log: what was asked may have been done all the same",
+        ClientError::TooLarge(_) => "ask for less: name a tenant",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_run_is_named_with_the_next_step() {
+        let error = ClientError::Connect(io::Error::from(io::ErrorKind::NotFound));
+        let failure = Failure::NotReached { socket: PathBuf::from("/run/portcullis/admin.sock"), error };
+        let text = failure.to_string();
+        assert!(text.contains("/run/portcullis/admin.sock"), "{text}");
+        assert!(text.contains("next: is `portcullis serve` running?"), "{text}");
+        assert_eq!(failure.exit(), Exit::Error);
+    }
+
+    #[test]
+    fn a_no_by_policy_exits_with_three_and_a_breakdown_with_one() {
+        let answer = |status| {
+            let body = br#"{"error":{"code":"c","message":"m"}}"#.to_vec();
+            understand::<u8>(Answer { status, body }).unwrap_err().exit()
+        };
+        assert_eq!(answer(422), Exit::Refused);
+        assert_eq!(answer(409), Exit::Refused);
+        assert_eq!(answer(403), Exit::Refused);
+        assert_eq!(answer(404), Exit::Error);
+        assert_eq!(answer(500), Exit::Error);
+    }
+
+    #[test]
+    fn an_answer_of_another_kind_is_not_taken_for_one() {
+        let answer = Answer { status: 200, body: b"{}".to_vec() };
+        assert!(matches!(understand::<u8>(answer), Err(Failure::Foreign(_))));
+    }
+}

@@ -1,0 +1,55 @@
+//! Exit codes, all of them, in one place.
+
+use std::process::ExitCode;
+
+/// How a command ended. The number is public API: scripts test for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done; or asked and answered yes.
+    Done,
+    /// 1: something broke, or could not be found or reached. What and what next is on stderr.
+    Error,
+    /// 2: the command line itself is wrong. Only the parser returns this.
+    Usage,
+    /// 3: the answer is no: policy refused, a guard rail refused, `explain` ends in a denial,
+    /// `cluster check` found something that must be set up.
+    Refused,
+    /// 4: `plan --detailed-exit-code` found differences (0 then means: none).
+    Differences,
+    /// 5: applied, but `apply --receipt` ended before every lapsed connection was seen closed.
+    Unfinished,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Differences => 4,
+            Self::Unfinished => 5,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// For `portcullis help`.
+pub const HELP: &str = "\
+Exit codes:
+  0  done; the answer is yes
+  1  something broke, or could not be found or reached
+  2  the command line is wrong
+  3  the answer is no: refused by policy or by a guard rail, explain ends in a denial, cluster check found work
+  4  plan --detailed-exit-code: there are differences (0: none)
+  5  apply --receipt: in force, but a lapsed connection was not seen closed in time
+
+Environment:
+  PORTCULLIS_SOCKET  the node's admin socket, where --socket is not given";

@@ -1,0 +1,57 @@
+//! The command line: the composition root.
+//!
+//! `args` is what can be typed, `exit` what a command can end with. Commands that ask a node go
+//! through its admin socket and know nothing that the API does not tell; `serve` and `dev` build
+//! the rooms and put them together.
+//!
+//! Deliberately absent: any decision, and any configuration by environment but the one variable
+//! that names the socket.
+
+pub mod args;
+mod ask;
+pub mod dev;
+mod dialer;
+pub mod exit;
+pub mod output;
+mod policy;
+mod questions;
+pub mod serve;
+mod text;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use args::{Cli, ClusterCommand, Command, PolicyCommand};
+use exit::Exit;
+
+/// Does what was typed.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Serve(args) => serve::run(&args.config),
+        Command::Dev(args) => dev::run(args),
+        Command::Dialer(args) => dialer::run(args),
+        Command::Plan(args) => client(policy::plan(args)),
+        Command::Apply(args) => client(policy::apply(args)),
+        Command::Explain(args) => client(questions::explain(args)),
+        Command::Reach(args) => client(questions::reach(args)),
+        Command::Why(args) => client(questions::why(args)),
+        Command::Connections(args) => client(questions::connections(args)),
+        Command::Cluster(ClusterCommand::Check(args)) => client(questions::cluster_check(args)),
+        Command::Status(args) => client(questions::status(args)),
+        Command::Policy(PolicyCommand::Check(args)) => policy::check(&args).into(),
+        Command::Policy(PolicyCommand::Show(args)) => client(policy::show(args)),
+    }
+}
+
+/// Runs a command that only asks a node: one thread is plenty.
+fn client(command: impl Future<Output = Exit>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(command).into(),
+        Err(error) => {
+            output::complain(&format!("error: could not start: {error}"));
+            Exit::Error.into()
+        }
+    }
+}

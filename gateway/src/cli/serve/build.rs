@@ -1,0 +1,170 @@
+//! The rooms of a node, built from its configuration and put together.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use portcullis_certs::{Identity, ServerIdentities};
+use portcullis_consensus::Consensus;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Node, Turns};
+use crate::config::node::{NodeConfig, PemPair};
+use crate::database::Upstreams;
+use crate::database::service::Services;
+use crate::database::verifiers::Verifiers;
+use crate::ledger::Ledger;
+use crate::proxy::{Door, Front, FrontParts};
+use crate::runtime::dialer::Dialer;
+use crate::runtime::sockets::BACKLOG;
+use crate::runtime::{clock, random};
+
+/// A node whose doors are still shut.
+pub(super) struct Built {
+    pub(super) node: Arc<Node>,
+    pub(super) services: Arc<Services>,
+    pub(super) verifiers: Arc<Verifiers>,
+}
+
+/// A listening socket and the door it is.
+pub(super) struct Bound {
+    pub(super) door: Arc<Door>,
+    pub(super) listener: std::net::TcpListener,
+}
+
+/// The sockets of every worker, and what was bound in words.
+pub(super) struct Listening {
+    pub(super) workers: Vec<Vec<Bound>>,
+    pub(super) addresses: Vec<String>,
+}
+
+pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data)
+        .map_err(|error| format!("data directory {}: {error}", config.data.display()))?;
+    let files = config.load_identities().map_err(|mistakes| lines(&mistakes))?;
+    let identities = server_identities(&files.certificates)?;
+    let mut database_clients = BTreeMap::new();
+    for (tenant, pair) in &files.database_clients {
+        let identity = Identity::from_pem(&pair.chain, &pair.key)
+            .map_err(|error| format!("the database-client certificate of {tenant}: {error}"))?;
+        database_clients.insert(tenant.clone(), identity);
+    }
+    let consensus = Consensus::open(&config.data.join("state.redb"))
+        .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
+    let ledger = Ledger::open(&config.data.join("audit"), &config.name)
+        .map_err(|error| format!("the audit log in {}: {error}", config.data.display()))?;
+    let ledger = Arc::new(ledger);
+    let dialer = config.dialer.as_ref().map_or_else(Dialer::local, Dialer::remote);
+    let upstreams = Arc::new(Upstreams::new(dialer, database_clients));
+    let services = Arc::new(Services::new(Arc::clone(&upstreams)));
+    let verifiers = Arc::new(Verifiers::new(Arc::clone(&services)));
+    let front = Front::new(FrontParts {
+        view: consensus.view(),
+        identities,
+        ledger: Arc::clone(&ledger),
+        services: Arc::clone(&services),
+        verifiers: Arc::clone(&verifiers),
+        mock_secret: mock_secret(&config.data.join("mock-secret"))?,
+        background: tokio::runtime::Handle::current(),
+    })
+    .map_err(|error| format!("the TLS configuration: {error}"))?;
+    let node = Arc::new(Node {
+        name: config.name.clone(),
+        config: Arc::clone(config),
+        consensus: Arc::new(consensus),
+        front: Arc::new(front),
+        upstreams,
+        ledger,
+        since: clock::now(),
+        tasks: TaskTracker::new(),
+        turns: Turns::default(),
+    });
+    Ok(Built { node, services, verifiers })
+}
+
+/// Binds every listener once per worker. Where the kernel chooses the port, all workers share its
+/// first choice.
+pub(super) async fn bind(node: &Node, config: &NodeConfig) -> Result<Listening, String> {
+    let count = config
+        .workers
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, std::num::NonZeroUsize::get);
+    let mut workers: Vec<Vec<Bound>> = (0..count).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for configured in &config.listeners {
+        let door = Arc::new(Door::new(&configured.door));
+        let mut address = configured.address;
+        for worker in &mut workers {
+            let listener = node
+                .upstreams
+                .dialer()
+                .listener(configured.via.as_ref(), address, BACKLOG)
+                .await
+                .map_err(|error| format!("listener {}: {error}", configured.address))?;
+            address = listener.local_addr().map_err(|error| format!("listener {}: {error}", configured.address))?;
+            worker.push(Bound { door: Arc::clone(&door), listener });
+        }
+        addresses.push(describe(address, configured.via.as_ref()));
+    }
+    Ok(Listening { workers, addresses })
+}
+
+fn describe(address: SocketAddr, via: Option<&portcullis_policy::Via>) -> String {
+    use portcullis_policy::Via;
+    match via {
+        None => address.to_string(),
+        Some(Via::NetworkNamespace(name)) => format!("{address} in namespace {name}"),
+        Some(Via::Interface(name)) => format!("{address} on {name}"),
+    }
+}
+
+/// The metrics page, where node.toml names an address for it.
+pub(super) async fn metrics(config: &NodeConfig) -> Result<Option<(TcpListener, PrometheusHandle)>, String> {
+    let Some(address) = config.metrics else { return Ok(None) };
+    let handle = crate::api::metrics::install().map_err(|error| format!("metrics: {error}"))?;
+    let listener = crate::http::server::bind_tcp(address).await.map_err(|error| format!("metrics on {address}: {error}"))?;
+    Ok(Some((listener, handle)))
+}
+
+fn server_identities(pairs: &[PemPair]) -> Result<ServerIdentities, String> {
+    let mut identities = Vec::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        let identity = Identity::from_pem(&pair.chain, &pair.key)
+            .map_err(|error| format!("certificate {} of node.toml: {error}", index + 1))?;
+        identities.push(identity);
+    }
+    if identities.is_empty() {
+        return Err("node.toml names no certificate".to_owned());
+    }
+    let first = identities.remove(0);
+    ServerIdentities::new(first, identities).map_err(|error| error.to_string())
+}
+
+/// The secret behind mock verifiers, drawn once and kept: two attempts for an unknown role must
+/// meet the same salt, also after a restart.
+fn mock_secret(path: &Path) -> Result<[u8; 32], String> {
+    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+    match fs::read(path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| format!("{}: not 32 bytes; remove it to draw a new one", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = random::bytes::<32>();
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+            file.write_all(&secret).and_then(|()| file.sync_all()).map_err(fail)?;
+            Ok(secret)
+        }
+        Err(error) => Err(fail(error)),
+    }
+}
+
+fn lines(mistakes: &[crate::config::FileError]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,195 @@
+//! `portcullis serve`: one node, put together and run until it is told to stop.
+//!
+//! Data threads carry customers' traffic, one single-threaded runtime each, with listening sockets
+//! of their own (`SO_REUSEPORT`): a connection, its upstream and its timers stay on one core. The
+//! control runtime does everything else: the admin API, policy, cancels, service connections.
+
+mod build;
+mod signals;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use portcullis_audit::{Event, kinds};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use self::build::{Built, Bound};
+use super::exit::Exit;
+use super::output::complain;
+use crate::api;
+use crate::config::FileError;
+use crate::config::node::NodeConfig;
+use crate::proxy;
+use crate::runtime::clock;
+use crate::runtime::limits::{DRAIN, EXPIRY_TICK};
+
+/// Runs the node that the file at `path` describes, until SIGTERM (drain first) or SIGINT.
+#[must_use]
+pub fn run(path: &Path) -> ExitCode {
+    log_as_json();
+    forbid_core_dumps();
+    let config = match NodeConfig::read(path) {
+        Ok(config) => Arc::new(config),
+        Err(mistakes) => return mistaken(&mistakes),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return broken(&format!("could not start a runtime: {error}")),
+    };
+    match runtime.block_on(node(config)) {
+        Ok(()) => Exit::Done.into(),
+        Err(why) => broken(&why),
+    }
+}
+
+/// Threads of the control runtime. Two, so that one slow disk write does not hold up a cancel.
+const CONTROL_THREADS: usize = 2;
+
+async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
+    let Built { node, services, verifiers } = build::build(&config)?;
+    if let Some(directory) = &config.policy {
+        match api::policy::apply_directory(&node, directory, "start").await {
+            Ok(_) => {}
+            Err(refusal) => error!(%refusal, directory = %directory.display(), "the policy directory was refused; the last good policy is in force"),
+        }
+    }
+    let stop = CancellationToken::new();
+    let bound = build::bind(&node, &config).await?;
+    let admin = crate::http::bind_unix(&config.admin.socket)
+        .map_err(|error| format!("admin socket {}: {error}", config.admin.socket.display()))?;
+    let mut control = tokio::task::JoinSet::new();
+    control.spawn(api::serve(Arc::clone(&node), admin, stop.clone()));
+    if let Some((listener, metrics)) = build::metrics(&config).await? {
+        control.spawn(api::metrics::serve(listener, metrics, stop.clone()));
+    }
+    control.spawn(expiries(Arc::clone(&node.front), stop.clone()));
+
+    let workers = start_workers(&node, bound.workers, &stop)?;
+    announce(&node, &bound.addresses);
+    signals::until_told(&node, &config).await;
+
+    info!(limit = ?DRAIN, "draining: no new connections are accepted");
+    stop.cancel();
+    let drained = signals::drained(&node, DRAIN).await;
+    if !drained {
+        node.front.end_all(clock::instant());
+    }
+    for worker in workers {
+        drop(tokio::task::spawn_blocking(move || worker.join()).await);
+    }
+    while control.join_next().await.is_some() {}
+    node.tasks.close();
+    node.tasks.wait().await;
+    services.close().await;
+    verifiers.close().await;
+    let ledger = Arc::clone(&node.ledger);
+    ledger.record(Event::new(clock::now().as_millis(), kinds::NODE_STOPPED, ledger.node()).with("drained", drained));
+    drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
+    Ok(())
+}
+
+/// One thread and one runtime per worker; each ends when its last connection has.
+fn start_workers(
+    node: &Arc<api::Node>,
+    listeners: Vec<Vec<Bound>>,
+    stop: &CancellationToken,
+) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
+    let mut workers = Vec::new();
+    for (index, bound) in listeners.into_iter().enumerate() {
+        let front = Arc::clone(&node.front);
+        let stop = stop.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("could not start worker {index}: {error}"))?;
+        let worker = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || runtime.block_on(work(front, bound, stop)))
+            .map_err(|error| format!("could not start worker {index}: {error}"))?;
+        workers.push(worker);
+    }
+    Ok(workers)
+}
+
+async fn work(front: Arc<proxy::Front>, bound: Vec<Bound>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let accepting = TaskTracker::new();
+    for Bound { door, listener } in bound {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let serving = proxy::serve(Arc::clone(&front), door, listener, stop.clone(), connections.clone());
+                accepting.spawn(serving);
+            }
+            Err(error) => error!(%error, "a listener could not be registered with its worker"),
+        }
+    }
+    stop.cancelled().await;
+    accepting.close();
+    accepting.wait().await;
+    connections.close();
+    connections.wait().await;
+}
+
+async fn expiries(front: Arc<proxy::Front>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(EXPIRY_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        front.expire();
+    }
+}
+
+fn announce(node: &api::Node, addresses: &[String]) {
+    let revision = node.front.view().revision();
+    info!(node = node.name, %revision, listeners = ?addresses, "ready");
+    let mut event = Event::new(clock::now().as_millis(), kinds::NODE_STARTED, node.ledger.node())
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("listeners", addresses.to_vec());
+    event.revision = Some(revision.get());
+    node.ledger.record(event);
+}
+
+/// Structured logs: JSON lines on standard error. The level is fixed: a log must not be talked
+/// into telling more than it should.
+fn log_as_json() {
+    let filter = tracing_subscriber::EnvFilter::new("warn,portcullis=info");
+    drop(
+        tracing_subscriber::fmt()
+            .json()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .try_init(),
+    );
+}
+
+/// Keys and client keys live in this process's memory; a core dump would put them on disk.
+fn forbid_core_dumps() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        error!(%error, "core dumps could not be switched off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        error!(%error, "the process could not be made undumpable");
+    }
+}
+
+fn mistaken(mistakes: &[FileError]) -> ExitCode {
+    for mistake in mistakes {
+        complain(&mistake.to_string());
+    }
+    Exit::Error.into()
+}
+
+fn broken(why: &str) -> ExitCode {
+    complain(&format!("error: {why}"));
+    Exit::Error.into()
+}

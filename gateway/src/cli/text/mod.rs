@@ -1,0 +1,5 @@
+//! The node's answers as text for people. Strings in, strings out.
+
+pub(super) mod change;
+pub(super) mod story;
+mod table;

@@ -1,0 +1,116 @@
+//! Reading the certificates and keys that `node.toml` names.
+
+use super::NodeConfig;
+use crate::config::file_error::{FileError, holds_private_key};
+use crate::config::files;
+use portcullis_policy::TenantId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Where a certificate chain and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The chain in PEM, leaf first.
+    pub chain: PathBuf,
+    /// The key in PEM, readable by its owner alone.
+    pub key: PathBuf,
+}
+
+/// A certificate chain and its key as PEM text, not yet understood: `portcullis_certs` does that.
+pub struct PemPair {
+    /// The chain, leaf first.
+    pub chain: String,
+    /// The private key; wiped when dropped, and never shown.
+    pub key: Zeroizing<String>,
+}
+
+impl fmt::Debug for PemPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PemPair").finish_non_exhaustive()
+    }
+}
+
+/// Everything that a node's configuration names, read.
+#[derive(Debug)]
+pub struct NodeIdentities {
+    /// In the order of `node.toml`; the first is the default.
+    pub certificates: Vec<PemPair>,
+    /// Our certificate towards each tenant's databases.
+    pub database_clients: BTreeMap<TenantId, PemPair>,
+}
+
+/// The largest PEM file, in bytes.
+const MAX_PEM_FILE_BYTES: u64 = 256 * 1024;
+
+impl NodeConfig {
+    /// Reads the certificates and keys that this configuration names.
+    ///
+    /// Errors: every file that cannot be read, is not a regular file, or is a key that someone
+    /// else can read or owns. No part of any file's content is in an error.
+    pub fn load_identities(&self) -> Result<NodeIdentities, Vec<FileError>> {
+        let mut errors = Vec::new();
+        let mut read = |files: &IdentityFiles| match files.read() {
+            Ok(pair) => Some(pair),
+            Err(error) => {
+                errors.push(error);
+                None
+            }
+        };
+        let certificates = self.certificates.iter().filter_map(&mut read).collect();
+        let database_clients = self
+            .database_clients
+            .iter()
+            .filter_map(|(tenant, files)| Some((tenant.clone(), read(files)?)))
+            .collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(NodeIdentities {
+            certificates,
+            database_clients,
+        })
+    }
+}
+
+impl IdentityFiles {
+    /// Reads both files; see [`NodeConfig::load_identities`].
+    pub fn read(&self) -> Result<PemPair, FileError> {
+        let chain = files::read_text(&self.chain, MAX_PEM_FILE_BYTES)
+            .and_then(|text| {
+                if holds_private_key(&text) {
+                    return Err("holds a private key; a chain is certificates only".to_owned());
+                }
+                Ok(text)
+            })
+            .map_err(|problem| FileError::whole(self.chain.display(), problem))?;
+        let key =
+            read_key(&self.key).map_err(|problem| FileError::whole(self.key.display(), problem))?;
+        Ok(PemPair { chain, key })
+    }
+}
+
+fn read_key(path: &Path) -> Result<Zeroizing<String>, String> {
+    let (file, metadata) = files::open(path)?;
+    let others = metadata.mode() & OTHERS;
+    if others != 0 {
+        return Err(format!(
+            "is a private key that others than its owner can use (mode {:04o}); chmod 600 it",
+            metadata.mode() & 0o7777
+        ));
+    }
+    let owner = metadata.uid();
+    let ours = rustix::process::geteuid().as_raw();
+    if owner != ours && owner != ROOT {
+        return Err(format!(
+            "is a private key that belongs to user {owner}; it must belong to root or to user {ours}, as whom this node runs"
+        ));
+    }
+    files::read(file, MAX_PEM_FILE_BYTES).map(Zeroizing::new)
+}
+
+/// Every permission of group and others.
+const OTHERS: u32 = 0o077;
+const ROOT: u32 = 0;

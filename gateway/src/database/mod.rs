@@ -1,0 +1,28 @@
+//! The databases behind the gateway: reaching them, and the little that the gateway asks of them
+//! on its own account. The only door for `tokio-postgres`.
+//!
+//! `upstream` connects (addresses checked when they are used, TLS verified); `service` keeps a
+//! signed-in connection to each cluster as the service role; on it stand `verifiers` (what SCRAM
+//! needs to know of a role), `backend` (cancelling, ending and seeing the end of a query) and
+//! `check` (`cluster check`). What must be set up in a database is in `gateway/deploy/postgres/`.
+//!
+//! Deliberately absent: who may connect (policy's), the bytes of customers' traffic (proxy's),
+//! and any statement with rights beyond the functions of `setup.sql`.
+
+mod addresses;
+mod allowance;
+pub mod backend;
+pub mod check;
+mod check_questions;
+mod check_report;
+mod promise;
+mod role_secret;
+pub mod service;
+mod service_error;
+pub mod upstream;
+mod upstream_error;
+pub mod verifiers;
+
+pub use check_report::{Outcome, Report, Step};
+pub use upstream::{Upstream, UpstreamStream, Upstreams};
+pub use upstream_error::{Problem, Try, UpstreamError};

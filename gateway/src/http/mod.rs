@@ -1,0 +1,23 @@
+//! HTTP/1.1, server and client: the one door to hyper.
+//!
+//! The admin API stands on the server over a Unix socket (where the kernel says who calls), the
+//! metrics page on the server over TCP, the command line on the client over that same socket, and
+//! the fetching of a token issuer's keys on the client over TLS.
+//!
+//! Deliberately absent: HTTP/2, redirects, cookies, compression, upgrades, proxies, and any hyper
+//! type in a public signature: replacing the engine is a change to this folder.
+
+pub mod client;
+pub mod limits;
+mod message;
+mod router;
+pub mod server;
+mod unix;
+
+pub use message::{BodyError, Caller, Method, Peer, Request, Response};
+pub use router::{Found, Miss, Route, Router};
+pub use server::Service;
+pub use unix::bind_unix;
+
+#[cfg(test)]
+mod tests;

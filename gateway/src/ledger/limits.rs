@@ -1,0 +1,39 @@
+//! Every limit of the ledger, in one place.
+
+use crate::runtime::clock::Duration;
+
+/// The limits that tests make smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Ordinary events that may wait to be written; the next is counted instead.
+    pub queue_events: usize,
+    /// Bytes after which `events.jsonl` is rotated.
+    pub file_bytes: u64,
+    /// Rotated files that are kept; of older ones only the policy changes are.
+    pub kept_files: usize,
+}
+
+impl Limits {
+    /// About a second of a heavy flood in memory (some 10 MiB), and 2 GiB of history on disk.
+    pub const ORDINARY: Self = Self { queue_events: 16_384, file_bytes: 64 * 1024 * 1024, kept_files: 32 };
+}
+
+/// Durable events that may wait to be written: more than admin connections can ask for.
+pub const QUEUE_DURABLE: usize = 1024;
+
+/// Ordinary events are synced to disk at least this often.
+pub const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Kinds that shed events are counted under; further ones are counted together as `other`.
+pub const MAX_SHED_KINDS: usize = 64;
+
+/// Events that one search returns.
+pub const MAX_FOUND: usize = 1000;
+
+/// Bytes of one line on disk. An event's line is shorter (`portcullis_audit::MAX_EVENT_BYTES`);
+/// what is longer was not written by us, and is passed over.
+pub const MAX_LINE: usize = 128 * 1024;
+
+/// Policy changes carried over from removed files are kept up to this size; then the older half
+/// is let go, with a warning in the log.
+pub const CHANGES_BYTES: u64 = 512 * 1024 * 1024;

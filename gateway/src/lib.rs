@@ -1,0 +1,18 @@
+//! The gateway: everything in Portcullis that waits.
+//!
+//! Rooms import only downwards: `cli` (the composition root) → `api` → `proxy` →
+//! `database`, `ledger`, `http` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
+//! identity material is built in `portcullis-certs`, bytes are understood in `portcullis-wire`;
+//! this crate performs what they say.
+//!
+//! Deliberately absent: any rule about who may connect (policy/), any TLS configuration
+//! (certs/), any parsing of a stranger's bytes (wire/).
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod database;
+pub mod http;
+pub mod ledger;
+pub mod proxy;
+pub mod runtime;

@@ -1,0 +1,64 @@
+//! The one place where the proxy asks whether a connection may be.
+
+use std::sync::Arc;
+
+use portcullis_policy::{Decision, Permit, Purpose, Silent, Story, View, decide};
+
+use super::front::Front;
+use super::live::{Facts, LiveGuard};
+use super::refuse::Refusal;
+use crate::runtime::clock;
+use crate::runtime::limits::NEW_CONNECTIONS_PER_SECOND;
+
+/// Decides, and registers what is let in as live.
+///
+/// A change that lands between the decision and the registration is not missed: whoever publishes
+/// a view publishes it before looking for live connections, and here the view is looked at again
+/// after registering.
+pub(super) fn admit(front: &Front, facts: Facts) -> Result<(Permit, LiveGuard), Refusal> {
+    let view = front.view();
+    let permit = permit(&view, &facts)?;
+    let per_second = permit.limits().new_connections_per_second.unwrap_or(NEW_CONNECTIONS_PER_SECOND);
+    if !front.throttle.pace(permit.tenant(), per_second, clock::instant()) {
+        return Err(Refusal::too_fast(per_second, &facts.reference));
+    }
+    let reference = facts.reference;
+    let guard = front
+        .live
+        .register(facts, &permit, clock::now())
+        .map_err(|full| Refusal::full(&full, &reference))?;
+    let permit = confirm(front, permit, &guard)?;
+    Ok((permit, guard))
+}
+
+/// The permit at the newest revision. Asked after registering and again after authentication,
+/// which may have taken seconds.
+pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Result<Permit, Refusal> {
+    let view = front.view();
+    if view.revision() == permit.revision() && permit.expires().is_none() {
+        return Ok(permit);
+    }
+    self::permit(&view, &guard.handle().facts)
+}
+
+/// Decides on a cancel request for a connection of the same endpoint as `target`.
+pub(super) fn admit_cancel(view: &View, facts: &Facts) -> Result<(), Refusal> {
+    decided(view, facts, Purpose::Cancel).map(drop)
+}
+
+fn permit(view: &Arc<View>, facts: &Facts) -> Result<Permit, Refusal> {
+    decided(view, facts, Purpose::Connect)
+}
+
+fn decided(view: &View, facts: &Facts, purpose: Purpose) -> Result<Permit, Refusal> {
+    let at = clock::now();
+    let attempt = facts.attempt(purpose);
+    match decide(view, &attempt, at, &mut Silent) {
+        Decision::Permitted(permit) => Ok(permit),
+        Decision::Denied(denial) => {
+            let mut story = Story::default();
+            drop(decide(view, &attempt, at, &mut story));
+            Err(Refusal::denied(&denial, facts, story.to_string()))
+        }
+    }
+}

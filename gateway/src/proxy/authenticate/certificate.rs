@@ -1,0 +1,34 @@
+//! A client certificate, mapped to a role by the endpoint's rules.
+//!
+//! That the certificate is genuine was checked in the TLS handshake, against the authorities that
+//! the tenant names.
+
+use portcullis_certs::CertificateNames;
+use portcullis_policy::{CertificateRule, Reference};
+
+use super::Credential;
+use crate::proxy::greet::Client;
+use crate::proxy::refuse::Refusal;
+
+pub(super) fn authenticate(
+    client: &Client,
+    rules: &[CertificateRule],
+    reference: &Reference,
+) -> Result<Credential, Refusal> {
+    let user = client.startup.user.as_str();
+    let refused = |code: &'static str, story: String| Refusal::credential(code, story, user, reference);
+    let (_, session) = client.stream.get_ref();
+    let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) else {
+        return Err(refused("certificate_absent", "the client showed no certificate".to_owned()));
+    };
+    let names = CertificateNames::of(leaf)
+        .map_err(|error| refused("certificate_names", format!("the certificate's names cannot be read: {error}")))?;
+    let rule = rules.iter().find(|rule| rule.role == user && names.matches(&rule.name));
+    match rule {
+        Some(rule) => Ok(Credential::Vouched { how: format!("certificate {}", rule.name) }),
+        None => Err(refused(
+            "certificate_not_mapped",
+            format!("no rule of the endpoint maps this certificate ({names:?}) to role \"{user}\""),
+        )),
+    }
+}

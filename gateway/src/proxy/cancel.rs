@@ -1,0 +1,69 @@
+//! A CancelRequest is an attempt too: it goes through the same decision, and reaches only the
+//! query that its key names.
+
+use std::sync::Arc;
+
+use portcullis_audit::kinds;
+use portcullis_policy::Reference;
+use portcullis_wire::cancel::CancelRequest;
+use tokio::time::timeout;
+
+use super::admit::admit_cancel;
+use super::front::Front;
+use super::greet::Arrival;
+use super::live::Facts;
+use crate::database::backend;
+use crate::runtime::limits::CANCEL;
+
+/// Decides on the request and carries it out in the background. Nothing is ever answered: the
+/// client's connection is closed first, so that neither timing nor outcome tells anything.
+pub(super) fn cancel(front: &Arc<Front>, arrival: Arrival, request: &CancelRequest, reference: Reference) {
+    let denied = |code: &'static str, story: String| {
+        metrics::counter!("portcullis_cancels_total", "outcome" => code).increment(1);
+        let event = front
+            .event(kinds::CANCEL_DENIED)
+            .with("code", code)
+            .with("story", story)
+            .with("origin", arrival.origin.to_string())
+            .with("address", arrival.address.to_string());
+        front.ledger.record(super::connection::under(event, &reference));
+    };
+    let key = (request.pid(), request.secret().to_vec());
+    let Some(target) = front.live.by_cancel_key(&key) else {
+        return denied("unknown_key", "no live connection answers to this key".to_owned());
+    };
+    let facts = Facts {
+        reference,
+        origin: arrival.origin.clone(),
+        address: arrival.address,
+        port: arrival.port,
+        ..target.facts.clone()
+    };
+    if let Err(refusal) = admit_cancel(&front.view(), &facts) {
+        return denied(refusal.code, refusal.story);
+    }
+    let Some(backend) = target.backend().cloned() else {
+        return denied("not_open", "the connection has no backend yet".to_owned());
+    };
+    let Ok(turn) = Arc::clone(&front.cancels).try_acquire_owned() else {
+        return denied("cancels_at_once", "too many cancel requests are being carried out".to_owned());
+    };
+    let front = Arc::clone(front);
+    let of = target.facts.reference;
+    front.background.clone().spawn(async move {
+        let _turn = turn;
+        let outcome = match timeout(CANCEL, backend::cancel(front.upstreams(), &backend)).await {
+            Ok(Ok(())) => "delivered".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not delivered within {CANCEL:?}"),
+        };
+        metrics::counter!("portcullis_cancels_total", "outcome" => "forwarded").increment(1);
+        let event = front
+            .event(kinds::CANCEL_FORWARDED)
+            .with("connection", of.to_string())
+            .with("origin", facts.origin.to_string())
+            .with("address", facts.address.to_string())
+            .with("outcome", outcome);
+        front.ledger.record(super::connection::under(event, &reference));
+    });
+}

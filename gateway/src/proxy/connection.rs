@@ -1,0 +1,315 @@
+//! The path of a connection, top to bottom: arrive, greet, admit (or refuse), authenticate, dial,
+//! splice. Every branch that can end a connection is here or has a name that says so.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis_audit::{Event, kinds};
+use portcullis_policy::Reference;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::rustls::Connection;
+use tokio_util::task::TaskTracker;
+
+use super::admit::{admit, confirm};
+use super::authenticate::authenticate;
+use super::cancel::cancel;
+use super::dial::{Dialed, dial};
+use super::front::Front;
+use super::greet::{Arrival, Client, Greeting, arrive, greet};
+use super::io::send;
+use super::listener::Door;
+use super::live::{Facts, Lapse, LiveGuard, LiveHandle, Receipt};
+use super::refuse::Refusal;
+use super::splice::{End, Leg, Splice};
+use super::throttle::Ticket;
+use crate::database::UpstreamStream;
+use crate::database::backend::see_gone;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::limits::{AUTHENTICATION, FAREWELL, PRE_AUTHENTICATION};
+use crate::runtime::random;
+
+/// Serves one accepted connection until it is refused or open; an open one goes on in a task of
+/// its own, which is a fraction of this one's size.
+pub(super) async fn connection(
+    front: Arc<Front>,
+    door: Arc<Door>,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    ticket: Ticket,
+    tasks: TaskTracker,
+) {
+    let attempt = Attempt { front, reference: random::reference(), began: clock::instant() };
+    let arrival = match attempt.in_time(arrive(&door, &mut tcp, peer)).await {
+        Ok(arrival) => arrival,
+        Err(refusal) => return attempt.record(&refusal, Known::Peer(peer)),
+    };
+    let client = match attempt.in_time(greet(&attempt.front, &arrival, tcp)).await {
+        Ok(Greeting::Client(client)) => client,
+        Ok(Greeting::Cancel(request)) => return cancel(&attempt.front, arrival, &request, attempt.reference),
+        Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
+    };
+    let facts = attempt.facts(&arrival, &client);
+    let (permit, mut guard) = match admit(&attempt.front, facts.clone()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return attempt.refuse(&refusal, client, &facts).await,
+    };
+    let mut client = client;
+    let handle = Arc::clone(guard.handle());
+    let entering = attempt.enter(permit, &mut client, &mut guard, ticket);
+    let entered = tokio::select! {
+        biased;
+        lapse = handle.lapsed() => Err(Refusal::lapsed(lapse)),
+        entered = entering => entered,
+    };
+    match entered {
+        Ok(entered) => drop(tasks.spawn(attempt.open(*client, entered, guard))),
+        Err(refusal) => {
+            attempt.withdraw(&refusal, &guard);
+            drop(guard);
+            attempt.refuse(&refusal, client, &facts).await;
+        }
+    }
+}
+
+/// One attempt, under its reference.
+struct Attempt {
+    front: Arc<Front>,
+    reference: Reference,
+    began: Instant,
+}
+
+/// What is known of an attempt that ended early.
+enum Known<'a> {
+    Peer(SocketAddr),
+    Arrival(&'a Arrival),
+    Facts(&'a Facts),
+}
+
+/// A client that proved who it is, with a database that is ready for it.
+struct Entered {
+    dialed: Dialed,
+    how: String,
+}
+
+impl Attempt {
+    /// Everything before authentication has one absolute deadline, whatever arrives meanwhile.
+    async fn in_time<T>(&self, step: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        let left = PRE_AUTHENTICATION.saturating_sub(clock::instant().saturating_duration_since(self.began));
+        match timeout(left, step).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Refusal::violation(
+                "pre_authentication_timeout",
+                format!("not authenticated within {PRE_AUTHENTICATION:?} of the accept"),
+            )),
+        }
+    }
+
+    fn facts(&self, arrival: &Arrival, client: &Client) -> Facts {
+        Facts {
+            reference: self.reference,
+            origin: arrival.origin.clone(),
+            address: arrival.address,
+            port: arrival.port,
+            server_name: client.server_name.clone(),
+            user: client.startup.user.clone(),
+            database: client.startup.database.clone(),
+            replication: client.startup.replication != portcullis_wire::startup::Replication::No,
+        }
+    }
+
+    /// Authenticates, looks at policy again, and dials.
+    async fn enter(
+        &self,
+        permit: portcullis_policy::Permit,
+        client: &mut Client,
+        guard: &mut LiveGuard,
+        ticket: Ticket,
+    ) -> Result<Entered, Refusal> {
+        let proof = timeout(AUTHENTICATION, authenticate(&self.front, client, &permit, &self.reference));
+        let credential = self
+            .in_time(async {
+                proof.await.unwrap_or_else(|_| {
+                    Err(Refusal::violation("authentication_timeout", format!("no proof within {AUTHENTICATION:?}")))
+                })
+            })
+            .await?;
+        let permit = confirm(&self.front, permit, guard)?;
+        let how = credential.describe();
+        let dialed = dial(&self.front, permit, credential, client, guard).await?;
+        drop(ticket);
+        Ok(Entered { dialed, how })
+    }
+
+    /// Hands the client over to its database and moves bytes until one side ends.
+    async fn open(self, client: Client, entered: Entered, guard: LiveGuard) {
+        let Entered { dialed: Dialed { upstream, owed }, how } = entered;
+        let Client { mut stream, .. } = client;
+        let handle = Arc::clone(guard.handle());
+        self.permitted(&handle, &how);
+        if let Err(error) = send(&mut stream, &owed).await {
+            let known = handle.facts.clone();
+            drop(guard);
+            return self.record(&Refusal::client_gone(error), Known::Facts(&known));
+        }
+        handle.opened();
+        let (tcp, tls) = stream.into_inner();
+        let client = Leg::new(tcp, Some(Connection::from(tls)));
+        let upstream = match upstream {
+            UpstreamStream::Tls(stream) => {
+                let (tcp, tls) = stream.into_inner();
+                Leg::new(tcp, Some(Connection::from(tls)))
+            }
+            UpstreamStream::Plain(tcp) => Leg::new(tcp, None),
+        };
+        drop(owed);
+        Box::pin(self.carry(Splice::new(client, upstream, handle), guard)).await;
+    }
+
+    async fn carry(self, mut splice: Splice, guard: LiveGuard) {
+        metrics::gauge!("portcullis_connections_open").increment(1.0);
+        let end = (&mut splice).await;
+        metrics::gauge!("portcullis_connections_open").decrement(1.0);
+        let handle = Arc::clone(guard.handle());
+        // The upstream socket closes here, before anything is reported.
+        let client = splice.into_client();
+        drop(guard);
+        match end {
+            End::Lapsed { told, lapse } => {
+                if told {
+                    self.lapsed(&handle, lapse, told);
+                    drop(timeout(FAREWELL, client.linger()).await);
+                } else {
+                    drop(client);
+                    self.lapsed(&handle, lapse, told);
+                }
+            }
+            End::ClientClosed => self.closed(&handle, "client_closed", String::new()),
+            End::UpstreamClosed => self.closed(&handle, "database_closed", String::new()),
+            End::Broken { side, error } => self.closed(&handle, side.broken(), error.to_string()),
+        }
+    }
+
+    /// Tells a client no and records why.
+    async fn refuse(&self, refusal: &Refusal, client: Box<Client>, facts: &Facts) {
+        self.record(refusal, Known::Facts(facts));
+        let told = refusal.tell(client.stream).await;
+        tracing::debug!(reference = %self.reference, code = refusal.code, told, "refused");
+    }
+
+    /// A connection that lapsed on its way in reports to whoever waits for it.
+    fn withdraw(&self, refusal: &Refusal, guard: &LiveGuard) {
+        if let Some(lapse) = &refusal.lapse {
+            self.lapsed(guard.handle(), (**lapse).clone(), false);
+        }
+    }
+
+    /// Reports that no byte passes any more, then sees the backend gone in the background.
+    fn lapsed(&self, handle: &Arc<LiveHandle>, lapse: Lapse, told: bool) {
+        let after = clock::instant().saturating_duration_since(lapse.since);
+        metrics::counter!("portcullis_lapsed_total", "code" => lapse.code).increment(1);
+        let key = self.reference.to_string();
+        let backend = handle.backend().cloned();
+        if let Some(receipts) = &lapse.receipts {
+            let closed = Receipt::Closed { reference: key.clone(), after, told, has_backend: backend.is_some() };
+            drop(receipts.try_send(closed));
+        }
+        let event = describe(self.front.event(kinds::CONNECTION_LAPSED), handle)
+            .with("code", lapse.code)
+            .with("story", lapse.story.clone())
+            .with("told", told)
+            .with("after_ms", u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        let event = under(event, &self.reference);
+        let front = Arc::clone(&self.front);
+        self.front.background.spawn(async move {
+            let Some(backend) = backend else {
+                return front.ledger.record(event.with("backend", "none"));
+            };
+            let seen = see_gone(&front.services, &backend).await;
+            let after = clock::instant().saturating_duration_since(lapse.since);
+            let ending = seen.ending.reason();
+            if let Some(receipts) = &lapse.receipts {
+                drop(receipts.try_send(Receipt::Backend { reference: key, after, ending }));
+            }
+            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            front.ledger.record(event.with("backend", ending).with("backend_after_ms", after));
+        });
+    }
+
+    fn permitted(&self, handle: &LiveHandle, how: &str) {
+        metrics::counter!("portcullis_connections_total", "outcome" => "permitted", "code" => "permitted").increment(1);
+        let took = clock::instant().saturating_duration_since(self.began);
+        metrics::histogram!("portcullis_connection_setup_seconds").record(took.as_secs_f64());
+        let event = describe(self.front.event(kinds::CONNECTION_PERMITTED), handle)
+            .with("entry", handle.describe().entry)
+            .with("authenticated_by", how)
+            .with("took_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        self.front.ledger.record(under(event, &self.reference));
+    }
+
+    fn closed(&self, handle: &LiveHandle, code: &'static str, story: String) {
+        let (bytes_in, bytes_out) = handle.counted();
+        metrics::counter!("portcullis_bytes_total", "direction" => "in").increment(bytes_in);
+        metrics::counter!("portcullis_bytes_total", "direction" => "out").increment(bytes_out);
+        let lasted = clock::instant().saturating_duration_since(self.began);
+        let event = describe(self.front.event(kinds::CONNECTION_CLOSED), handle)
+            .with("code", code)
+            .with("story", story)
+            .with("bytes_in", bytes_in)
+            .with("bytes_out", bytes_out)
+            .with("lasted_ms", u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+        self.front.ledger.record(under(event, &self.reference));
+    }
+
+    /// The audit event of an attempt that ended before it was open.
+    fn record(&self, refusal: &Refusal, known: Known<'_>) {
+        metrics::counter!("portcullis_connections_total", "outcome" => refusal.kind, "code" => refusal.code).increment(1);
+        if refusal.lapse.is_some() {
+            // Its event is written when its backend was seen gone.
+            return;
+        }
+        let mut event = self.front.event(refusal.kind).with("code", refusal.code).with("story", refusal.story.clone());
+        event.revision = Some(self.front.view().revision().get());
+        event = match known {
+            Known::Peer(peer) => event.with("address", peer.ip().to_string()).with("port", peer.port()),
+            Known::Arrival(arrival) => event
+                .with("origin", arrival.origin.to_string())
+                .with("address", arrival.address.to_string())
+                .with("port", arrival.port),
+            Known::Facts(facts) => with_facts(event, facts),
+        };
+        if let Some(tenant) = &refusal.tenant {
+            event.tenant = Some(tenant.to_string());
+        }
+        for (name, value) in &refusal.facts {
+            event = event.with(name, value.clone());
+        }
+        self.front.ledger.record(under(event, &self.reference));
+    }
+}
+
+/// `event` under `reference`.
+pub(super) fn under(mut event: Event, reference: &Reference) -> Event {
+    event.reference = Some(reference.to_string());
+    event
+}
+
+fn describe(mut event: Event, handle: &LiveHandle) -> Event {
+    let live = handle.describe();
+    event.tenant = Some(live.tenant);
+    event.revision = Some(live.revision);
+    with_facts(event, &handle.facts).with("endpoint", live.endpoint)
+}
+
+fn with_facts(event: Event, facts: &Facts) -> Event {
+    let event = event
+        .with("origin", facts.origin.to_string())
+        .with("address", facts.address.to_string())
+        .with("port", facts.port)
+        .with("user", facts.user.clone())
+        .with("database", facts.database.clone());
+    match &facts.server_name {
+        Some(name) => event.with("server_name", name.to_string()),
+        None => event,
+    }
+}

@@ -1,0 +1,284 @@
+//! Upstream: connect, sign in, and hand over when the database is ready.
+//!
+//! The permit is consumed here: without one there is no way to a database.
+
+use portcullis_policy::{Permit, Reference};
+use portcullis_wire::error::{ErrorFields, ErrorResponse, SqlState};
+use portcullis_wire::limits::MAX_SASL_MESSAGE;
+use portcullis_wire::message::{
+    Backend, authentication_ok, authentication_sasl, backend_key_data, password_message, sasl_final,
+    sasl_initial_response, sasl_response,
+};
+use portcullis_wire::negotiate::ProtocolVersion;
+use portcullis_wire::scram::{Binding, Client as Scram, ClientKey, SCRAM_SHA_256, Verifier};
+use portcullis_wire::startup::encode_startup;
+use tokio::time::timeout;
+
+use super::authenticate::Credential;
+use super::front::Front;
+use super::greet::Client;
+use super::io::{ReadError, read_unit, send};
+use super::live::LiveGuard;
+use super::refuse::Refusal;
+use crate::database::backend::Backend as Process;
+use crate::database::service::Target;
+use crate::database::{Upstream, UpstreamStream};
+use crate::runtime::limits::{UPSTREAM_SIGN_IN, UPSTREAM_START_MESSAGES};
+use crate::runtime::random;
+
+/// A database that is ready for queries, and what the client is owed before it may send any.
+pub(super) struct Dialed {
+    pub(super) upstream: UpstreamStream,
+    pub(super) owed: Vec<u8>,
+}
+
+/// Connects to the cluster that `permit` names and signs in as the client's role.
+pub(super) async fn dial(
+    front: &Front,
+    permit: Permit,
+    credential: Credential,
+    client: &mut Client,
+    guard: &mut LiveGuard,
+) -> Result<Dialed, Refusal> {
+    let target = Target {
+        tenant: permit.tenant().clone(),
+        id: permit.cluster_id().clone(),
+        cluster: permit.cluster().clone(),
+    };
+    drop(permit);
+    let reference = guard.handle().facts.reference;
+    let upstream = front
+        .upstreams()
+        .connect(&target.tenant, &target.id, &target.cluster)
+        .await
+        .map_err(|error| Refusal::upstream(error.reason(), error.for_operator(), &reference))?;
+    let mut session = SignIn { front, target, upstream, client, guard, reference, owed: Vec::new() };
+    match timeout(UPSTREAM_SIGN_IN, session.run(credential)).await {
+        Ok(Ok(())) => Ok(Dialed { owed: session.owed, upstream: session.upstream.stream }),
+        Ok(Err(refusal)) => Err(refusal),
+        Err(_) => Err(Refusal::upstream(
+            "upstream_sign_in_timeout",
+            format!("the database did not get ready within {UPSTREAM_SIGN_IN:?}"),
+            &reference,
+        )),
+    }
+}
+
+struct SignIn<'a> {
+    front: &'a Front,
+    target: Target,
+    upstream: Upstream,
+    client: &'a mut Client,
+    guard: &'a mut LiveGuard,
+    reference: Reference,
+    owed: Vec<u8>,
+}
+
+impl SignIn<'_> {
+    async fn run(&mut self, credential: Credential) -> Result<(), Refusal> {
+        self.start().await?;
+        match credential {
+            Credential::Scram { key, verifier, server_final } => {
+                self.scram(&key, &verifier).await?;
+                self.owed.extend(sasl_final(&server_final));
+            }
+            Credential::Vouched { .. } => self.vouched().await?,
+            Credential::Relay => self.relay().await?,
+        }
+        self.owed.splice(0..0, std::mem::take(&mut self.client.owed));
+        self.owed.extend(authentication_ok());
+        self.settle().await
+    }
+
+    /// The start-up packet: role, database and replication as policy let them in, everything else
+    /// as the client wrote it. Protocol options are between each pair of neighbours.
+    async fn start(&mut self) -> Result<(), Refusal> {
+        let startup = &self.client.startup;
+        let options = startup.options.as_deref().map(|options| ("options", options));
+        let replication = startup.replication.parameter().map(|value| ("replication", value));
+        let others = startup.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let parameters = options.into_iter().chain(replication).chain(others);
+        let packet = encode_startup(&startup.user, &startup.database, parameters)?;
+        send(&mut self.upstream.stream, &packet).await.map_err(|error| self.lost(&error.to_string()))
+    }
+
+    /// SCRAM with the key that the client's proof gave away. A server that does not hold the same
+    /// verifier is unmasked by its signature.
+    async fn scram(&mut self, key: &ClientKey, verifier: &Verifier) -> Result<(), Refusal> {
+        let offered = match self.next().await?.0 {
+            Backend::Sasl(offered) => offered,
+            other => return Err(self.unexpected(&other, "a SCRAM request")),
+        };
+        let binding = match self.upstream.end_point_hash.take() {
+            Some(hash) => Binding::TlsServerEndPoint(hash),
+            None => Binding::Unsupported,
+        };
+        let scram = Scram::new(key, verifier, &offered, &binding, random::bytes())
+            .map_err(|failure| self.upstream_failed(failure.reason(), failure.to_string()))?;
+        let first = sasl_initial_response(scram.mechanism(), &scram.first());
+        send(&mut self.upstream.stream, &first).await.map_err(|error| self.lost(&error.to_string()))?;
+        let challenge = match self.next().await?.0 {
+            Backend::SaslContinue(data) => data,
+            other => return Err(self.unexpected(&other, "a SCRAM challenge")),
+        };
+        let (answered, last) = scram.challenge(&challenge).map_err(|failure| self.stale(failure.reason(), &failure.to_string()))?;
+        send(&mut self.upstream.stream, &sasl_response(&last)).await.map_err(|error| self.lost(&error.to_string()))?;
+        let signature = match self.next().await?.0 {
+            Backend::SaslFinal(data) => data,
+            other => return Err(self.unexpected(&other, "a SCRAM signature")),
+        };
+        answered.verify(&signature).map_err(|failure| self.upstream_failed(failure.reason(), failure.to_string()))?;
+        self.accepted().await
+    }
+
+    /// We vouched for the role; our own certificate signs in.
+    async fn vouched(&mut self) -> Result<(), Refusal> {
+        self.accepted().await
+    }
+
+    async fn accepted(&mut self) -> Result<(), Refusal> {
+        match self.next().await?.0 {
+            Backend::AuthenticationOk => Ok(()),
+            other => Err(self.unexpected(&other, "AuthenticationOk")),
+        }
+    }
+
+    /// The database asks, the client answers, we carry. PLUS is not offered: the client's binding
+    /// would be to our certificate, which the database does not know.
+    async fn relay(&mut self) -> Result<(), Refusal> {
+        for _ in 0..UPSTREAM_START_MESSAGES {
+            let (message, bytes) = self.next().await?;
+            let mut asked = match message {
+                Backend::AuthenticationOk => return Ok(()),
+                Backend::Sasl(offered) if offered.iter().any(|name| name == SCRAM_SHA_256) => {
+                    authentication_sasl(&[SCRAM_SHA_256])
+                }
+                Backend::Cleartext | Backend::Md5 { .. } | Backend::SaslContinue(_) => bytes,
+                Backend::SaslFinal(_) => {
+                    // Not an answerable request: AuthenticationOk follows.
+                    self.owed.extend(bytes);
+                    continue;
+                }
+                other => return Err(self.unexpected(&other, "a password or SCRAM request")),
+            };
+            let mut request = std::mem::take(&mut self.client.owed);
+            request.append(&mut asked);
+            send(&mut self.client.stream, &request).await.map_err(Refusal::client_gone)?;
+            let answer = |bytes: &[u8]| Ok(password_message(bytes, MAX_SASL_MESSAGE)?.map(drop));
+            let ((), answer) = read_unit(&mut self.client.stream, answer).await?;
+            send(&mut self.upstream.stream, &answer).await.map_err(|error| self.lost(&error.to_string()))?;
+        }
+        Err(self.upstream_failed("upstream_start", "more authentication requests than there can be".to_owned()))
+    }
+
+    /// After AuthenticationOk: parameters go through, the cancel key becomes ours, until the
+    /// database is ready.
+    async fn settle(&mut self) -> Result<(), Refusal> {
+        for _ in 0..UPSTREAM_START_MESSAGES {
+            let (message, bytes) = self.read().await?;
+            match message {
+                Backend::ParameterStatus(..) | Backend::Notice(_) => self.owed.extend(bytes),
+                Backend::BackendKeyData { pid, secret } => self.answer_to_our_key(pid, &secret)?,
+                Backend::ReadyForQuery(_) => {
+                    self.owed.extend(bytes);
+                    return Ok(());
+                }
+                Backend::Error(fields) => {
+                    let story = describe(&fields);
+                    return Err(Refusal::by_database(in_its_words(fields), story));
+                }
+                other => return Err(self.unexpected(&other, "ReadyForQuery")),
+            }
+        }
+        Err(self.upstream_failed("upstream_start", "more messages before ReadyForQuery than there can be".to_owned()))
+    }
+
+    fn answer_to_our_key(&mut self, pid: u32, secret: &[u8]) -> Result<(), Refusal> {
+        let backend = Process::new(self.target.clone(), self.upstream.backend, pid, secret)?;
+        self.guard.handle().served_by(backend);
+        // Drawn until free; 2^63 keys make a second draw a curiosity.
+        loop {
+            let ours = u32::from_be_bytes(random::bytes()) & 0x7FFF_FFFF;
+            let secret = if self.client.version == ProtocolVersion::V3_2 {
+                random::bytes::<32>().to_vec()
+            } else {
+                random::bytes::<4>().to_vec()
+            };
+            let message = backend_key_data(ours, &secret)?;
+            if self.guard.answer_to((ours, secret)) {
+                self.owed.extend(message);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next message, notices aside; an error of the database ends the sign-in.
+    async fn next(&mut self) -> Result<(Backend, Vec<u8>), Refusal> {
+        for _ in 0..UPSTREAM_START_MESSAGES {
+            match self.read().await? {
+                (Backend::Notice(_), bytes) => self.owed.extend(bytes),
+                (Backend::Error(fields), _) => return Err(self.refused(fields)),
+                message => return Ok(message),
+            }
+        }
+        Err(self.upstream_failed("upstream_start", "nothing but notices during sign-in".to_owned()))
+    }
+
+    async fn read(&mut self) -> Result<(Backend, Vec<u8>), Refusal> {
+        read_unit(&mut self.upstream.stream, Backend::read).await.map_err(|error| match error {
+            ReadError::Io(error) => self.lost(&error.to_string()),
+            ReadError::Complaint(complaint) => self.upstream_failed(complaint.reason(), complaint.to_string()),
+        })
+    }
+
+    /// The database refused before the session began. What says something about its load goes to
+    /// the client in its own words; a wrong credential is told as ours would be; everything else
+    /// is between the operator and the database.
+    fn refused(&self, fields: ErrorFields) -> Refusal {
+        let code = fields.code.map(|code| code.as_str().to_owned()).unwrap_or_default();
+        let story = describe(&fields);
+        match code.as_str() {
+            "28P01" => self.stale("refused_by_database", &story),
+            code if code.starts_with("53") || code.starts_with("57") || code.starts_with("3D") => {
+                Refusal::by_database(in_its_words(fields), story)
+            }
+            _ => self.upstream_failed("refused_by_database", story),
+        }
+    }
+
+    /// Our copy of the verifier is not the database's any more, or its own answer is no.
+    fn stale(&self, code: &'static str, story: &str) -> Refusal {
+        let user = &self.client.startup.user;
+        self.front.verifiers.forget(&self.target.tenant, &self.target.id, user);
+        Refusal::credential(code, format!("signing in to the database: {story}"), user, &self.reference)
+    }
+
+    fn unexpected(&self, message: &Backend, wanted: &str) -> Refusal {
+        let story = format!(
+            "the database answered {message:?} where {wanted} was due; `portcullis cluster check {}/{}` says what to set up",
+            self.target.tenant, self.target.id,
+        );
+        self.upstream_failed("upstream_start", story)
+    }
+
+    fn lost(&self, why: &str) -> Refusal {
+        self.upstream_failed("upstream_lost", format!("the database's side ended: {why}"))
+    }
+
+    fn upstream_failed(&self, code: &'static str, story: String) -> Refusal {
+        Refusal::upstream(code, format!("{} at {}: {story}", self.target.id, self.upstream.backend), &self.reference)
+    }
+}
+
+fn describe(fields: &ErrorFields) -> String {
+    let code = fields.code.map(|code| code.as_str().to_owned()).unwrap_or_default();
+    format!("the database said {code}: {}", fields.message.as_deref().unwrap_or("(no message)"))
+}
+
+fn in_its_words(fields: ErrorFields) -> ErrorResponse {
+    let code = fields.code.unwrap_or(SqlState::INTERNAL_ERROR);
+    let mut told = ErrorResponse::fatal(code, fields.message.unwrap_or_default());
+    told.detail = fields.detail;
+    told.hint = fields.hint;
+    told
+}

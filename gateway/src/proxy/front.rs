@@ -1,0 +1,209 @@
+//! What every connection of this node shares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use portcullis_audit::Event;
+use portcullis_certs::{ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config};
+use portcullis_policy::{Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, Timestamp, View, decide};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_rustls::rustls::ServerConfig;
+
+use super::authenticate::Issuers;
+use super::greet::Arrival;
+use super::live::{Enforcement, Live, LiveConnection};
+use super::throttle::Throttle;
+use crate::database::service::Services;
+use crate::database::verifiers::Verifiers;
+use crate::database::Upstreams;
+use crate::ledger::Ledger;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::limits::{CANCELS_AT_ONCE, CLIENT_TLS_CONFIGURATIONS};
+
+/// The front door of one node.
+pub struct Front {
+    view: ArcSwap<View>,
+    pub(super) live: Arc<Live>,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) services: Arc<Services>,
+    pub(super) verifiers: Arc<Verifiers>,
+    pub(super) issuers: Issuers,
+    pub(super) mock_secret: [u8; 32],
+    pub(super) cancels: Arc<Semaphore>,
+    /// Where work goes on that outlives its connection: cancels, seeing backends gone.
+    pub(super) background: Handle,
+    identities: ServerIdentities,
+    plain_configurations: BTreeMap<[u8; 32], Arc<ServerConfig>>,
+    asking_configurations: Mutex<BTreeMap<AskingKey, Arc<ServerConfig>>>,
+}
+
+/// An identity's fingerprint and the tenant's authorities that may vouch for clients.
+type AskingKey = ([u8; 32], String);
+
+/// The parts of a front door, made by the composition root.
+pub struct FrontParts {
+    /// The policy in force.
+    pub view: Arc<View>,
+    /// The certificates that listeners can show.
+    pub identities: ServerIdentities,
+    /// Where evidence goes.
+    pub ledger: Arc<Ledger>,
+    /// The service connections to the clusters.
+    pub services: Arc<Services>,
+    /// What SCRAM needs to know of roles.
+    pub verifiers: Arc<Verifiers>,
+    /// From which mock verifiers of unknown roles are derived. The same on every node and after
+    /// every restart, or two attempts would tell that a role does not exist.
+    pub mock_secret: [u8; 32],
+    /// The runtime of background work.
+    pub background: Handle,
+}
+
+impl Front {
+    /// A front door that serves nobody yet.
+    ///
+    /// # Errors
+    /// [`TlsError`] if an identity makes no server configuration.
+    pub fn new(parts: FrontParts) -> Result<Self, TlsError> {
+        let mut plain_configurations = BTreeMap::new();
+        for identity in parts.identities.all() {
+            let configuration = server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
+            plain_configurations.insert(identity.fingerprint(), configuration);
+        }
+        Ok(Self {
+            view: ArcSwap::new(parts.view),
+            live: Arc::default(),
+            throttle: Arc::default(),
+            ledger: parts.ledger,
+            services: parts.services,
+            verifiers: parts.verifiers,
+            issuers: Issuers::default(),
+            mock_secret: parts.mock_secret,
+            cancels: Arc::new(Semaphore::new(CANCELS_AT_ONCE)),
+            background: parts.background,
+            identities: parts.identities,
+            plain_configurations,
+            asking_configurations: Mutex::default(),
+        })
+    }
+
+    /// The policy in force on this node.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Every live connection, oldest first.
+    #[must_use]
+    pub fn connections(&self) -> Vec<LiveConnection> {
+        self.live.describe()
+    }
+
+    /// How many connections are live.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The live connections that `changes` would close if `candidate` were in force.
+    #[must_use]
+    pub fn would_lapse(&self, candidate: &View, changes: &[Change], at: Timestamp) -> Vec<LiveConnection> {
+        self.live.would_lapse(candidate, changes, at)
+    }
+
+    /// Puts `view` in force, closes exactly the live connections that lapse by it, and waits
+    /// (bounded) until they are closed and their backends are seen gone.
+    pub async fn enforce(&self, view: View, applied: &Applied) -> Enforcement {
+        let since = clock::instant();
+        let view = Arc::new(view);
+        // Published before live connections are looked for: whoever registers after this sees it.
+        self.view.store(Arc::clone(&view));
+        self.live.enforce(&view, applied, since).await
+    }
+
+    /// Closes what expired since the last tick.
+    pub fn expire(&self) {
+        self.live.expire(&self.view(), clock::now(), clock::instant());
+    }
+
+    /// Ends every live connection, for a drain that is over.
+    pub fn end_all(&self, since: Instant) {
+        self.live.end_all(since);
+    }
+
+    /// The way to every cluster.
+    #[must_use]
+    pub fn upstreams(&self) -> &Arc<Upstreams> {
+        self.services.upstreams()
+    }
+
+    /// An audit event of this node, now.
+    pub(super) fn event(&self, kind: &'static str) -> Event {
+        Event::new(clock::now().as_millis(), kind, self.ledger.node())
+    }
+
+    /// The TLS configuration for a client that named `server_name`, and the identity it shows.
+    ///
+    /// A client certificate is asked for only where policy would let the client in, so that a
+    /// stranger cannot learn from the handshake that an endpoint exists.
+    pub(super) fn server_config(
+        &self,
+        arrival: &Arrival,
+        server_name: Option<&ServerName>,
+    ) -> Result<(Arc<ServerConfig>, Arc<Identity>), TlsError> {
+        let identity = Arc::clone(self.identities.choose(server_name.map(ServerName::as_str)));
+        let configuration = match self.vouching_authorities(arrival, server_name) {
+            Some(authorities) => self.asking(&identity, authorities)?,
+            None => match self.plain_configurations.get(&identity.fingerprint()) {
+                Some(configuration) => Arc::clone(configuration),
+                None => server_config(&identity, ClientCertificates::NotAsked, Resumption::Off)?,
+            },
+        };
+        Ok((configuration, identity))
+    }
+
+    fn vouching_authorities(&self, arrival: &Arrival, server_name: Option<&ServerName>) -> Option<String> {
+        let view = self.view();
+        let attempt = portcullis_policy::Attempt {
+            origin: &arrival.origin,
+            address: arrival.address,
+            server_name,
+            user: "",
+            database: "",
+            replication: false,
+            purpose: Purpose::Connect,
+        };
+        match decide(&view, &attempt, clock::now(), &mut Silent) {
+            Decision::Permitted(permit) => match &permit.endpoint().authentication {
+                Authentication::Certificate { authorities, .. } => Some(authorities.clone()),
+                Authentication::Scram | Authentication::Relay | Authentication::Token { .. } => None,
+            },
+            Decision::Denied(_) => None,
+        }
+    }
+
+    fn asking(&self, identity: &Identity, authorities: String) -> Result<Arc<ServerConfig>, TlsError> {
+        let key = (identity.fingerprint(), authorities);
+        if let Some(known) = self.asking_configurations.lock().get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let asked = ClientCertificates::Asked { authorities_pem: &key.1 };
+        let made = server_config(identity, asked, Resumption::Off)?;
+        let mut configurations = self.asking_configurations.lock();
+        if configurations.len() >= CLIENT_TLS_CONFIGURATIONS {
+            configurations.clear();
+        }
+        configurations.insert(key, Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Front").field("revision", &self.view().revision()).finish_non_exhaustive()
+    }
+}

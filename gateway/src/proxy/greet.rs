@@ -1,0 +1,301 @@
+//! From the first byte to the start-up packet: who is knocking, through which door, asking for
+//! what.
+//!
+//! Nothing here decides who may enter. What cannot be understood is refused; every wait has its
+//! limit.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis_certs::{ALPN_POSTGRESQL, Identity};
+use portcullis_policy::{Address, Origin, ServerName};
+use portcullis_wire::cancel::CancelRequest;
+use portcullis_wire::error::{ErrorResponse, SqlState};
+use portcullis_wire::first::{FirstBytes, nothing_before_tls};
+use portcullis_wire::negotiate::{ProtocolVersion, negotiate};
+use portcullis_wire::proxy_protocol::{self, ProxyHeader};
+use portcullis_wire::startup::StartupMessage;
+use portcullis_wire::Complaint;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::StartHandshake;
+use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::front::Front;
+use super::io::{ReadError, read_exactly, read_unit, send};
+use super::listener::{Door, private_link};
+use super::refuse::Refusal;
+use crate::runtime::clock::Duration;
+use crate::runtime::limits::{CLIENT_TLS, FIRST_BYTES, NEGOTIATION_REQUESTS, PROXY_HEADER, STARTUP};
+
+/// A client that said what it wants.
+pub(super) struct Client {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) server_name: Option<ServerName>,
+    pub(super) startup: StartupMessage,
+    /// What the two of us speak.
+    pub(super) version: ProtocolVersion,
+    /// Bytes owed to the client before anything else: NegotiateProtocolVersion.
+    pub(super) owed: Vec<u8>,
+    /// The certificate that this very handshake served; its hash is the channel binding.
+    pub(super) identity: Arc<Identity>,
+}
+
+/// What the first packet asked for.
+pub(super) enum Greeting {
+    Client(Box<Client>),
+    Cancel(CancelRequest),
+}
+
+/// Where an attempt comes from, as we established it.
+#[derive(Debug, Clone)]
+pub(super) struct Arrival {
+    pub(super) origin: Origin,
+    pub(super) address: Address,
+    pub(super) port: u16,
+}
+
+/// Establishes the origin: the listener's, or what a trusted load balancer says in its PROXY
+/// header. The header of anybody else is never parsed.
+pub(super) async fn arrive(door: &Door, tcp: &mut TcpStream, peer: SocketAddr) -> Result<Arrival, Refusal> {
+    let socket = Address::from(peer.ip());
+    let Some(balancer) = &door.balancer else {
+        return match &door.origin {
+            Some(origin) => Ok(Arrival { origin: origin.clone(), address: socket, port: peer.port() }),
+            None => Err(Refusal::violation("proxy_missing", "a private-link listener has no load balancer")),
+        };
+    };
+    if !balancer.trusts(socket) {
+        return Err(Refusal::violation(
+            "proxy_untrusted_peer",
+            format!("{socket} is not one of this listener's load balancers; its PROXY header was not read"),
+        ));
+    }
+    let header = read_unit(tcp, |bytes| proxy_protocol::read(bytes, balancer.cloud));
+    let (header, _) = within(PROXY_HEADER, "proxy_timeout", header).await?;
+    let ProxyHeader::Proxied { source, link, .. } = header else {
+        return Err(Refusal::silent("proxy_local", "a load balancer's own connection (PROXY LOCAL), a health check"));
+    };
+    let origin = match (&door.origin, link) {
+        (Some(origin), _) => origin.clone(),
+        (None, Some(link)) => Origin::PrivateLink(private_link(&link).map_err(|why| Refusal::violation("private_link_id", why))?),
+        (None, None) => {
+            return Err(Refusal::violation("private_link_absent", "the PROXY header names no private link"));
+        }
+    };
+    Ok(Arrival { origin, address: Address::from(source.ip()), port: source.port() })
+}
+
+/// Negotiates TLS and reads the start-up packet.
+pub(super) async fn greet(front: &Front, arrival: &Arrival, mut tcp: TcpStream) -> Result<Greeting, Refusal> {
+    for _ in 0..=NEGOTIATION_REQUESTS {
+        let first = read_unit(&mut tcp, FirstBytes::read);
+        let (first, opening) = within(FIRST_BYTES, "first_bytes_timeout", first).await?;
+        match first {
+            FirstBytes::DirectTls => return direct(front, arrival, tcp, opening).await,
+            FirstBytes::SslRequest => {
+                nothing_buffered(&mut tcp).await?;
+                send(&mut tcp, b"S").await.map_err(Refusal::client_gone)?;
+                return handshake(front, arrival, tcp, &[], Alpn::Optional).await;
+            }
+            FirstBytes::GssEncRequest => {
+                nothing_buffered(&mut tcp).await?;
+                send(&mut tcp, b"N").await.map_err(Refusal::client_gone)?;
+            }
+            FirstBytes::CancelRequest { len } => {
+                let body = read_exactly(&mut tcp, len);
+                let body = within(FIRST_BYTES, "first_bytes_timeout", async { Ok(body.await?) }).await?;
+                return Ok(Greeting::Cancel(CancelRequest::decode(&body)?));
+            }
+            FirstBytes::Startup { .. } => return Err(plaintext(&mut tcp).await),
+        }
+    }
+    Err(Refusal::violation("negotiation_loop", "more negotiation requests than there are kinds of them"))
+}
+
+/// A PostgreSQL 17+ client that begins with the ClientHello. ALPN is mandatory for it: without, a
+/// browser could be made to speak to a database (ALPACA).
+async fn direct(front: &Front, arrival: &Arrival, tcp: TcpStream, opening: Vec<u8>) -> Result<Greeting, Refusal> {
+    handshake(front, arrival, tcp, &opening, Alpn::Required).await
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alpn {
+    Optional,
+    Required,
+}
+
+async fn handshake(
+    front: &Front,
+    arrival: &Arrival,
+    tcp: TcpStream,
+    opening: &[u8],
+    alpn: Alpn,
+) -> Result<Greeting, Refusal> {
+    let (stream, server_name, identity) =
+        within(CLIENT_TLS, "tls_timeout", async { Ok(tls(front, arrival, tcp, opening, alpn).await) }).await??;
+    within(STARTUP, "startup_timeout", async { Ok(startup(stream, server_name, identity).await) }).await?
+}
+
+type Handshake = (TlsStream<TcpStream>, Option<ServerName>, Arc<Identity>);
+
+async fn tls(
+    front: &Front,
+    arrival: &Arrival,
+    mut tcp: TcpStream,
+    mut opening: &[u8],
+    alpn: Alpn,
+) -> Result<Handshake, Refusal> {
+    let mut acceptor = Acceptor::default();
+    while !opening.is_empty() {
+        acceptor.read_tls(&mut opening).map_err(Refusal::client_gone)?;
+    }
+    let accepted = loop {
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break accepted,
+            Ok(None) => fill(&mut acceptor, &mut tcp).await.map_err(Refusal::client_gone)?,
+            Err((error, mut alert)) => {
+                let mut farewell = Vec::new();
+                drop(alert.write(&mut farewell));
+                drop(send(&mut tcp, &farewell).await);
+                return Err(Refusal::tls(&error));
+            }
+        }
+    };
+    let hello = accepted.client_hello();
+    let asked = hello.server_name().map(str::to_owned);
+    if alpn == Alpn::Required && hello.alpn().is_none() {
+        // Alert 120, no_application_protocol (RFC 7301 §3.2), in a record of its own.
+        drop(send(&mut tcp, &[21, 3, 3, 0, 2, 2, 120]).await);
+        return Err(Refusal::violation(
+            "alpn",
+            "received direct SSL connection request without ALPN protocol negotiation extension",
+        ));
+    }
+    // A name that is none of ours in form is an unknown endpoint; it is told so after its start-up
+    // packet, like every other.
+    let server_name = asked.as_deref().and_then(|name| ServerName::parse(name).ok());
+    let (config, identity) = front
+        .server_config(arrival, server_name.as_ref())
+        .map_err(|error| Refusal::silent("tls_configuration", format!("no TLS configuration could be made: {error}")))?;
+    let handshake = StartHandshake::from_parts(accepted, tcp).into_stream(config);
+    match handshake.await {
+        Ok(stream) => {
+            let agreed = stream.get_ref().1.alpn_protocol();
+            if alpn == Alpn::Required && agreed != Some(ALPN_POSTGRESQL) {
+                return Err(Refusal::violation("alpn", "direct TLS without the application protocol postgresql"));
+            }
+            Ok((stream, server_name, identity))
+        }
+        Err(error) => Err(Refusal::handshake(&error)),
+    }
+}
+
+/// Reads more of the ClientHello.
+async fn fill(acceptor: &mut Acceptor, tcp: &mut TcpStream) -> io::Result<()> {
+    loop {
+        tcp.readable().await?;
+        let mut chunk = [0u8; 4096];
+        match tcp.try_read(&mut chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                let mut fresh = chunk.get(..n).unwrap_or_default();
+                while !fresh.is_empty() {
+                    acceptor.read_tls(&mut fresh)?;
+                }
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn startup(
+    mut stream: TlsStream<TcpStream>,
+    server_name: Option<ServerName>,
+    identity: Arc<Identity>,
+) -> Result<Greeting, Refusal> {
+    for _ in 0..=NEGOTIATION_REQUESTS {
+        let (first, _) = read_unit(&mut stream, FirstBytes::read).await?;
+        match first {
+            // Inside TLS both are answered No, as PostgreSQL does.
+            FirstBytes::SslRequest | FirstBytes::GssEncRequest => {
+                send(&mut stream, b"N").await.map_err(Refusal::client_gone)?;
+            }
+            FirstBytes::CancelRequest { len } => {
+                let body = read_exactly(&mut stream, len).await.map_err(Refusal::client_gone)?;
+                return Ok(Greeting::Cancel(CancelRequest::decode(&body)?));
+            }
+            FirstBytes::Startup { len, version } => {
+                let body = read_exactly(&mut stream, len).await.map_err(Refusal::client_gone)?;
+                return match understand(&body, version) {
+                    Ok((startup, version, owed)) => Ok(Greeting::Client(Box::new(Client {
+                        stream,
+                        server_name,
+                        startup,
+                        version,
+                        owed,
+                        identity,
+                    }))),
+                    Err(complaint) => {
+                        // The client has TLS and sent a start-up packet: its driver will show this.
+                        drop(send(&mut stream, &complaint.response().encode()).await);
+                        drop(stream.shutdown().await);
+                        Err(complaint.into())
+                    }
+                };
+            }
+            FirstBytes::DirectTls => return Err(Refusal::violation("tls_in_tls", "a ClientHello inside TLS")),
+        }
+    }
+    Err(Refusal::violation("negotiation_loop", "more negotiation requests than there are kinds of them"))
+}
+
+fn understand(body: &[u8], version: ProtocolVersion) -> Result<(StartupMessage, ProtocolVersion, Vec<u8>), Complaint> {
+    let startup = StartupMessage::decode(body, version)?;
+    let negotiation = negotiate(startup.version, &startup.protocol_options)?;
+    Ok((startup, negotiation.version, negotiation.reply.unwrap_or_default()))
+}
+
+/// Whatever a client sent in clear behind its request would be taken for the inside of TLS
+/// (CVE-2021-23214): refused before we answer.
+async fn nothing_buffered(tcp: &mut TcpStream) -> Result<(), Refusal> {
+    let mut byte = [0u8; 1];
+    let mut buffer = tokio::io::ReadBuf::new(&mut byte);
+    let buffered = std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match tcp.poll_peek(cx, &mut buffer) {
+            std::task::Poll::Ready(Ok(count)) => count,
+            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => 0,
+        })
+    })
+    .await;
+    Ok(nothing_before_tls(byte.get(..buffered).unwrap_or_default())?)
+}
+
+/// A start-up packet in clear. No password is ever asked for here.
+async fn plaintext(tcp: &mut TcpStream) -> Refusal {
+    let told = ErrorResponse::fatal(
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        "this server accepts encrypted connections only",
+    )
+    .with_hint("Set sslmode=verify-full (or at least require) in the client.");
+    drop(send(tcp, &told.encode()).await);
+    drop(tcp.shutdown().await);
+    Refusal::violation("plaintext", "the client did not ask for TLS")
+}
+
+async fn within<T>(
+    limit: Duration,
+    reason: &'static str,
+    work: impl Future<Output = Result<T, ReadError>>,
+) -> Result<T, Refusal> {
+    match timeout(limit, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Refusal::violation(reason, format!("nothing complete arrived within {limit:?}"))),
+    }
+}

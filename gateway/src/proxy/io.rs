@@ -1,0 +1,65 @@
+//! Reading exactly what was asked for, and writing whole messages, during the opening of a
+//! connection. The splice has its own.
+
+use std::io;
+
+use portcullis_wire::{Complaint, Step};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Why reading from a peer ended.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The peer closed or the socket failed.
+    Io(io::Error),
+    /// What it sent is not what may stand here.
+    Complaint(Complaint),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Complaint> for ReadError {
+    fn from(complaint: Complaint) -> Self {
+        Self::Complaint(complaint)
+    }
+}
+
+/// Feeds `codec` with exactly as many bytes as it asks for, never one more: what follows stays in
+/// the socket for whoever reads next. Returns the fact and its bytes.
+pub(super) async fn read_unit<S, T>(
+    stream: &mut S,
+    mut codec: impl FnMut(&[u8]) -> Result<Step<T>, Complaint>,
+) -> Result<(T, Vec<u8>), ReadError>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut bytes = Vec::new();
+    loop {
+        match codec(&bytes)? {
+            Step::Done(fact, _) => return Ok((fact, bytes)),
+            Step::Need(more) => {
+                let have = bytes.len();
+                bytes.resize(have + more, 0);
+                if let Some(room) = bytes.get_mut(have..) {
+                    stream.read_exact(room).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Reads exactly `len` bytes; `len` has been checked against its maximum before.
+pub(super) async fn read_exactly<S: AsyncRead + Unpin>(stream: &mut S, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// Writes `bytes` and makes sure that they left.
+pub(super) async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}

@@ -1,0 +1,240 @@
+//! One live connection: its facts, its standing, and the signal that its permit lapsed.
+
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use portcullis_policy::{
+    Address, Attempt, Authentication, Cluster, ClusterId, EndpointId, Origin, Permit, Purpose, Reference, Revision,
+    ServerName, TenantId, Timestamp,
+};
+use tokio::sync::mpsc;
+
+use super::enforce::Receipt;
+use super::LiveConnection;
+use crate::database::backend::Backend;
+use crate::runtime::clock::Instant;
+
+/// What is known of an attempt for as long as it lives; the input of every later decision.
+#[derive(Debug, Clone)]
+pub(in crate::proxy) struct Facts {
+    pub(in crate::proxy) reference: Reference,
+    pub(in crate::proxy) origin: Origin,
+    pub(in crate::proxy) address: Address,
+    pub(in crate::proxy) port: u16,
+    pub(in crate::proxy) server_name: Option<ServerName>,
+    pub(in crate::proxy) user: String,
+    pub(in crate::proxy) database: String,
+    pub(in crate::proxy) replication: bool,
+}
+
+impl Facts {
+    /// The attempt that these facts make, for `decide`.
+    pub(in crate::proxy) fn attempt(&self, purpose: Purpose) -> Attempt<'_> {
+        Attempt {
+            origin: &self.origin,
+            address: self.address,
+            server_name: self.server_name.as_ref(),
+            user: &self.user,
+            database: &self.database,
+            replication: self.replication,
+            purpose,
+        }
+    }
+}
+
+/// Why a connection is stopped, and to whom its end is reported.
+#[derive(Debug, Clone)]
+pub(in crate::proxy) struct Lapse {
+    /// A denial's code, or `draining`.
+    pub(in crate::proxy) code: &'static str,
+    /// What the client is told where it can be told.
+    pub(in crate::proxy) sqlstate: portcullis_wire::error::SqlState,
+    pub(in crate::proxy) text: String,
+    pub(in crate::proxy) hint: &'static str,
+    /// The operator's voice.
+    pub(in crate::proxy) story: String,
+    /// The moment the change took effect on this node.
+    pub(in crate::proxy) since: Instant,
+    pub(in crate::proxy) receipts: Option<mpsc::Sender<Receipt>>,
+}
+
+/// What the last decision said. Deliberately not the permit itself: that would keep the whole
+/// allow list of its revision in memory for as long as the connection lives.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    footing: Arc<Footing>,
+    revision: Revision,
+    entry: String,
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// What a connection stands on, whoever may reach it.
+#[derive(Debug)]
+struct Footing {
+    cluster_id: ClusterId,
+    cluster: Arc<Cluster>,
+    authentication: Authentication,
+}
+
+impl Standing {
+    pub(super) fn of(permit: &Permit) -> Self {
+        Self {
+            footing: Arc::new(Footing {
+                cluster_id: permit.cluster_id().clone(),
+                cluster: Arc::clone(permit.cluster()),
+                authentication: permit.endpoint().authentication.clone(),
+            }),
+            revision: permit.revision(),
+            entry: permit.entry().to_string(),
+            expires: permit.expires(),
+        }
+    }
+}
+
+/// A live connection. Shared between the task that moves its bytes and those that may stop it.
+pub(in crate::proxy) struct LiveHandle {
+    pub(super) id: u64,
+    pub(super) tenant: TenantId,
+    pub(super) endpoint: EndpointId,
+    pub(in crate::proxy) facts: Facts,
+    since: Timestamp,
+    standing: Mutex<Standing>,
+    backend: OnceLock<Backend>,
+    open: AtomicBool,
+    up: AtomicU64,
+    down: AtomicU64,
+    lapsed: AtomicBool,
+    signal: Mutex<Signal>,
+}
+
+#[derive(Default)]
+struct Signal {
+    lapse: Option<Lapse>,
+    waker: Option<Waker>,
+}
+
+impl LiveHandle {
+    pub(super) fn new(id: u64, facts: Facts, permit: &Permit, since: Timestamp) -> Self {
+        Self {
+            id,
+            tenant: permit.tenant().clone(),
+            endpoint: permit.endpoint_id().clone(),
+            facts,
+            since,
+            standing: Mutex::new(Standing::of(permit)),
+            backend: OnceLock::new(),
+            open: AtomicBool::new(false),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            lapsed: AtomicBool::new(false),
+            signal: Mutex::new(Signal::default()),
+        }
+    }
+
+    /// Adds plaintext bytes that passed, client to database and back.
+    pub(in crate::proxy) fn count(&self, up: u64, down: u64) {
+        if up > 0 {
+            self.up.fetch_add(up, Ordering::Relaxed);
+        }
+        if down > 0 {
+            self.down.fetch_add(down, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes that passed so far: client to database, database to client.
+    pub(in crate::proxy) fn counted(&self) -> (u64, u64) {
+        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+    }
+
+    /// There is a backend now; it can be cancelled and its end can be seen to.
+    pub(in crate::proxy) fn served_by(&self, backend: Backend) {
+        drop(self.backend.set(backend));
+    }
+
+    /// The client may speak to the database.
+    pub(in crate::proxy) fn opened(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// The backend, once there is one.
+    pub(in crate::proxy) fn backend(&self) -> Option<&Backend> {
+        self.backend.get()
+    }
+
+    /// Stops the connection. The first lapse stays; a later one changes nothing.
+    pub(in crate::proxy) fn lapse(&self, lapse: Lapse) {
+        let mut signal = self.signal.lock();
+        if signal.lapse.is_none() {
+            signal.lapse = Some(lapse);
+            self.lapsed.store(true, Ordering::Release);
+            if let Some(waker) = signal.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Ready when the permit lapsed; otherwise wakes this task when it does. One task at a time.
+    pub(in crate::proxy) fn poll_lapsed(&self, cx: &mut Context<'_>) -> Poll<Lapse> {
+        let mut signal = self.signal.lock();
+        if let Some(lapse) = &signal.lapse {
+            return Poll::Ready(lapse.clone());
+        }
+        if !signal.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            signal.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits until the permit lapses.
+    pub(in crate::proxy) async fn lapsed(&self) -> Lapse {
+        std::future::poll_fn(|cx| self.poll_lapsed(cx)).await
+    }
+
+    /// Whether the permit lapsed already.
+    pub(in crate::proxy) fn has_lapsed(&self) -> bool {
+        self.lapsed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn stand(&self, standing: Standing) {
+        *self.standing.lock() = standing;
+    }
+
+    /// Whether the connection may go on under `permit`: the same endpoint, the same cluster behind
+    /// it, the same proof asked of the client.
+    pub(super) fn continues_under(&self, permit: &Permit) -> bool {
+        let footing = Arc::clone(&self.standing.lock().footing);
+        *permit.tenant() == self.tenant
+            && *permit.endpoint_id() == self.endpoint
+            && *permit.cluster_id() == footing.cluster_id
+            && *permit.cluster() == footing.cluster
+            && permit.endpoint().authentication == footing.authentication
+    }
+
+    pub(super) fn expires(&self) -> Option<Timestamp> {
+        self.standing.lock().expires
+    }
+
+    /// The connection as the operator sees it.
+    pub(in crate::proxy) fn describe(&self) -> LiveConnection {
+        let standing = self.standing.lock().clone();
+        let (bytes_in, bytes_out) = self.counted();
+        LiveConnection {
+            reference: self.facts.reference.to_string(),
+            tenant: self.tenant.to_string(),
+            endpoint: self.endpoint.to_string(),
+            origin: self.facts.origin.to_string(),
+            address: self.facts.address.to_string(),
+            port: self.facts.port,
+            user: self.facts.user.clone(),
+            database: self.facts.database.clone(),
+            entry: standing.entry,
+            since_ms: self.since.as_millis(),
+            revision: standing.revision.get(),
+            state: if self.open.load(Ordering::Acquire) { "open" } else { "opening" }.to_owned(),
+            bytes_in,
+            bytes_out,
+        }
+    }
+}

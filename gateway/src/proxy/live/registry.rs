@@ -1,0 +1,244 @@
+//! The index of live connections.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use portcullis_policy::{
+    Address, Affected, Change, Decision, EndpointId, Origin, Permit, Purpose, Silent, TenantId, Timestamp, View, decide,
+};
+
+use super::handle::{Facts, LiveHandle, Standing};
+use super::LiveConnection;
+use crate::runtime::limits::CONNECTIONS_PER_TENANT;
+
+/// A cancel key as the client holds it: process id and secret.
+pub(in crate::proxy) type CancelKey = (u32, Vec<u8>);
+
+/// All live connections of this node.
+#[derive(Default)]
+pub(in crate::proxy) struct Live {
+    index: Mutex<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    next: u64,
+    endpoints: HashMap<(TenantId, EndpointId), Sources>,
+    tenants: HashMap<TenantId, u32>,
+    cancel_keys: HashMap<CancelKey, Arc<LiveHandle>>,
+    expiring: BTreeSet<(Timestamp, u64)>,
+    all: HashMap<u64, Arc<LiveHandle>>,
+}
+
+/// The live connections of one endpoint, by door and address.
+type Sources = BTreeMap<(Origin, Address, u64), Arc<LiveHandle>>;
+
+/// A connection cap is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::proxy) struct Full {
+    pub(in crate::proxy) what: &'static str,
+    pub(in crate::proxy) limit: u32,
+}
+
+impl Live {
+    /// Registers a connection under its permit, unless a cap of its tenant is reached. It stays
+    /// until the guard is dropped.
+    pub(in crate::proxy) fn register(
+        self: &Arc<Self>,
+        facts: Facts,
+        permit: &Permit,
+        since: Timestamp,
+    ) -> Result<LiveGuard, Full> {
+        let limits = permit.limits();
+        let tenant_cap = limits.connections.unwrap_or(CONNECTIONS_PER_TENANT);
+        let key = (permit.tenant().clone(), permit.endpoint_id().clone());
+        let mut index = self.index.lock();
+        if index.tenants.get(&key.0).is_some_and(|&count| count >= tenant_cap) {
+            return Err(Full { what: "connections", limit: tenant_cap });
+        }
+        if let Some(cap) = limits.connections_per_endpoint
+            && index.endpoints.get(&key).is_some_and(|sources| sources.len() >= cap as usize)
+        {
+            return Err(Full { what: "connections-per-endpoint", limit: cap });
+        }
+        index.next += 1;
+        let handle = Arc::new(LiveHandle::new(index.next, facts, permit, since));
+        *index.tenants.entry(key.0.clone()).or_default() += 1;
+        index.endpoints.entry(key).or_default().insert(source_key(&handle), Arc::clone(&handle));
+        index.all.insert(handle.id, Arc::clone(&handle));
+        if let Some(expires) = handle.expires() {
+            index.expiring.insert((expires, handle.id));
+        }
+        Ok(LiveGuard { live: Arc::clone(self), handle, cancel_key: None })
+    }
+
+    /// Every live connection as the operator sees it, oldest first.
+    pub(in crate::proxy) fn describe(&self) -> Vec<LiveConnection> {
+        let mut handles: Vec<_> = self.index.lock().all.values().cloned().collect();
+        handles.sort_by_key(|handle| handle.id);
+        handles.iter().map(|handle| handle.describe()).collect()
+    }
+
+    /// Every live connection.
+    pub(in crate::proxy) fn all(&self) -> Vec<Arc<LiveHandle>> {
+        self.index.lock().all.values().cloned().collect()
+    }
+
+    /// How many connections are live.
+    pub(in crate::proxy) fn len(&self) -> usize {
+        self.index.lock().all.len()
+    }
+
+    /// The connection that a cancel key names.
+    pub(in crate::proxy) fn by_cancel_key(&self, key: &CancelKey) -> Option<Arc<LiveHandle>> {
+        self.index.lock().cancel_keys.get(key).cloned()
+    }
+
+    /// The live connections that `changes` can affect: those of endpoints that went or moved, and
+    /// those whose door and address lie in what was shut.
+    pub(super) fn affected(&self, changes: &[Change]) -> Vec<Arc<LiveHandle>> {
+        let index = self.index.lock();
+        let mut found = BTreeMap::new();
+        for change in changes {
+            let key = (change.tenant.clone(), change.endpoint.clone());
+            let Some(sources) = index.endpoints.get(&key) else { continue };
+            match change.affected() {
+                Affected::Nobody => {}
+                Affected::Everybody => {
+                    found.extend(sources.values().map(|handle| (handle.id, Arc::clone(handle))));
+                }
+                Affected::Within(ranges) => {
+                    for (origin, range) in ranges {
+                        let first = (origin.clone(), *range.start(), 0);
+                        let last = (origin.clone(), *range.end(), u64::MAX);
+                        found.extend(sources.range(first..=last).map(|(_, handle)| (handle.id, Arc::clone(handle))));
+                    }
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// The live connections whose entry expires at or before `at`.
+    pub(super) fn due(&self, at: Timestamp) -> Vec<Arc<LiveHandle>> {
+        let index = self.index.lock();
+        index
+            .expiring
+            .range(..=(at, u64::MAX))
+            .filter_map(|(_, id)| index.all.get(id).cloned())
+            .collect()
+    }
+
+    /// Records what a new decision said of a connection that stays.
+    pub(super) fn stand(&self, handle: &LiveHandle, permit: &Permit) {
+        let standing = Standing::of(permit);
+        let mut index = self.index.lock();
+        if let Some(old) = handle.expires() {
+            index.expiring.remove(&(old, handle.id));
+        }
+        if let Some(new) = standing.expires {
+            index.expiring.insert((new, handle.id));
+        }
+        handle.stand(standing);
+    }
+
+    fn remove(&self, handle: &LiveHandle, cancel_key: Option<&CancelKey>) {
+        let mut index = self.index.lock();
+        index.all.remove(&handle.id);
+        if let Some(key) = cancel_key {
+            index.cancel_keys.remove(key);
+        }
+        if let Some(expires) = handle.expires() {
+            index.expiring.remove(&(expires, handle.id));
+        }
+        let key = (handle.tenant.clone(), handle.endpoint.clone());
+        if let Some(sources) = index.endpoints.get_mut(&key) {
+            sources.remove(&source_key(handle));
+            if sources.is_empty() {
+                index.endpoints.remove(&key);
+            }
+        }
+        if let Some(count) = index.tenants.get_mut(&key.0) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                index.tenants.remove(&key.0);
+            }
+        }
+    }
+}
+
+/// Keeps a connection registered. Dropping it is what "closed" means to the registry.
+pub(in crate::proxy) struct LiveGuard {
+    live: Arc<Live>,
+    handle: Arc<LiveHandle>,
+    cancel_key: Option<CancelKey>,
+}
+
+impl LiveGuard {
+    pub(in crate::proxy) fn handle(&self) -> &Arc<LiveHandle> {
+        &self.handle
+    }
+
+    /// Makes the connection cancellable under `key`. `false` when the key is taken; draw another.
+    pub(in crate::proxy) fn answer_to(&mut self, key: CancelKey) -> bool {
+        let mut index = self.live.index.lock();
+        if index.cancel_keys.contains_key(&key) {
+            return false;
+        }
+        index.cancel_keys.insert(key.clone(), Arc::clone(&self.handle));
+        drop(index);
+        self.cancel_key = Some(key);
+        true
+    }
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.live.remove(&self.handle, self.cancel_key.as_ref());
+    }
+}
+
+/// Decides a live connection again. `Err` carries the denial, or the news that its endpoint now
+/// leads to another cluster.
+pub(super) fn decide_again(view: &View, handle: &LiveHandle, at: Timestamp) -> Result<Permit, Lapsed> {
+    let attempt = handle.facts.attempt(Purpose::Connect);
+    match decide(view, &attempt, at, &mut Silent) {
+        Decision::Permitted(permit) => {
+            if handle.continues_under(&permit) { Ok(permit) } else { Err(Lapsed::Redirected) }
+        }
+        Decision::Denied(denial) => Err(Lapsed::Denied {
+            code: denial.code(),
+            story: denial.for_operator(&attempt),
+        }),
+    }
+}
+
+/// Why a live connection may not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lapsed {
+    /// Policy denies it now.
+    Denied { code: &'static str, story: String },
+    /// What it stands on differs now: the cluster behind its name, or the proof asked of clients.
+    Redirected,
+}
+
+impl Lapsed {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Denied { code, .. } => code,
+            Self::Redirected => "endpoint_redirected",
+        }
+    }
+
+    pub(super) fn story(&self) -> &str {
+        match self {
+            Self::Denied { story, .. } => story,
+            Self::Redirected => "its endpoint now leads to another cluster or asks clients for another proof",
+        }
+    }
+}
+
+fn source_key(handle: &LiveHandle) -> (Origin, Address, u64) {
+    (handle.facts.origin.clone(), handle.facts.address, handle.id)
+}

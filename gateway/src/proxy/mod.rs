@@ -1,0 +1,26 @@
+//! The front door: customers' traffic, from accept to splice.
+//!
+//! `connection.rs` reads top to bottom as the path of a connection; every step that grew has its
+//! own file and leaves its verb there. `live/` knows every connection that is let in and stops
+//! those whose permit lapses.
+//!
+//! Deliberately absent: any rule about who may connect (policy's `decide`), any TLS
+//! configuration (certs), anything about staff access.
+
+mod admit;
+mod authenticate;
+mod cancel;
+mod connection;
+mod dial;
+mod front;
+mod greet;
+mod io;
+mod listener;
+mod live;
+mod refuse;
+mod splice;
+mod throttle;
+
+pub use front::{Front, FrontParts};
+pub use listener::{Door, serve};
+pub use live::{ClosedConnection, Enforcement, LiveConnection};

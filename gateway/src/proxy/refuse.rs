@@ -1,0 +1,196 @@
+//! Saying no: one opaque answer on the wire, the whole story in the audit log, both under one
+//! reference.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use portcullis_audit::kinds;
+use portcullis_policy::{Denial, Reference, TenantId};
+use portcullis_wire::Complaint;
+use portcullis_wire::error::{ErrorResponse, SqlState};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::io::{ReadError, send};
+use super::live::{Facts, Full, Lapse};
+use crate::runtime::limits::FAREWELL;
+
+/// What a lapsed client is told to do next.
+pub(super) const LAPSED_HINT: &str = "The owner of this endpoint can see why with: portcullis why REFERENCE";
+
+/// Why a connection ended before it was open.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The kind of audit event.
+    pub(super) kind: &'static str,
+    /// The stable code of reply, metric, event and manual.
+    pub(super) code: &'static str,
+    /// The operator's voice.
+    pub(super) story: String,
+    /// The client's voice; `None` closes without a word.
+    pub(super) told: Option<Box<ErrorResponse>>,
+    /// Facts for the event beyond those of the attempt.
+    pub(super) facts: BTreeMap<String, Value>,
+    /// The tenant it belongs to, where that is known.
+    pub(super) tenant: Option<TenantId>,
+    /// Set where the attempt had been registered and lapsed on its way in.
+    pub(super) lapse: Option<Box<Lapse>>,
+}
+
+impl Refusal {
+    /// Closed without a word, and without suspicion.
+    pub(super) fn silent(code: &'static str, story: impl Into<String>) -> Self {
+        Self::new(kinds::CONNECTION_CLOSED, code, story, None)
+    }
+
+    /// Bytes that have no place here; nothing is said to who sent them.
+    pub(super) fn violation(code: &'static str, story: impl Into<String>) -> Self {
+        Self::new(kinds::PROTOCOL_VIOLATION, code, story, None)
+    }
+
+    /// The client left or its socket failed.
+    pub(super) fn client_gone(error: io::Error) -> Self {
+        Self::silent("client_gone", format!("the client's side ended: {error}"))
+    }
+
+    /// A TLS engine's complaint about a client.
+    pub(super) fn tls(error: &tokio_rustls::rustls::Error) -> Self {
+        Self::violation("tls", format!("TLS with the client failed: {error}"))
+    }
+
+    /// A handshake that ended in an error: a TLS complaint or a socket that closed.
+    pub(super) fn handshake(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(complaint) => Self::tls(complaint),
+            None => Self::silent("client_gone", format!("the client left during the TLS handshake: {error}")),
+        }
+    }
+
+    /// Policy's no.
+    pub(super) fn denied(denial: &Denial, facts: &Facts, narration: String) -> Self {
+        let told = ErrorResponse::fatal(
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            denial.for_client(&facts.reference),
+        )
+        .with_hint(portcullis_policy::CLIENT_HINT);
+        let attempt = facts.attempt(portcullis_policy::Purpose::Connect);
+        let story = denial.for_operator(&attempt);
+        let mut refusal = Self::new(kinds::CONNECTION_DENIED, denial.code(), story, Some(told));
+        refusal.tenant = denial.tenant().cloned();
+        refusal.with("narration", narration)
+    }
+
+    /// The credential is wrong or the role unknown: one answer for both.
+    pub(super) fn credential(code: &'static str, story: impl Into<String>, user: &str, reference: &Reference) -> Self {
+        let told = ErrorResponse::fatal(
+            SqlState::INVALID_PASSWORD,
+            format!("authentication failed for user \"{user}\" (reference {reference})"),
+        );
+        Self::new(kinds::AUTHENTICATION_FAILED, code, story, Some(told))
+    }
+
+    /// The exchange itself went wrong: a client that does not speak it, or somebody between us.
+    pub(super) fn authentication(code: &'static str, story: impl Into<String>, told: ErrorResponse) -> Self {
+        Self::new(kinds::AUTHENTICATION_FAILED, code, story, Some(told))
+    }
+
+    /// A cap is reached.
+    pub(super) fn full(full: &Full, reference: &Reference) -> Self {
+        Self::limit(
+            "connection_limit",
+            format!("the tenant's limit {} = {} is reached", full.what, full.limit),
+            format!("too many connections (reference {reference})"),
+        )
+    }
+
+    /// A tenant's pace of new connections is exceeded.
+    pub(super) fn too_fast(per_second: u32, reference: &Reference) -> Self {
+        Self::limit(
+            "connection_rate",
+            format!("more than {per_second} new connections in a second for the tenant"),
+            format!("too many new connections, try again in a moment (reference {reference})"),
+        )
+    }
+
+    fn limit(code: &'static str, story: String, text: String) -> Self {
+        Self::new(
+            kinds::LIMIT_SHED,
+            code,
+            story,
+            Some(ErrorResponse::fatal(SqlState::TOO_MANY_CONNECTIONS, text)),
+        )
+    }
+
+    /// The database cannot be reached, verified or signed in to.
+    pub(super) fn upstream(code: &'static str, story: impl Into<String>, reference: &Reference) -> Self {
+        let told = ErrorResponse::fatal(
+            SqlState::CANNOT_CONNECT_NOW,
+            format!("the database cannot be reached right now (reference {reference})"),
+        );
+        Self::new(kinds::UPSTREAM_FAILED, code, story, Some(told))
+    }
+
+    /// The database itself refused the session, after our sign-in: its own words go to the client.
+    pub(super) fn by_database(told: ErrorResponse, story: impl Into<String>) -> Self {
+        Self::new(kinds::UPSTREAM_FAILED, "refused_by_database", story, Some(told))
+    }
+
+    /// The permit lapsed while the connection was on its way in.
+    pub(super) fn lapsed(lapse: Lapse) -> Self {
+        let told = ErrorResponse::fatal(lapse.sqlstate, &lapse.text).with_hint(lapse.hint);
+        let mut refusal = Self::new(kinds::CONNECTION_LAPSED, lapse.code, lapse.story.clone(), Some(told));
+        refusal.lapse = Some(Box::new(lapse));
+        refusal
+    }
+
+    fn new(kind: &'static str, code: &'static str, story: impl Into<String>, told: Option<ErrorResponse>) -> Self {
+        Self {
+            kind,
+            code,
+            story: story.into(),
+            told: told.map(Box::new),
+            facts: BTreeMap::new(),
+            tenant: None,
+            lapse: None,
+        }
+    }
+
+    /// The same refusal with one more fact for its event.
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Tells the client what it may know and closes.
+    pub(super) async fn tell(&self, mut stream: TlsStream<TcpStream>) -> bool {
+        let Some(told) = &self.told else { return false };
+        let farewell = async {
+            send(&mut stream, &told.encode()).await?;
+            stream.shutdown().await?;
+            // A socket closed with unread bytes is reset, and the reset can overtake the farewell.
+            let mut waste = [0u8; 512];
+            let (tcp, _) = stream.get_mut();
+            while tokio::io::AsyncReadExt::read(tcp, &mut waste).await? > 0 {}
+            io::Result::Ok(())
+        };
+        !matches!(timeout(FAREWELL, farewell).await, Ok(Err(_)))
+    }
+}
+
+impl From<Complaint> for Refusal {
+    fn from(complaint: Complaint) -> Self {
+        Self::violation(complaint.reason(), complaint.to_string())
+    }
+}
+
+impl From<ReadError> for Refusal {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => Self::client_gone(error),
+            ReadError::Complaint(complaint) => complaint.into(),
+        }
+    }
+}

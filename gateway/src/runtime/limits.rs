@@ -1,0 +1,65 @@
+//! Every limit of the gateway in one visible place.
+//!
+//! What bounds a stranger's bytes stands in `portcullis_wire::limits`; what bounds policy stands
+//! in `portcullis_policy`.
+
+use super::clock::Duration;
+
+/// From accept to an authenticated session, whatever arrives meanwhile.
+pub const PRE_AUTHENTICATION: Duration = Duration::from_secs(15);
+/// A PROXY header must be complete within this time of the accept.
+pub const PROXY_HEADER: Duration = Duration::from_secs(1);
+/// The first eight bytes must have arrived within this time.
+pub const FIRST_BYTES: Duration = Duration::from_secs(3);
+/// A TLS handshake with a client.
+pub const CLIENT_TLS: Duration = Duration::from_secs(5);
+/// The start-up packet after the handshake.
+pub const STARTUP: Duration = Duration::from_secs(5);
+/// The authentication exchange with a client.
+pub const AUTHENTICATION: Duration = Duration::from_secs(10);
+/// Signing in upstream, from the start-up packet to ReadyForQuery.
+pub const UPSTREAM_SIGN_IN: Duration = Duration::from_secs(10);
+/// Connections that are not authenticated yet, on the whole node.
+pub const UNAUTHENTICATED_TOTAL: usize = 5_000;
+/// Connections that are not authenticated yet, from one IPv4 address or one IPv6 /64.
+pub const UNAUTHENTICATED_PER_SOURCE: usize = 256;
+/// Open connections of one tenant, unless its policy names a smaller number.
+pub const CONNECTIONS_PER_TENANT: u32 = 2_000;
+/// New connections per second of one tenant, unless its policy names another number.
+pub const NEW_CONNECTIONS_PER_SECOND: u32 = 500;
+/// Negotiation requests (SSLRequest, GSSENCRequest) before the start-up packet.
+pub const NEGOTIATION_REQUESTS: usize = 2;
+/// Bytes of one backend message during sign-in.
+pub const UPSTREAM_START_MESSAGE: usize = 64 * 1024;
+/// Backend messages during sign-in, before ReadyForQuery.
+pub const UPSTREAM_START_MESSAGES: usize = 256;
+/// The scratch buffer of a worker thread; also the most a connection holds back per direction.
+pub const SPLICE_SCRATCH_BYTES: usize = 64 * 1024;
+/// Socket reads of one direction before the next connection has its turn.
+pub const SPLICE_READS_PER_POLL: usize = 16;
+/// How long a refused or lapsed client may take to read its farewell.
+pub const FAREWELL: Duration = Duration::from_millis(500);
+/// How long `apply` waits for lapsed connections to be closed.
+pub const ENFORCEMENT: Duration = Duration::from_secs(5);
+/// How long `apply` waits for the backends of closed connections to be seen gone.
+pub const BACKENDS_GONE: Duration = Duration::from_secs(10);
+/// How often connections whose entry expires are looked at.
+pub const EXPIRY_TICK: Duration = Duration::from_millis(200);
+/// Cancel requests being carried out at once on the whole node.
+pub const CANCELS_AT_ONCE: usize = 256;
+/// Carrying out one cancel request.
+pub const CANCEL: Duration = Duration::from_secs(10);
+/// How long a draining node waits for connections to end before it ends them.
+pub const DRAIN: Duration = Duration::from_secs(120);
+/// A pause after accept failed for lack of descriptors, so that the loop does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// TLS configurations that ask for client certificates, kept at once.
+pub const CLIENT_TLS_CONFIGURATIONS: usize = 1_024;
+/// How long a token issuer's fetched keys serve before they are fetched again.
+pub const ISSUER_KEYS_AGE: Duration = Duration::from_secs(300);
+/// A token issuer that failed is not asked again before this.
+pub const ISSUER_KEYS_PAUSE: Duration = Duration::from_secs(30);
+/// Token issuers whose keys are kept at once.
+pub const ISSUER_KEYS_KEPT: usize = 1_024;
+/// How long fetching a token issuer's keys may take.
+pub const ISSUER_ANSWER: Duration = Duration::from_secs(5);

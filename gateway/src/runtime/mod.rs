@@ -1,0 +1,10 @@
+//! What every room stands on: clocks, randomness, limits, sockets, and the dialer that opens
+//! sockets inside a tenant's network.
+//!
+//! Deliberately absent: anything that knows what a tenant or a database is allowed to do.
+
+pub mod clock;
+pub mod dialer;
+pub mod limits;
+pub mod random;
+pub mod sockets;

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, and nothing else; silent and quick when nothing is.
+#   debian.sh demo    what `make demo` needs: a C compiler (for the crypto library) and PostgreSQL
+#   debian.sh tests   what `make test` needs as well
+set -euo pipefail
+
+main() {
+    local missing=()
+    case "${1:-}" in
+        demo) compiler; postgresql ;;
+        tests) compiler; postgresql; network; scripting ;;
+        *) echo "usage: $0 demo|tests" >&2; exit 64 ;;
+    esac
+    [ "${#missing[@]}" -eq 0 ] || install "${missing[@]}"
+}
+
+compiler() {
+    has cc || missing+=(gcc libc6-dev)
+}
+
+# 15 is what Debian 12 has; the tests bring a second, newer server of their own (javascript.sh).
+postgresql() {
+    [ -x /usr/lib/postgresql/15/bin/postgres ] || missing+=(postgresql-15)
+    has psql || missing+=(postgresql-client-15)
+}
+
+network() {
+    has ip || missing+=(iproute2)
+    has openssl || missing+=(openssl)
+}
+
+scripting() {
+    has python3 || missing+=(python3)
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    has node || missing+=(nodejs)
+    has npm || missing+=(npm)
+}
+
+has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+
+install() {
+    if ! has apt-get; then
+        echo "setup: these are missing and this is not Debian: $*" >&2
+        echo "setup: install their equivalents by hand (PostgreSQL 15 is looked for in /usr/lib/postgresql/15/bin)" >&2
+        exit 1
+    fi
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! has sudo; then
+            echo "setup: missing Debian packages: $*" >&2
+            echo "setup: we are neither root nor is there sudo; as root, run: apt-get install --no-install-recommends $*" >&2
+            exit 1
+        fi
+        as_root=(sudo)
+    fi
+    echo "setup: installing from Debian: $*"
+    # An update is slow and only sometimes needed: first try with the lists as they are.
+    # --no-upgrade, because a server already here must not change under somebody's data.
+    local options=(--yes --quiet --no-upgrade --no-install-recommends)
+    if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" </dev/null; then
+        echo "setup: that failed with the package lists at hand; updating them and trying once more"
+        "${as_root[@]}" apt-get update --quiet </dev/null
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install "${options[@]}" "$@" </dev/null
+    fi
+}
+
+main "$@"

@@ -1,0 +1,322 @@
+//! Children that cannot outlive the tests.
+//!
+//! A child is started by one thread that lives as long as the process, with the parent-death
+//! signal set by setpriv(1): the kernel sends that signal when the *thread* that forked the child
+//! ends, so a test's own thread must never be the one.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How a command ended and what it said.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended; killed by a signal when its time was up.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The standard output, trimmed, of a command that must have succeeded.
+    ///
+    /// # Panics
+    /// When it did not, with everything it said.
+    #[must_use]
+    pub fn ok(&self) -> &str {
+        assert!(self.status.success(), "{self}");
+        self.stdout.trim()
+    }
+
+    /// The standard error, trimmed, of a command that must have failed.
+    ///
+    /// # Panics
+    /// When it succeeded.
+    #[must_use]
+    pub fn refused(&self) -> &str {
+        assert!(!self.status.success(), "should have been refused: {self}");
+        self.stderr.trim()
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}\n--- stdout\n{}\n--- stderr\n{}",
+            self.status, self.stdout, self.stderr
+        )
+    }
+}
+
+/// Runs a command to its end, without standard input; kills it once `limit` has passed.
+///
+/// # Panics
+/// When the program is not there.
+#[must_use]
+pub fn run(command: &Command, limit: Duration) -> Finished {
+    let mut bound = bound_to_us(command, Signal::KILL);
+    bound
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(bound);
+    let stdout = reader(child.stdout.take().expect("piped"));
+    let stderr = reader(child.stderr.take().expect("piped"));
+    let status = ended_within(&mut child, limit).unwrap_or_else(|| {
+        let _ = child.kill();
+        child.wait().expect("our own child")
+    });
+    let text = |thread: std::thread::JoinHandle<Vec<u8>>| {
+        String::from_utf8_lossy(&thread.join().expect("reads only")).into_owned()
+    };
+    Finished {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
+}
+
+/// A server process with its output in a file. Dropping it stops it.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    stop: Signal,
+}
+
+/// How long a server may take to stop before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+impl Service {
+    /// Starts `command` with both outputs appended to the file `log`. `stop` ends it, and is also
+    /// what it gets if this process dies.
+    ///
+    /// # Panics
+    /// When the program or the file's folder is not there.
+    #[must_use]
+    pub fn start(name: &str, command: &Command, log: &Path, stop: Signal) -> Self {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log can be opened");
+        let mut bound = bound_to_us(command, stop);
+        bound
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().expect("a file can be shared"))
+            .stdout(output);
+        Self {
+            name: name.to_owned(),
+            child: spawn(bound),
+            log: log.to_owned(),
+            stop,
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
+        let _ = kill_process(pid, signal);
+    }
+
+    /// Stops it and waits for its end.
+    ///
+    /// # Errors
+    /// When it had to be killed after all.
+    pub fn stop(&mut self) -> Result<ExitStatus, String> {
+        if let Some(status) = self.ended() {
+            return Ok(status);
+        }
+        self.signal(Signal::CONT);
+        self.signal(self.stop);
+        ended_within(&mut self.child, STOP_LIMIT).ok_or_else(|| {
+            self.kill();
+            format!(
+                "{} did not stop within {STOP_LIMIT:?} and was killed",
+                self.name
+            )
+        })
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How much of a server's log a failed test shows.
+const SHOWN_LINES: usize = 60;
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+            eprintln!(
+                "--- the last of {}'s log\n{}\n---",
+                self.name,
+                shown.join("\n")
+            );
+        }
+        if let Err(told) = self.stop() {
+            eprintln!("{told}");
+        }
+    }
+}
+
+/// The same command under setpriv, so that it gets `signal` when this process dies.
+fn bound_to_us(command: &Command, signal: Signal) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.arg("--pdeathsig").arg(name(signal)).arg("--");
+    bound.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        bound.current_dir(folder);
+    }
+    bound
+}
+
+/// setpriv knows signals by name only.
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::KILL => "KILL",
+        Signal::QUIT => "QUIT",
+        Signal::TERM => "TERM",
+        other => panic!("no name for {other:?} here"),
+    }
+}
+
+type Order = (Command, Sender<std::io::Result<Child>>);
+
+fn spawn(command: Command) -> Child {
+    static NURSERY: OnceLock<Sender<Order>> = OnceLock::new();
+    let nursery = NURSERY.get_or_init(|| {
+        let (orders, receiver) = channel::<Order>();
+        std::thread::Builder::new()
+            .name("nursery".to_owned())
+            .spawn(move || {
+                for (mut command, answer) in receiver {
+                    let _ = answer.send(command.spawn());
+                }
+            })
+            .expect("a thread can be started");
+        orders
+    });
+    let told = format!("{command:?}");
+    let (answer, child) = channel();
+    nursery
+        .send((command, answer))
+        .expect("the nursery never ends");
+    child
+        .recv()
+        .expect("the nursery answers")
+        .unwrap_or_else(|e| panic!("cannot start {told}: {e}"))
+}
+
+fn ended_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait().expect("our own child") {
+            Some(status) => return Some(status),
+            None if Instant::now() >= deadline => return None,
+            None => std::thread::sleep(Duration::from_millis(3)),
+        }
+    }
+}
+
+fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        let _ = pipe.read_to_end(&mut all);
+        all
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_command_is_heard_on_both_outputs() {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo $GREETING; echo no >&2; exit 3"])
+            .env("GREETING", "yes");
+        let finished = run(&command, Duration::from_secs(10));
+        assert_eq!(
+            (
+                finished.status.code(),
+                finished.stdout.as_str(),
+                finished.stderr.as_str()
+            ),
+            (Some(3), "yes\n", "no\n")
+        );
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_at_its_limit() {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let start = Instant::now();
+        assert!(!run(&command, Duration::from_millis(50)).status.success());
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_service_outlives_the_thread_that_started_it_and_ends_when_dropped() {
+        let scratch = Scratch::new("service");
+        let log = scratch.path().join("log");
+        let mut sleep = Command::new("sh");
+        sleep.args(["-c", "echo here; exec sleep 60"]);
+        let mut service =
+            std::thread::spawn(move || Service::start("sleep", &sleep, &log, Signal::TERM))
+                .join()
+                .unwrap();
+        crate::wait::wait_for("its word", Duration::from_secs(5), || {
+            service.log() == "here\n"
+        });
+        assert_eq!(service.ended(), None);
+        let process = Path::new("/proc").join(service.pid().to_string());
+        assert!(process.exists());
+        drop(service);
+        assert!(!process.exists());
+    }
+}
