@@ -154,11 +154,19 @@ impl Service {
     /// # Errors
     /// When it had to be killed after all.
     pub fn stop(&mut self) -> Result<ExitStatus, String> {
+        self.stop_by(self.stop)
+    }
+
+    /// Stops it by another signal than its own.
+    ///
+    /// # Errors
+    /// As [`Service::stop`].
+    pub fn stop_by(&mut self, signal: Signal) -> Result<ExitStatus, String> {
         if let Some(status) = self.ended() {
             return Ok(status);
         }
         self.signal(Signal::CONT);
-        self.signal(self.stop);
+        self.signal(signal);
         ended_within(&mut self.child, STOP_LIMIT).ok_or_else(|| {
             self.kill();
             format!(
@@ -216,6 +224,7 @@ fn bound_to_us(command: &Command, signal: Signal) -> Command {
 /// setpriv knows signals by name only.
 fn name(signal: Signal) -> &'static str {
     match signal {
+        Signal::INT => "INT",
         Signal::KILL => "KILL",
         Signal::QUIT => "QUIT",
         Signal::TERM => "TERM",

@@ -1,8 +1,12 @@
 //! The shortest way through everything: a gateway, a server behind it, a client let in and one not.
 
+use std::net::{IpAddr, SocketAddr};
+
 use portcullis_tests::balancer::{aws_link, proxy_v2};
+use portcullis_tests::namespace::Network;
 use portcullis_tests::{
-    EndpointText, Gateway, Listener, LoadBalancer, Postgres, TenantText, TestAuthority, Version,
+    Dial, EndpointText, Gateway, Listener, LoadBalancer, Postgres, Psql, TenantText, TestAuthority,
+    Version, requires_root,
 };
 
 const NAME: &str = "acme-orders.db.test";
@@ -102,10 +106,79 @@ fn a_private_link_is_let_in_by_its_typed_id() {
         LoadBalancer::start(gateway.address(), "127.0.9.1".parse().unwrap(), header)
     };
     let psql = |balancer: &LoadBalancer| {
-        let psql =
-            portcullis_tests::Psql::new(balancer.address(), NAME, &gateway.authorities_pem());
+        let psql = Psql::new(balancer.address(), NAME, &gateway.authorities_pem());
         psql.user("app", "secret", "postgres").run("select 1")
     };
     assert_eq!(psql(&via("vpce-1")).ok(), "1");
     assert!(psql(&via("vpce-2")).refused().contains("not permitted"));
+}
+
+#[test]
+fn two_tenants_with_the_same_addresses_and_ports_reach_their_own_databases_by_an_unprivileged_gateway()
+ {
+    requires_root!();
+    let (client, leg, database): (IpAddr, IpAddr, IpAddr) = (
+        "10.0.0.7".parse().unwrap(),
+        "10.0.0.5".parse().unwrap(),
+        "10.0.0.10".parse().unwrap(),
+    );
+    let clients = TestAuthority::new("Database clients");
+    let mut builder = Gateway::builder().unprivileged();
+    let mut sites = Vec::new();
+    for id in ["acme", "globex"] {
+        let network = Network::new(id, 16);
+        let (host, caller, leg_host) = (
+            network.host("db", &[database]),
+            network.host("client", &[client]),
+            network.host("gw", &[leg]),
+        );
+        let server = Postgres::builder(Version::V15)
+            .listen(database)
+            .port(5432)
+            .namespace(&host)
+            .client_authority(&clients)
+            .role("app", "secret")
+            .served()
+            .start();
+        server.sql(&format!("create database \"{id}\""));
+        let origin = format!("network:{id}-vpc");
+        let name = format!("{id}.db.test");
+        let tenant = TenantText::new(id)
+            .network(&format!("{id}-vpc"))
+            .cluster_inside("orders", &server, &leg_host)
+            .endpoint(EndpointText::new("orders", &name).allow("10.0.0.0/16", &origin));
+        builder = builder
+            .listener(
+                Listener::network(&format!("{id}-vpc"))
+                    .on(leg)
+                    .port(5433)
+                    .inside(&leg_host),
+            )
+            .tenant(&tenant)
+            .signs_in_at(id, &clients);
+        sites.push((id, name, network, server, caller, host, leg_host));
+    }
+    let gateway = builder.start();
+    let from = SocketAddr::new(client, 40_000);
+    let mut open = Vec::new();
+    for (index, (id, name, .., caller, _, _)) in sites.iter().enumerate() {
+        let dial = Dial::tls(gateway.listener(index), name, &gateway.authorities_pem())
+            .inside(caller)
+            .from_port(from);
+        let mut session = dial.sign_in("app", "secret", id);
+        assert_eq!(
+            session.query("select current_database()").unwrap(),
+            [[Some((*id).to_owned())]]
+        );
+        open.push(session);
+    }
+    let (_, _, _, _, acme_client, _, _) = &sites[0];
+    let foreign =
+        Dial::tls(gateway.listener(0), &sites[1].1, &gateway.authorities_pem()).inside(acme_client);
+    let refusal = foreign
+        .start(&[("user", "app"), ("database", "globex")])
+        .unwrap()
+        .refusal();
+    let why = gateway.command(&["why", &refusal.reference()]);
+    assert!(why.ok().contains("network_mismatch"), "{why}");
 }

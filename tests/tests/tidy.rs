@@ -117,3 +117,22 @@ fn the_manual_explains_every_key_of_a_node_file() {
         "gateway/manual/node.md",
     ));
 }
+
+#[test]
+fn the_manual_explains_every_kind_of_audit_event() {
+    let kinds = portcullis_audit::kinds::ALL.map(str::to_owned).into();
+    assert_tidy(prose::unexplained(
+        house(),
+        &kinds,
+        "gateway/manual/node.md",
+    ));
+}
+
+#[test]
+fn the_manual_explains_every_metric() {
+    assert_tidy(prose::unexplained(
+        house(),
+        &prose::metric_names(house()),
+        "gateway/manual/node.md",
+    ));
+}

@@ -11,10 +11,19 @@ use super::types::{Addresses, Difference, DoorDifference, EndpointDifference, Pr
 /// What a command did, or would do, to `old`: tenants, and the exact difference in reachability.
 /// `kept` are the tenants that nobody wrote a file for and that stay.
 #[must_use]
-pub(super) fn difference(old: &View, new: &View, applied: &Applied, kept: &[TenantId]) -> Difference {
+pub(super) fn difference(
+    old: &View,
+    new: &View,
+    applied: &Applied,
+    kept: &[TenantId],
+) -> Difference {
     let mut difference = Difference {
         left_alone: kept.iter().map(ToString::to_string).collect(),
-        reachability: applied.changes.iter().filter_map(|change| endpoint(change, MAX_PREFIXES)).collect(),
+        reachability: applied
+            .changes
+            .iter()
+            .filter_map(|change| endpoint(change, MAX_PREFIXES))
+            .collect(),
         ..Difference::default()
     };
     for tenant in &applied.tenants {
@@ -33,7 +42,11 @@ pub(super) fn difference(old: &View, new: &View, applied: &Applied, kept: &[Tena
 pub(super) fn difference_for_event(applied: &Applied) -> Value {
     let mut endpoints: Vec<Value> = Vec::new();
     let mut more = 0_usize;
-    for change in applied.changes.iter().filter_map(|change| endpoint(change, MAX_EVENT_PREFIXES)) {
+    for change in applied
+        .changes
+        .iter()
+        .filter_map(|change| endpoint(change, MAX_EVENT_PREFIXES))
+    {
         if endpoints.len() < MAX_EVENT_ENDPOINTS {
             endpoints.push(json!(change));
         } else {
@@ -79,13 +92,21 @@ pub(super) fn addresses(set: &AddressSet, at_most: usize) -> Addresses {
             prefix: prefix.to_string(),
         })
         .collect();
-    Addresses { count: set.count().total().to_string(), prefixes: listed, more: prefixes.count() }
+    Addresses {
+        count: set.count().total().to_string(),
+        prefixes: listed,
+        more: prefixes.count(),
+    }
 }
 
 /// A reviewer's warning.
 #[must_use]
 pub(super) fn warning(tenant: &TenantId, warning: &portcullis_policy::Warning) -> Warning {
-    Warning { tenant: tenant.to_string(), at: warning.at.to_string(), message: warning.caution.to_string() }
+    Warning {
+        tenant: tenant.to_string(),
+        at: warning.at.to_string(),
+        message: warning.caution.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -100,12 +121,19 @@ mod tests {
     fn a_set_is_listed_up_to_a_limit_and_counted_beyond() {
         let set = set(&["203.0.113.0/24", "198.51.100.7", "2001:db8::/64"]);
         let all = addresses(&set, 3);
-        let listed: Vec<_> = all.prefixes.iter().map(|prefix| (&*prefix.prefix, &*prefix.count)).collect();
-        assert_eq!(listed, [
-            ("198.51.100.7/32", "1"),
-            ("203.0.113.0/24", "256"),
-            ("2001:db8::/64", "18446744073709551616")
-        ]);
+        let listed: Vec<_> = all
+            .prefixes
+            .iter()
+            .map(|prefix| (&*prefix.prefix, &*prefix.count))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                ("198.51.100.7/32", "1"),
+                ("203.0.113.0/24", "256"),
+                ("2001:db8::/64", "18446744073709551616")
+            ]
+        );
         assert_eq!((all.more, &*all.count), (0, "18446744073709551873"));
         let cut = addresses(&set, 1);
         assert_eq!((cut.prefixes.len(), cut.more), (1, 2));

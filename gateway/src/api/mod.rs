@@ -66,6 +66,12 @@ pub struct Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { applies: Arc::new(Semaphore::new(1)), plans: Arc::new(Semaphore::new(limits::PLANS)) }
+        Self {
+            applies: Arc::new(Semaphore::new(1)),
+            plans: Arc::new(Semaphore::new(limits::PLANS)),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,10 @@ impl Commanders {
     /// Root, this process's own effective user, and `allowed`.
     #[must_use]
     pub fn new(allowed: BTreeSet<u32>) -> Self {
-        Self { own: rustix::process::geteuid().as_raw(), allowed }
+        Self {
+            own: rustix::process::geteuid().as_raw(),
+            allowed,
+        }
     }
 
     /// The caller, if they may command.
@@ -42,7 +45,10 @@ const ROOT: u32 = 0;
 #[must_use]
 pub fn author(caller: Caller) -> String {
     let name = read_passwd().and_then(|passwd| login_name(&passwd, caller.uid));
-    name.map_or_else(|| format!("uid {}", caller.uid), |name| format!("uid {} ({name})", caller.uid))
+    name.map_or_else(
+        || format!("uid {}", caller.uid),
+        |name| format!("uid {} ({name})", caller.uid),
+    )
 }
 
 /// Bytes of `/etc/passwd` that are read.
@@ -50,7 +56,11 @@ const MAX_PASSWD: u64 = 1024 * 1024;
 
 fn read_passwd() -> Option<String> {
     let mut text = String::new();
-    File::open("/etc/passwd").ok()?.take(MAX_PASSWD).read_to_string(&mut text).ok()?;
+    File::open("/etc/passwd")
+        .ok()?
+        .take(MAX_PASSWD)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text)
 }
 
@@ -68,12 +78,19 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32) -> Peer {
-        Peer::Local(Caller { uid, gid: 0, pid: None })
+        Peer::Local(Caller {
+            uid,
+            gid: 0,
+            pid: None,
+        })
     }
 
     #[test]
     fn root_the_own_user_and_named_users_may_command_and_nobody_else() {
-        let commanders = Commanders { own: 998, allowed: [1000].into() };
+        let commanders = Commanders {
+            own: 998,
+            allowed: [1000].into(),
+        };
         for uid in [0, 998, 1000] {
             assert!(commanders.recognise(&peer(uid)).is_some(), "{uid}");
         }
@@ -84,8 +101,15 @@ mod tests {
 
     #[test]
     fn nobody_commands_over_a_network() {
-        let commanders = Commanders { own: 0, allowed: BTreeSet::new() };
-        assert!(commanders.recognise(&Peer::Remote(([127, 0, 0, 1], 4000).into())).is_none());
+        let commanders = Commanders {
+            own: 0,
+            allowed: BTreeSet::new(),
+        };
+        assert!(
+            commanders
+                .recognise(&Peer::Remote(([127, 0, 0, 1], 4000).into()))
+                .is_none()
+        );
     }
 
     #[test]

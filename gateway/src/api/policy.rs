@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
 use portcullis_consensus::ProposeError;
-use portcullis_policy::{Applied, Command, Rejection, Snapshot, State, Tenant, TenantId, Timestamp, View, warnings};
+use portcullis_policy::{
+    Applied, Command, Rejection, Snapshot, State, Tenant, TenantId, Timestamp, View, warnings,
+};
 use serde_json::json;
 
 use super::describe;
@@ -45,15 +47,23 @@ pub enum Missing {
 ///
 /// # Errors
 /// A refusal: mistakes in the files, or what `apply` would be refused for.
-pub async fn plan(node: &Arc<Node>, files: PolicyFiles, missing: Missing) -> Result<PlanReply, Refusal> {
-    let _turn = Arc::clone(&node.turns.plans).acquire_owned().await.map_err(|_| stopping())?;
+pub async fn plan(
+    node: &Arc<Node>,
+    files: PolicyFiles,
+    missing: Missing,
+) -> Result<PlanReply, Refusal> {
+    let _turn = Arc::clone(&node.turns.plans)
+        .acquire_owned()
+        .await
+        .map_err(|_| stopping())?;
     let node = Arc::clone(node);
     in_background(move || {
         let at = clock::now();
         let before = node.consensus.view();
         let changeset = Changeset::read(&before, &files, missing)?;
         let command = changeset.command(&before, String::new());
-        let (after, applied) = rehearse(&before, &command, at).map_err(|rejection| rejected(&rejection))?;
+        let (after, applied) =
+            rehearse(&before, &command, at).map_err(|rejection| rejected(&rejection))?;
         Ok(PlanReply {
             node: node.name.clone(),
             revision: before.revision().get(),
@@ -72,7 +82,9 @@ pub async fn plan(node: &Arc<Node>, files: PolicyFiles, missing: Missing) -> Res
 /// # Errors
 /// A refusal, which is also an audit event; nothing was changed then.
 pub async fn apply(node: &Arc<Node>, proposal: Proposal) -> Result<ApplyReply, Refusal> {
-    let work = node.tasks.spawn(apply_to_the_end(Arc::clone(node), proposal));
+    let work = node
+        .tasks
+        .spawn(apply_to_the_end(Arc::clone(node), proposal));
     work.await.map_err(|_| stopping())?
 }
 
@@ -81,10 +93,24 @@ pub async fn apply(node: &Arc<Node>, proposal: Proposal) -> Result<ApplyReply, R
 ///
 /// # Errors
 /// A refusal, which is also an audit event; nothing was changed then.
-pub async fn apply_directory(node: &Arc<Node>, directory: &Path, author: &str) -> Result<ApplyReply, Refusal> {
+pub async fn apply_directory(
+    node: &Arc<Node>,
+    directory: &Path,
+    author: &str,
+) -> Result<ApplyReply, Refusal> {
     let path = directory.to_owned();
     match in_background(move || policy_files::collect(&path).map_err(mistaken)).await {
-        Ok(files) => apply(node, Proposal { files, missing: Missing::LeftAlone, author: author.to_owned() }).await,
+        Ok(files) => {
+            apply(
+                node,
+                Proposal {
+                    files,
+                    missing: Missing::LeftAlone,
+                    author: author.to_owned(),
+                },
+            )
+            .await
+        }
         Err(refusal) => {
             record_refusal(node, author, &refusal).await;
             Err(refusal)
@@ -93,7 +119,10 @@ pub async fn apply_directory(node: &Arc<Node>, directory: &Path, author: &str) -
 }
 
 async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyReply, Refusal> {
-    let _turn = Arc::clone(&node.turns.applies).acquire_owned().await.map_err(|_| stopping())?;
+    let _turn = Arc::clone(&node.turns.applies)
+        .acquire_owned()
+        .await
+        .map_err(|_| stopping())?;
     let author = proposal.author.clone();
     let decided = in_background({
         let node = Arc::clone(&node);
@@ -124,11 +153,17 @@ fn propose(node: &Node, proposal: Proposal) -> Result<Decided, Refusal> {
     let before = node.consensus.view();
     let changeset = Changeset::read(&before, &proposal.files, proposal.missing)?;
     let command = changeset.command(&before, proposal.author);
-    let applied = node.consensus.propose(&command, at).map_err(|error| not_proposed(&error))?;
+    let applied = node
+        .consensus
+        .propose(&command, at)
+        .map_err(|error| not_proposed(&error))?;
     // Applies take turns and nobody else proposes, so this is the state that `applied` speaks of.
     let after = node.consensus.view();
     let touched: BTreeSet<&TenantId> = applied.tenants.iter().collect();
-    let documents = changeset.put.iter().filter(|document| touched.contains(&document.id));
+    let documents = changeset
+        .put
+        .iter()
+        .filter(|document| touched.contains(&document.id));
     Ok(Decided {
         difference: describe::difference(&before, &after, &applied, &changeset.kept),
         warnings: warned(documents, at),
@@ -139,8 +174,12 @@ fn propose(node: &Node, proposal: Proposal) -> Result<Decided, Refusal> {
 
 /// Evidence and enforcement at the same time: a slow disk keeps no lapsed connection alive.
 async fn enforce(node: &Node, author: &str, decided: Decided) -> ApplyReply {
-    let evidence = node.ledger.record_durable(applied_event(node, author, &decided));
-    let enforcement = node.front.enforce(View::clone(&decided.after), &decided.applied);
+    let evidence = node
+        .ledger
+        .record_durable(applied_event(node, author, &decided));
+    let enforcement = node
+        .front
+        .enforce(View::clone(&decided.after), &decided.applied);
     let (evidence, enforcement) = tokio::join!(evidence, enforcement);
     metrics::counter!("portcullis_policy_applies_total", "outcome" => "applied").increment(1);
     if let Err(error) = &evidence {
@@ -153,13 +192,25 @@ async fn enforce(node: &Node, author: &str, decided: Decided) -> ApplyReply {
         unfinished = enforcement.unfinished,
         "policy applied"
     );
-    ApplyReply { evidence: evidence.err().map(|error| error.to_string()), ..receipt(node, decided, enforcement) }
+    ApplyReply {
+        evidence: evidence.err().map(|error| error.to_string()),
+        ..receipt(node, decided, enforcement)
+    }
 }
 
 fn unchanged(node: &Node, decided: Decided) -> ApplyReply {
     let revision = decided.applied.revision.get();
     tracing::info!(revision, "a policy was applied that differs in nothing");
-    receipt(node, decided, Enforcement { revision, decided_again: 0, closed: Vec::new(), unfinished: 0 })
+    receipt(
+        node,
+        decided,
+        Enforcement {
+            revision,
+            decided_again: 0,
+            closed: Vec::new(),
+            unfinished: 0,
+        },
+    )
 }
 
 fn receipt(node: &Node, decided: Decided, enforcement: Enforcement) -> ApplyReply {
@@ -171,20 +222,36 @@ fn receipt(node: &Node, decided: Decided, enforcement: Enforcement) -> ApplyRepl
         nodes: 1,
         difference: decided.difference,
         warnings: decided.warnings,
-        slowest_ms: enforcement.closed.iter().map(|closed| closed.after_ms).reduce(f64::max),
+        slowest_ms: enforcement
+            .closed
+            .iter()
+            .map(|closed| closed.after_ms)
+            .reduce(f64::max),
         enforcement,
         evidence: None,
     }
 }
 
 fn applied_event(node: &Node, author: &str, decided: &Decided) -> Event {
-    let Difference { added, altered, removed, .. } = &decided.difference;
-    let mut event = Event::new(decided.applied.at.as_millis(), kinds::POLICY_APPLIED, &*node.name)
-        .with("by", author)
-        .with("added", json!(added))
-        .with("altered", json!(altered))
-        .with("removed", json!(removed))
-        .with("reachability", describe::difference_for_event(&decided.applied));
+    let Difference {
+        added,
+        altered,
+        removed,
+        ..
+    } = &decided.difference;
+    let mut event = Event::new(
+        decided.applied.at.as_millis(),
+        kinds::POLICY_APPLIED,
+        &*node.name,
+    )
+    .with("by", author)
+    .with("added", json!(added))
+    .with("altered", json!(altered))
+    .with("removed", json!(removed))
+    .with(
+        "reachability",
+        describe::difference_for_event(&decided.applied),
+    );
     event.revision = Some(decided.applied.revision.get());
     if let [only] = decided.applied.tenants.as_slice() {
         event.tenant = Some(only.to_string());
@@ -196,13 +263,22 @@ async fn record_refusal(node: &Node, author: &str, refusal: &Refusal) {
     metrics::counter!("portcullis_policy_applies_total", "outcome" => "rejected").increment(1);
     let body = refusal.body();
     tracing::warn!(author, code = body.code, "policy refused: {}", body.message);
-    let mistakes: Vec<String> = body.files.iter().take(MAX_EVENT_MISTAKES).map(ToString::to_string).collect();
-    let mut event = Event::new(clock::now().as_millis(), kinds::POLICY_REJECTED, &*node.name)
-        .with("by", author)
-        .with("code", body.code.as_str())
-        .with("story", body.message.as_str())
-        .with("mistakes", json!(mistakes))
-        .with("mistakes_in_all", body.files.len());
+    let mistakes: Vec<String> = body
+        .files
+        .iter()
+        .take(MAX_EVENT_MISTAKES)
+        .map(ToString::to_string)
+        .collect();
+    let mut event = Event::new(
+        clock::now().as_millis(),
+        kinds::POLICY_REJECTED,
+        &*node.name,
+    )
+    .with("by", author)
+    .with("code", body.code.as_str())
+    .with("story", body.message.as_str())
+    .with("mistakes", json!(mistakes))
+    .with("mistakes_in_all", body.files.len());
     event.revision = Some(node.consensus.view().revision().get());
     if let Err(error) = node.ledger.record_durable(event).await {
         tracing::error!(%error, "the audit event of a refused policy could not be made durable");
@@ -224,7 +300,10 @@ impl Changeset {
     fn read(before: &View, files: &PolicyFiles, missing: Missing) -> Result<Self, Refusal> {
         let put = policy_files::parse(files).map_err(mistaken)?;
         let named: BTreeSet<&TenantId> = put.iter().map(|document| &document.id).collect();
-        let without_file = before.tenants().map(|tenant| tenant.id()).filter(|id| !named.contains(id));
+        let without_file = before
+            .tenants()
+            .map(|tenant| tenant.id())
+            .filter(|id| !named.contains(id));
         let without_file: Vec<TenantId> = without_file.cloned().collect();
         let (remove, kept) = match missing {
             Missing::LeftAlone => (Vec::new(), without_file),
@@ -254,14 +333,19 @@ impl Changeset {
 /// What a command would do to a view, without anybody seeing it.
 fn rehearse(before: &View, command: &Command, at: Timestamp) -> Result<(View, Applied), Rejection> {
     let tenants = before.tenants().map(|tenant| tenant.document()).collect();
-    let mut state = State::restore(Snapshot { revision: before.revision(), tenants })?;
+    let mut state = State::restore(Snapshot {
+        revision: before.revision(),
+        tenants,
+    })?;
     let applied = state.apply(command, at)?;
     Ok((state.view(), applied))
 }
 
 fn warned<'a>(documents: impl IntoIterator<Item = &'a Tenant>, at: Timestamp) -> Vec<Warning> {
     let of_one = |document: &'a Tenant| {
-        warnings(document, at).into_iter().map(|warning| describe::warning(&document.id, &warning))
+        warnings(document, at)
+            .into_iter()
+            .map(|warning| describe::warning(&document.id, &warning))
     };
     documents.into_iter().flat_map(of_one).collect()
 }
@@ -271,12 +355,20 @@ fn mistaken(files: Vec<FileError>) -> Refusal {
         1 => "the policy files are refused: 1 mistake".to_owned(),
         count => format!("the policy files are refused: {count} mistakes"),
     };
-    Refusal::new(422, "policy_invalid", message).next("correct the places named above; nothing was changed").files(files)
+    Refusal::new(422, "policy_invalid", message)
+        .next("correct the places named above; nothing was changed")
+        .files(files)
 }
 
 fn rejected(rejection: &Rejection) -> Refusal {
-    let cause = std::error::Error::source(rejection).map(|cause| format!(": {cause}")).unwrap_or_default();
-    let status = if matches!(rejection, Rejection::StaleBase { .. }) { 409 } else { 422 };
+    let cause = std::error::Error::source(rejection)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    let status = if matches!(rejection, Rejection::StaleBase { .. }) {
+        409
+    } else {
+        422
+    };
     Refusal::new(status, rejection.code(), format!("{rejection}{cause}")).next(match rejection {
         Rejection::StaleBase { .. } => "plan again: somebody else applied in between",
         Rejection::NetworkClaimed { .. } | Rejection::PrivateLinkClaimed { .. } | Rejection::ServerNameClaimed { .. } => {
@@ -298,12 +390,15 @@ fn not_proposed(error: &ProposeError) -> Refusal {
 }
 
 fn stopping() -> Refusal {
-    Refusal::new(503, "stopping", "this node is stopping").next("ask again when it runs; `portcullis status` shows the revision in force")
+    Refusal::new(503, "stopping", "this node is stopping")
+        .next("ask again when it runs; `portcullis status` shows the revision in force")
 }
 
 /// Work that fills a core or waits for the disk, off the threads that carry traffic.
 async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| stopping())?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| stopping())?
 }

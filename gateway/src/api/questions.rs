@@ -6,13 +6,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use portcullis_audit::moment;
-use portcullis_policy::{Address, Attempt, Decision, EndpointId, Origin, Purpose, Reference, TenantId, Timestamp, explain as decide_aloud, reach as reach_of};
+use portcullis_policy::{
+    Address, Attempt, Decision, EndpointId, Origin, Purpose, Reference, TenantId, Timestamp,
+    explain as decide_aloud, reach as reach_of,
+};
 use serde_json::Value;
 
 use super::describe::addresses;
 use super::limits::{MAX_NAME, MAX_PREFIXES};
 use super::types::{
-    ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply, ReachReply, StatusReply, WhyReply,
+    ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply, ReachReply,
+    StatusReply, WhyReply,
 };
 use super::{Node, Refusal};
 use crate::runtime::clock;
@@ -24,11 +28,20 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
     let origin: Origin = parse("via", &asked.via)?;
     let address: Address = parse("address", &asked.address)?;
     let at = moment_or_now(asked.at.as_deref())?;
-    if [&asked.user, &asked.database].into_iter().any(|name| name.len() > MAX_NAME) {
-        return Err(Refusal::new(400, "malformed", format!("user or database is longer than {MAX_NAME} bytes")));
+    if [&asked.user, &asked.database]
+        .into_iter()
+        .any(|name| name.len() > MAX_NAME)
+    {
+        return Err(Refusal::new(
+            400,
+            "malformed",
+            format!("user or database is longer than {MAX_NAME} bytes"),
+        ));
     }
     let view = node.front.view();
-    let place = view.endpoint(&tenant, &endpoint).ok_or_else(|| no_such_endpoint(&tenant, &endpoint))?;
+    let place = view
+        .endpoint(&tenant, &endpoint)
+        .ok_or_else(|| no_such_endpoint(&tenant, &endpoint))?;
     let attempt = Attempt {
         origin: &origin,
         address,
@@ -43,8 +56,14 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
         Decision::Permitted(permit) => ("permitted", Some(permit.entry().to_string()), None),
         Decision::Denied(denial) => {
             let nobodys = Reference::from_bits(0);
-            let told = denial.for_client(&nobodys).replace(&nobodys.to_string(), "PC-…");
-            (denial.code(), denial.entry().map(|entry| entry.to_string()), Some(told))
+            let told = denial
+                .for_client(&nobodys)
+                .replace(&nobodys.to_string(), "PC-…");
+            (
+                denial.code(),
+                denial.entry().map(|entry| entry.to_string()),
+                Some(told),
+            )
         }
     };
     Ok(ExplainReply {
@@ -52,7 +71,12 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
         permitted: client.is_none(),
         code: code.to_owned(),
         entry,
-        narration: explanation.story.to_string().lines().map(str::to_owned).collect(),
+        narration: explanation
+            .story
+            .to_string()
+            .lines()
+            .map(str::to_owned)
+            .collect(),
         story: explanation.verdict,
         client,
     })
@@ -62,13 +86,16 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
 pub(super) fn reach(node: &Node, query: &BTreeMap<String, String>) -> Result<ReachReply, Refusal> {
     only(query, &["tenant", "endpoint", "at"])?;
     let required = |name: &str| {
-        query.get(name).ok_or_else(|| Refusal::new(400, "malformed", format!("the query must name {name}=")))
+        query
+            .get(name)
+            .ok_or_else(|| Refusal::new(400, "malformed", format!("the query must name {name}=")))
     };
     let tenant: TenantId = parse("tenant", required("tenant")?)?;
     let endpoint: EndpointId = parse("endpoint", required("endpoint")?)?;
     let at = moment_or_now(query.get("at").map(String::as_str))?;
     let view = node.front.view();
-    let reach = reach_of(&view, &tenant, &endpoint, at).ok_or_else(|| no_such_endpoint(&tenant, &endpoint))?;
+    let reach = reach_of(&view, &tenant, &endpoint, at)
+        .ok_or_else(|| no_such_endpoint(&tenant, &endpoint))?;
     let doors = reach.0.iter().map(|(door, set)| DoorReach {
         door: door.to_string(),
         addresses: addresses(set, MAX_PREFIXES),
@@ -83,13 +110,26 @@ pub(super) fn reach(node: &Node, query: &BTreeMap<String, String>) -> Result<Rea
 }
 
 /// Live connections, oldest first.
-pub(super) fn connections(node: &Node, query: &BTreeMap<String, String>) -> Result<ConnectionsReply, Refusal> {
+pub(super) fn connections(
+    node: &Node,
+    query: &BTreeMap<String, String>,
+) -> Result<ConnectionsReply, Refusal> {
     only(query, &["tenant"])?;
-    let tenant: Option<TenantId> = query.get("tenant").map(|tenant| parse("tenant", tenant)).transpose()?;
+    let tenant: Option<TenantId> = query
+        .get("tenant")
+        .map(|tenant| parse("tenant", tenant))
+        .transpose()?;
     let mut connections = node.front.connections();
-    connections.retain(|one| tenant.as_ref().is_none_or(|tenant| one.tenant == tenant.as_str()));
+    connections.retain(|one| {
+        tenant
+            .as_ref()
+            .is_none_or(|tenant| one.tenant == tenant.as_str())
+    });
     connections.sort_by(|a, b| (a.since_ms, &a.reference).cmp(&(b.since_ms, &b.reference)));
-    Ok(ConnectionsReply { node: node.name.clone(), connections })
+    Ok(ConnectionsReply {
+        node: node.name.clone(),
+        connections,
+    })
 }
 
 /// Everything that evidence says under a reference.
@@ -97,19 +137,35 @@ pub(super) async fn why(node: &Node, reference: &str) -> Result<WhyReply, Refusa
     let reference: Reference = parse("reference", reference)?;
     let ledger = Arc::clone(&node.ledger);
     let searched = tokio::task::spawn_blocking(move || ledger.find(&reference)).await;
-    let events = searched.map_err(|error| error.to_string()).and_then(|found| found.map_err(|error| error.to_string()));
+    let events = searched
+        .map_err(|error| error.to_string())
+        .and_then(|found| found.map_err(|error| error.to_string()));
     let events = events.map_err(|error| {
-        Refusal::new(500, "ledger_unreadable", format!("the audit events could not be read: {error}"))
-            .next("look at the ledger's directory, under `data` in node.toml")
+        Refusal::new(
+            500,
+            "ledger_unreadable",
+            format!("the audit events could not be read: {error}"),
+        )
+        .next("look at the ledger's directory, under `data` in node.toml")
     })?;
     let reference = reference.to_string();
-    let live = node.front.connections().into_iter().find(|one| one.reference == reference);
+    let live = node
+        .front
+        .connections()
+        .into_iter()
+        .find(|one| one.reference == reference);
     if events.is_empty() && live.is_none() {
         return Err(Refusal::new(404, "unknown_reference", format!("nothing is known on {} under {reference}", node.name))
             .next("check the reference; if the fleet has other nodes, ask the one that the client reached; old events may have been rotated out"));
     }
-    let events = events.iter().filter_map(|event| serde_json::from_str::<Value>(&event.line()).ok());
-    Ok(WhyReply { events: events.collect(), reference, live })
+    let events = events
+        .iter()
+        .filter_map(|event| serde_json::from_str::<Value>(&event.line()).ok());
+    Ok(WhyReply {
+        events: events.collect(),
+        reference,
+        live,
+    })
 }
 
 /// The node itself.
@@ -130,15 +186,30 @@ pub(super) fn status(node: &Node) -> StatusReply {
 pub(super) fn policy(node: &Node, tenant: &str) -> Result<PolicyReply, Refusal> {
     let id: TenantId = parse("tenant", tenant)?;
     let view = node.front.view();
-    let document = view.tenant(&id).ok_or_else(|| Refusal::no_such_tenant(&id))?.document();
-    let document = serde_json::to_value(&document)
-        .map_err(|error| Refusal::new(500, "answer_unwritable", format!("the document could not be written as JSON: {error}")))?;
-    Ok(PolicyReply { revision: view.revision().get(), document })
+    let document = view
+        .tenant(&id)
+        .ok_or_else(|| Refusal::no_such_tenant(&id))?
+        .document();
+    let document = serde_json::to_value(&document).map_err(|error| {
+        Refusal::new(
+            500,
+            "answer_unwritable",
+            format!("the document could not be written as JSON: {error}"),
+        )
+    })?;
+    Ok(PolicyReply {
+        revision: view.revision().get(),
+        document,
+    })
 }
 
 fn no_such_endpoint(tenant: &TenantId, endpoint: &EndpointId) -> Refusal {
-    Refusal::new(404, "no_such_endpoint", format!("no endpoint {tenant}/{endpoint} is in force"))
-        .next("`portcullis plan DIR` shows whether a policy that has it was not applied")
+    Refusal::new(
+        404,
+        "no_such_endpoint",
+        format!("no endpoint {tenant}/{endpoint} is in force"),
+    )
+    .next("`portcullis plan DIR` shows whether a policy that has it was not applied")
 }
 
 /// The moment that is asked about, or now.
@@ -151,13 +222,18 @@ where
     T: FromStr,
     T::Err: fmt::Display,
 {
-    text.parse().map_err(|error| Refusal::malformed(what, &error))
+    text.parse()
+        .map_err(|error| Refusal::malformed(what, &error))
 }
 
 /// A query that names something else was meant otherwise.
 fn only(query: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Refusal> {
     match query.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(Refusal::new(400, "malformed", format!("the query names {name}, which is not known here"))),
+        Some(name) => Err(Refusal::new(
+            400,
+            "malformed",
+            format!("the query names {name}, which is not known here"),
+        )),
     }
 }

@@ -16,8 +16,16 @@ impl Refusal {
     /// no; 400: malformed; 5xx: we failed.
     #[must_use]
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        let body = ErrorBody { code: code.to_owned(), message: message.into(), next: None, files: Vec::new() };
-        Self { status, body: Box::new(body) }
+        let body = ErrorBody {
+            code: code.to_owned(),
+            message: message.into(),
+            next: None,
+            files: Vec::new(),
+        };
+        Self {
+            status,
+            body: Box::new(body),
+        }
     }
 
     /// Something in the request is not what it should be.
@@ -29,8 +37,12 @@ impl Refusal {
     /// No such tenant is in force.
     #[must_use]
     pub fn no_such_tenant(tenant: &portcullis_policy::TenantId) -> Self {
-        Self::new(404, "no_such_tenant", format!("no tenant {tenant} is in force"))
-            .next("`portcullis plan DIR` shows whether a policy that has it was not applied")
+        Self::new(
+            404,
+            "no_such_tenant",
+            format!("no tenant {tenant} is in force"),
+        )
+        .next("`portcullis plan DIR` shows whether a policy that has it was not applied")
     }
 
     /// With what to do next.
@@ -76,6 +88,11 @@ impl From<BodyError> for Refusal {
 
 impl From<Refusal> for Response {
     fn from(refusal: Refusal) -> Self {
-        Self::json_with_status(refusal.status, &ErrorReply { error: *refusal.body })
+        Self::json_with_status(
+            refusal.status,
+            &ErrorReply {
+                error: *refusal.body,
+            },
+        )
     }
 }

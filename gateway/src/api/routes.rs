@@ -19,14 +19,24 @@ use crate::runtime::clock;
 
 /// Serves the admin API on this socket until `stop`.
 pub async fn serve(node: Arc<Node>, listener: UnixListener, stop: CancellationToken) {
-    let commanders = Commanders::new(node.config.admin.allowed_uids.clone());
-    server::serve_unix(listener, Arc::new(Admin { router: router(), commanders, node }), stop).await;
+    server::serve_unix(listener, Arc::new(Admin::new(node)), stop).await;
 }
 
 struct Admin {
     router: Router<Action>,
     commanders: Commanders,
     node: Arc<Node>,
+}
+
+impl Admin {
+    fn new(node: Arc<Node>) -> Self {
+        let commanders = Commanders::new(node.config.admin.allowed_uids.clone());
+        Self {
+            router: router(),
+            commanders,
+            node,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,18 +95,27 @@ impl Service for Admin {
         let node = &self.node;
         // `admit` has recognised whoever this is; asked again because it costs nothing to be sure.
         let Some(caller) = self.commanders.recognise(&request.peer) else {
-            return Refusal::new(403, "not_permitted", "this user may not command this node").into();
+            return Refusal::new(403, "not_permitted", "this user may not command this node")
+                .into();
         };
         let answer = match action {
             Action::Plan => plan(node, &request).await,
             Action::Apply => apply(node, caller, &request).await,
             Action::Explain => explain(node, &request),
-            Action::Reach => questions::reach(node, &request.query).map(|reply| Response::json(&reply)),
-            Action::Connections => questions::connections(node, &request.query).map(|reply| Response::json(&reply)),
-            Action::Why => questions::why(node, captured(&request)).await.map(|reply| Response::json(&reply)),
+            Action::Reach => {
+                questions::reach(node, &request.query).map(|reply| Response::json(&reply))
+            }
+            Action::Connections => {
+                questions::connections(node, &request.query).map(|reply| Response::json(&reply))
+            }
+            Action::Why => questions::why(node, captured(&request))
+                .await
+                .map(|reply| Response::json(&reply)),
             Action::ClusterCheck => cluster_check(node, &request).await,
             Action::Status => Ok(Response::json(&questions::status(node))),
-            Action::Policy => questions::policy(node, captured(&request)).map(|reply| Response::json(&reply)),
+            Action::Policy => {
+                questions::policy(node, captured(&request)).map(|reply| Response::json(&reply))
+            }
         };
         answer.unwrap_or_else(Response::from)
     }
@@ -110,11 +129,24 @@ async fn plan(node: &Arc<Node>, request: &Request) -> Result<Response, Refusal> 
 
 async fn apply(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
     let PolicyRequest { files, prune } = request.json()?;
-    let proposal = Proposal { files: PolicyFiles { files }, missing: missing(prune), author: author(caller) };
-    let reply = timeout(APPLY_TIME, policy::apply(node, proposal)).await.map_err(|_| {
-        Refusal::new(504, "goes_on", format!("the change is not done after {} s; it goes on", APPLY_TIME.as_secs()))
+    let proposal = Proposal {
+        files: PolicyFiles { files },
+        missing: missing(prune),
+        author: author(caller),
+    };
+    let reply = timeout(APPLY_TIME, policy::apply(node, proposal))
+        .await
+        .map_err(|_| {
+            Refusal::new(
+                504,
+                "goes_on",
+                format!(
+                    "the change is not done after {} s; it goes on",
+                    APPLY_TIME.as_secs()
+                ),
+            )
             .next("`portcullis status` shows the revision in force, the node's log how it ended")
-    })??;
+        })??;
     Ok(Response::json(&reply))
 }
 
@@ -123,11 +155,17 @@ fn explain(node: &Node, request: &Request) -> Result<Response, Refusal> {
 }
 
 async fn cluster_check(node: &Node, request: &Request) -> Result<Response, Refusal> {
-    Ok(Response::json(&cluster::check(node, &request.json()?).await?))
+    Ok(Response::json(
+        &cluster::check(node, &request.json()?).await?,
+    ))
 }
 
 const fn missing(prune: bool) -> Missing {
-    if prune { Missing::Removed } else { Missing::LeftAlone }
+    if prune {
+        Missing::Removed
+    } else {
+        Missing::LeftAlone
+    }
 }
 
 fn captured(request: &Request) -> &str {
@@ -136,3 +174,35 @@ fn captured(request: &Request) -> &str {
 
 /// Somebody who may not command this node tried to.
 const ADMIN_REFUSED: &str = "admin.refused";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::tests::Served;
+
+    #[tokio::test]
+    async fn a_user_who_may_not_command_is_refused_and_on_record() {
+        let served = Served::start("stranger");
+        let admin = Admin::new(Arc::clone(&served.node));
+        let stranger = Peer::Local(Caller {
+            uid: 54_321,
+            gid: 54_321,
+            pid: Some(4711),
+        });
+        let refusal = admin.admit(&stranger).unwrap_err();
+        assert_eq!(refusal.status(), 403);
+        let own = Caller {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: 0,
+            pid: None,
+        };
+        assert!(admin.admit(&Peer::Local(own)).is_ok());
+        served.node.ledger.flush_and_close();
+        let events = served.events(ADMIN_REFUSED);
+        assert_eq!(events.len(), 1);
+        assert_eq!(
+            (&events[0]["uid"], &events[0]["pid"]),
+            (&54_321.into(), &4711.into())
+        );
+    }
+}

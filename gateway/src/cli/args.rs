@@ -269,8 +269,13 @@ impl FromStr for EndpointPath {
     type Err = PathError;
 
     fn from_str(text: &str) -> Result<Self, PathError> {
-        let (tenant, endpoint) = text.split_once('/').ok_or(PathError::Shape("TENANT/ENDPOINT, like acme/orders"))?;
-        Ok(Self { tenant: part(tenant)?, endpoint: part(endpoint)? })
+        let (tenant, endpoint) = text
+            .split_once('/')
+            .ok_or(PathError::Shape("TENANT/ENDPOINT, like acme/orders"))?;
+        Ok(Self {
+            tenant: part(tenant)?,
+            endpoint: part(endpoint)?,
+        })
     }
 }
 
@@ -288,8 +293,14 @@ impl FromStr for ClusterPath {
 
     fn from_str(text: &str) -> Result<Self, PathError> {
         match text.split_once('/') {
-            None => Ok(Self { tenant: part(text)?, cluster: None }),
-            Some((tenant, cluster)) => Ok(Self { tenant: part(tenant)?, cluster: Some(part(cluster)?) }),
+            None => Ok(Self {
+                tenant: part(text)?,
+                cluster: None,
+            }),
+            Some((tenant, cluster)) => Ok(Self {
+                tenant: part(tenant)?,
+                cluster: Some(part(cluster)?),
+            }),
         }
     }
 }
@@ -319,7 +330,8 @@ where
     T: FromStr,
     T::Err: fmt::Display,
 {
-    text.parse().map_err(|error: T::Err| PathError::Name(error.to_string()))
+    text.parse()
+        .map_err(|error: T::Err| PathError::Name(error.to_string()))
 }
 
 #[cfg(test)]
@@ -385,13 +397,19 @@ mod tests {
             "portcullis cluster check acme/",
             "portcullis apply",
         ] {
-            assert_eq!(parse(line).map_err(|error| error.exit_code()).unwrap_err(), 2, "{line}");
+            assert_eq!(
+                parse(line).map_err(|error| error.exit_code()).unwrap_err(),
+                2,
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn explain_comes_by_the_public_door_unless_told_otherwise() {
-        let Ok(Command::Explain(args)) = parse("portcullis explain --to acme/orders --from 203.0.113.7") else {
+        let Ok(Command::Explain(args)) =
+            parse("portcullis explain --to acme/orders --from 203.0.113.7")
+        else {
             panic!("not explain");
         };
         assert_eq!(args.via, Origin::Public);

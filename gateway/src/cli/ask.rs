@@ -26,11 +26,19 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn of(args: &NodeArgs) -> Self {
         let socket = args.socket.clone().or_else(socket_from_environment);
-        Self { socket: socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)), json: args.json }
+        Self {
+            socket: socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)),
+            json: args.json,
+        }
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<Said<T>, Failure> {
-        self.ask(Question { method: Method::Get, target, body: Vec::new() }).await
+        self.ask(Question {
+            method: Method::Get,
+            target,
+            body: Vec::new(),
+        })
+        .await
     }
 
     pub(super) async fn post<B, T>(&self, target: &str, body: &B) -> Result<Said<T>, Failure>
@@ -39,7 +47,12 @@ impl Node {
         T: DeserializeOwned,
     {
         let body = serde_json::to_vec(body).map_err(|error| Failure::Local(error.to_string()))?;
-        self.ask(Question { method: Method::Post, target, body }).await
+        self.ask(Question {
+            method: Method::Post,
+            target,
+            body,
+        })
+        .await
     }
 
     /// Prints what the node said: its JSON as it is, or the text made of it.
@@ -54,7 +67,9 @@ impl Node {
     /// Prints why there is no answer, to stderr; with `--json`, as JSON to stdout. The exit it is.
     pub(super) fn fail(&self, failure: &Failure) -> Exit {
         if self.json {
-            let error = ErrorReply { error: failure.body() };
+            let error = ErrorReply {
+                error: failure.body(),
+            };
             say(&serde_json::to_string(&error).unwrap_or_default());
         } else {
             complain(&printable(&format!("error: {failure}")));
@@ -63,10 +78,16 @@ impl Node {
     }
 
     async fn ask<T: DeserializeOwned>(&self, question: Question<'_>) -> Result<Said<T>, Failure> {
-        let limits = AnswerLimits { bytes: MAX_ADMIN_REPLY, time: ANSWER_TIME };
+        let limits = AnswerLimits {
+            bytes: MAX_ADMIN_REPLY,
+            time: ANSWER_TIME,
+        };
         let answer = ask_unix(&self.socket, question, limits)
             .await
-            .map_err(|error| Failure::NotReached { socket: self.socket.clone(), error })?;
+            .map_err(|error| Failure::NotReached {
+                socket: self.socket.clone(),
+                error,
+            })?;
         understand(answer)
     }
 }
@@ -79,18 +100,24 @@ const DEFAULT_SOCKET: &str = "/run/portcullis/admin.sock";
 
 /// The one environment variable that is read.
 fn socket_from_environment() -> Option<PathBuf> {
-    std::env::var_os("PORTCULLIS_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+    std::env::var_os("PORTCULLIS_SOCKET")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
 }
 
 fn understand<T: DeserializeOwned>(answer: Answer) -> Result<Said<T>, Failure> {
-    let raw = String::from_utf8(answer.body).map_err(|_| Failure::Foreign("it is not UTF-8 text".to_owned()))?;
+    let raw = String::from_utf8(answer.body)
+        .map_err(|_| Failure::Foreign("it is not UTF-8 text".to_owned()))?;
     let foreign = |error: serde_json::Error| Failure::Foreign(error.to_string());
     if answer.status == 200 {
         let value = serde_json::from_str(&raw).map_err(foreign)?;
         return Ok(Said { value, raw });
     }
     let reply: ErrorReply = serde_json::from_str(&raw).map_err(foreign)?;
-    Err(Failure::Refused { status: answer.status, error: reply.error })
+    Err(Failure::Refused {
+        status: answer.status,
+        error: reply.error,
+    })
 }
 
 /// An answer, understood and as it came.
@@ -117,23 +144,39 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             // 403: not this caller. 409, 422: policy or a guard rail says no.
-            Self::Refused { status: 403 | 409 | 422, .. } => Exit::Refused,
-            Self::Refused { .. } | Self::NotReached { .. } | Self::Foreign(_) | Self::Local(_) => Exit::Error,
+            Self::Refused {
+                status: 403 | 409 | 422,
+                ..
+            } => Exit::Refused,
+            Self::Refused { .. } | Self::NotReached { .. } | Self::Foreign(_) | Self::Local(_) => {
+                Exit::Error
+            }
         }
     }
 
     fn body(&self) -> ErrorBody {
         let (code, message, next) = match self {
             Self::Refused { error, .. } => return error.clone(),
-            Self::NotReached { socket, error } => ("not_reached", not_reached(socket, error), Some(next_step(error))),
+            Self::NotReached { socket, error } => (
+                "not_reached",
+                not_reached(socket, error),
+                Some(next_step(error)),
+            ),
             Self::Foreign(problem) => (
                 "answer_not_understood",
                 format!("the node's answer is not understood: {problem}"),
-                Some("are this program and the node of the same version? See `portcullis status` and `portcullis --version`"),
+                Some(
+                    "are this program and the node of the same version? See `portcullis status` and `portcullis --version`",
+                ),
             ),
             Self::Local(problem) => ("failed", problem.clone(), None),
         };
-        ErrorBody { code: code.to_owned(), message, next: next.map(str::to_owned), files: Vec::new() }
+        ErrorBody {
+            code: code.to_owned(),
+            message,
+            next: next.map(str::to_owned),
+            files: Vec::new(),
+        }
     }
 }
 
@@ -144,8 +187,13 @@ impl fmt::Display for Failure {
 }
 
 fn not_reached(socket: &Path, error: &ClientError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("cannot reach the node's admin socket at {}: {error}{cause}", socket.display())
+    let cause = std::error::Error::source(error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    format!(
+        "cannot reach the node's admin socket at {}: {error}{cause}",
+        socket.display()
+    )
 }
 
 fn next_step(error: &ClientError) -> &'static str {
@@ -153,11 +201,18 @@ fn next_step(error: &ClientError) -> &'static str {
         ClientError::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             "run this as root or as the node's own user; an administrator may also add your uid to [admin] allowed-uids in node.toml"
         }
-        ClientError::Connect(_) | ClientError::Url(_) | ClientError::Tls(_) | ClientError::Status(_) => {
+        ClientError::Connect(_)
+        | ClientError::Url(_)
+        | ClientError::Tls(_)
+        | ClientError::Status(_) => {
             "is `portcullis serve` running? Name another socket with --socket or PORTCULLIS_SOCKET"
         }
-        ClientError::Exchange(_) => "look into the node's log: it ended the exchange; it may be stopping, or serve too many admin connections",
-        ClientError::TimeOver(_) => "look at `portcullis status` and the node's log: what was asked may have been done all the same",
+        ClientError::Exchange(_) => {
+            "look into the node's log: it ended the exchange; it may be stopping, or serve too many admin connections"
+        }
+        ClientError::TimeOver(_) => {
+            "look at `portcullis status` and the node's log: what was asked may have been done all the same"
+        }
         ClientError::TooLarge(_) => "ask for less: name a tenant",
     }
 }
@@ -169,10 +224,16 @@ mod tests {
     #[test]
     fn a_node_that_does_not_run_is_named_with_the_next_step() {
         let error = ClientError::Connect(io::Error::from(io::ErrorKind::NotFound));
-        let failure = Failure::NotReached { socket: PathBuf::from("/run/portcullis/admin.sock"), error };
+        let failure = Failure::NotReached {
+            socket: PathBuf::from("/run/portcullis/admin.sock"),
+            error,
+        };
         let text = failure.to_string();
         assert!(text.contains("/run/portcullis/admin.sock"), "{text}");
-        assert!(text.contains("next: is `portcullis serve` running?"), "{text}");
+        assert!(
+            text.contains("next: is `portcullis serve` running?"),
+            "{text}"
+        );
         assert_eq!(failure.exit(), Exit::Error);
     }
 
@@ -180,7 +241,9 @@ mod tests {
     fn a_no_by_policy_exits_with_three_and_a_breakdown_with_one() {
         let answer = |status| {
             let body = br#"{"error":{"code":"c","message":"m"}}"#.to_vec();
-            understand::<u8>(Answer { status, body }).unwrap_err().exit()
+            understand::<u8>(Answer { status, body })
+                .unwrap_err()
+                .exit()
         };
         assert_eq!(answer(422), Exit::Refused);
         assert_eq!(answer(409), Exit::Refused);
@@ -191,7 +254,10 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_kind_is_not_taken_for_one() {
-        let answer = Answer { status: 200, body: b"{}".to_vec() };
+        let answer = Answer {
+            status: 200,
+            body: b"{}".to_vec(),
+        };
         assert!(matches!(understand::<u8>(answer), Err(Failure::Foreign(_))));
     }
 }

@@ -10,8 +10,16 @@ use crate::runtime::dialer::server::{Allowed, Options, serve};
 /// Serves until it is stopped.
 pub(super) fn run(args: DialerArgs) -> ExitCode {
     // Somebody else's subscriber is as good as ours.
-    drop(tracing_subscriber::fmt().with_writer(std::io::stderr).try_init());
-    let allowed = if args.allow_any { Allowed::Any } else { Allowed::Only(args.allow.into_iter().collect()) };
+    drop(
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .try_init(),
+    );
+    let allowed = if args.allow_any {
+        Allowed::Any
+    } else {
+        Allowed::Only(args.allow.into_iter().collect())
+    };
     let options = Options {
         socket: args.socket,
         allowed_uids: args.allow_uid.into_iter().collect(),
@@ -21,7 +29,9 @@ pub(super) fn run(args: DialerArgs) -> ExitCode {
     match serve(options) {
         Ok(()) => Exit::Done.into(),
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
             complain(&format!("error: {error}{cause}"));
             Exit::Error.into()
         }

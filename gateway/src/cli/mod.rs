@@ -46,7 +46,9 @@ pub fn run(cli: Cli) -> ExitCode {
 
 /// Runs a command that only asks a node: one thread is plenty.
 fn client(command: impl Future<Output = Exit>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(command).into(),
         Err(error) => {

@@ -15,7 +15,11 @@ pub fn complain(text: &str) {
 fn write_line(mut out: impl Write, text: &str) {
     let text = text.strip_suffix('\n').unwrap_or(text);
     // Where the terminal is gone there is nobody to tell.
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+    drop(
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush()),
+    );
 }
 
 /// `text` with everything that could steer a terminal made visible. What strangers chose (user
@@ -44,7 +48,11 @@ const fn is_steering(character: char) -> bool {
 /// "1 connection", "2 connections".
 #[must_use]
 pub fn counted(count: usize, one: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+    if count == 1 {
+        format!("1 {one}")
+    } else {
+        format!("{count} {one}s")
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,11 @@ pub(super) async fn plan(args: PlanArgs) -> Exit {
     match said {
         Ok(said) => {
             node.print(&said, change::plan);
-            if args.detailed_exit_code && said.value.changed { Exit::Differences } else { Exit::Done }
+            if args.detailed_exit_code && said.value.changed {
+                Exit::Differences
+            } else {
+                Exit::Done
+            }
         }
         Err(failure) => node.fail(&failure),
     }
@@ -38,10 +42,18 @@ pub(super) async fn apply(args: ApplyArgs) -> Exit {
     };
     match said {
         Ok(said) => {
-            let detail = if args.receipt { change::Detail::Receipt } else { change::Detail::Summary };
+            let detail = if args.receipt {
+                change::Detail::Receipt
+            } else {
+                change::Detail::Summary
+            };
             node.print(&said, |reply| change::applied(reply, detail));
             let unfinished = args.receipt && said.value.enforcement.unfinished > 0;
-            if unfinished { Exit::Unfinished } else { Exit::Done }
+            if unfinished {
+                Exit::Unfinished
+            } else {
+                Exit::Done
+            }
         }
         Err(failure) => node.fail(&failure),
     }
@@ -49,7 +61,8 @@ pub(super) async fn apply(args: ApplyArgs) -> Exit {
 
 /// Reads a directory without a node.
 pub(super) fn check(args: &PolicyCheckArgs) -> Exit {
-    let parsed = policy_files::collect(&args.directory).and_then(|files| policy_files::parse(&files));
+    let parsed =
+        policy_files::collect(&args.directory).and_then(|files| policy_files::parse(&files));
     match parsed {
         Ok(tenants) if args.json => {
             let tenants: Vec<String> = tenants.iter().map(|tenant| tenant.id.to_string()).collect();
@@ -58,7 +71,11 @@ pub(super) fn check(args: &PolicyCheckArgs) -> Exit {
         }
         Ok(tenants) => {
             let endpoints: usize = tenants.iter().map(|tenant| tenant.endpoints.len()).sum();
-            say(&format!("valid: {}, {}", counted(tenants.len(), "tenant"), counted(endpoints, "endpoint")));
+            say(&format!(
+                "valid: {}, {}",
+                counted(tenants.len(), "tenant"),
+                counted(endpoints, "endpoint")
+            ));
             Exit::Done
         }
         Err(errors) if args.json => {
@@ -78,9 +95,14 @@ pub(super) fn check(args: &PolicyCheckArgs) -> Exit {
 /// Prints the document in force.
 pub(super) async fn show(args: PolicyShowArgs) -> Exit {
     let node = Node::of(&args.node);
-    match node.get::<PolicyReply>(&format!("/v1/policy/{}", args.tenant)).await {
+    match node
+        .get::<PolicyReply>(&format!("/v1/policy/{}", args.tenant))
+        .await
+    {
         Ok(said) => {
-            node.print(&said, |reply| serde_json::to_string_pretty(&reply.document).unwrap_or_default());
+            node.print(&said, |reply| {
+                serde_json::to_string_pretty(&reply.document).unwrap_or_default()
+            });
             Exit::Done
         }
         Err(failure) => node.fail(&failure),
@@ -90,13 +112,19 @@ pub(super) async fn show(args: PolicyShowArgs) -> Exit {
 /// The directory as it travels. The node reads it, so that a refusal is on its record too.
 fn request(directory: &Path, prune: bool) -> Result<PolicyRequest, Failure> {
     let files = policy_files::collect(directory).map_err(refused)?;
-    Ok(PolicyRequest { files: files.files, prune })
+    Ok(PolicyRequest {
+        files: files.files,
+        prune,
+    })
 }
 
 fn refused(files: Vec<FileError>) -> Failure {
     let error = ErrorBody {
         code: "policy_invalid".to_owned(),
-        message: format!("the policy files are refused: {}", counted(files.len(), "mistake")),
+        message: format!(
+            "the policy files are refused: {}",
+            counted(files.len(), "mistake")
+        ),
         next: Some("correct the places named above; nothing was changed".to_owned()),
         files,
     };

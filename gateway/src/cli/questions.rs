@@ -6,7 +6,8 @@ use super::ask::Node;
 use super::exit::Exit;
 use super::text::{change, story};
 use crate::api::types::{
-    ClusterCheckReply, ClusterCheckRequest, ConnectionsReply, ExplainReply, ExplainRequest, ReachReply, StatusReply, WhyReply,
+    ClusterCheckReply, ClusterCheckRequest, ConnectionsReply, ExplainReply, ExplainRequest,
+    ReachReply, StatusReply, WhyReply,
 };
 
 /// Would it be let in, and why.
@@ -25,7 +26,11 @@ pub(super) async fn explain(args: ExplainArgs) -> Exit {
     match node.post::<_, ExplainReply>("/v1/explain", &request).await {
         Ok(said) => {
             node.print(&said, story::explain);
-            if said.value.permitted { Exit::Done } else { Exit::Refused }
+            if said.value.permitted {
+                Exit::Done
+            } else {
+                Exit::Refused
+            }
         }
         Err(failure) => node.fail(&failure),
     }
@@ -35,7 +40,10 @@ pub(super) async fn explain(args: ExplainArgs) -> Exit {
 pub(super) async fn reach(args: ReachArgs) -> Exit {
     let node = Node::of(&args.node);
     let at = args.at.map(|at| format!("&at={at}")).unwrap_or_default();
-    let target = format!("/v1/reach?tenant={}&endpoint={}{at}", args.endpoint.tenant, args.endpoint.endpoint);
+    let target = format!(
+        "/v1/reach?tenant={}&endpoint={}{at}",
+        args.endpoint.tenant, args.endpoint.endpoint
+    );
     match node.get::<ReachReply>(&target).await {
         Ok(said) => {
             node.print(&said, change::reach);
@@ -48,7 +56,10 @@ pub(super) async fn reach(args: ReachArgs) -> Exit {
 /// The story of an attempt.
 pub(super) async fn why(args: WhyArgs) -> Exit {
     let node = Node::of(&args.node);
-    match node.get::<WhyReply>(&format!("/v1/why/{}", args.reference)).await {
+    match node
+        .get::<WhyReply>(&format!("/v1/why/{}", args.reference))
+        .await
+    {
         Ok(said) => {
             node.print(&said, story::why);
             Exit::Done
@@ -60,8 +71,14 @@ pub(super) async fn why(args: WhyArgs) -> Exit {
 /// Who is connected.
 pub(super) async fn connections(args: ConnectionsArgs) -> Exit {
     let node = Node::of(&args.node);
-    let query = args.tenant.map(|tenant| format!("?tenant={tenant}")).unwrap_or_default();
-    match node.get::<ConnectionsReply>(&format!("/v1/connections{query}")).await {
+    let query = args
+        .tenant
+        .map(|tenant| format!("?tenant={tenant}"))
+        .unwrap_or_default();
+    match node
+        .get::<ConnectionsReply>(&format!("/v1/connections{query}"))
+        .await
+    {
         Ok(said) => {
             node.print(&said, story::connections);
             Exit::Done
@@ -77,10 +94,17 @@ pub(super) async fn cluster_check(args: ClusterCheckArgs) -> Exit {
         tenant: args.of.tenant.to_string(),
         cluster: args.of.cluster.map(|cluster| cluster.to_string()),
     };
-    match node.post::<_, ClusterCheckReply>("/v1/cluster-check", &request).await {
+    match node
+        .post::<_, ClusterCheckReply>("/v1/cluster-check", &request)
+        .await
+    {
         Ok(said) => {
             node.print(&said, story::cluster_check);
-            if said.value.served { Exit::Done } else { Exit::Refused }
+            if said.value.served {
+                Exit::Done
+            } else {
+                Exit::Refused
+            }
         }
         Err(failure) => node.fail(&failure),
     }

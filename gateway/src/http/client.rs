@@ -24,29 +24,51 @@ use crate::runtime::clock::Duration;
 ///
 /// # Errors
 /// `ClientError`, which says how far it came.
-pub async fn ask_unix(socket: &Path, question: Question<'_>, limits: AnswerLimits) -> Result<Answer, ClientError> {
+pub async fn ask_unix(
+    socket: &Path,
+    question: Question<'_>,
+    limits: AnswerLimits,
+) -> Result<Answer, ClientError> {
     let work = async {
-        let stream = UnixStream::connect(socket).await.map_err(ClientError::Connect)?;
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(ClientError::Connect)?;
         exchange(stream, "localhost", question, limits.bytes).await
     };
-    timeout(limits.time, work).await.map_err(|_| ClientError::TimeOver(limits.time))?
+    timeout(limits.time, work)
+        .await
+        .map_err(|_| ClientError::TimeOver(limits.time))?
 }
 
 /// Fetches an `https://` URL: verified by `tls`, at most `limits.bytes`, only a 200, no redirects.
 ///
 /// # Errors
 /// `ClientError`; also for a URL of any other form.
-pub async fn get_https(url: &str, tls: Arc<ClientConfig>, limits: AnswerLimits) -> Result<Vec<u8>, ClientError> {
+pub async fn get_https(
+    url: &str,
+    tls: Arc<ClientConfig>,
+    limits: AnswerLimits,
+) -> Result<Vec<u8>, ClientError> {
     let url = HttpsUrl::parse(url)?;
     let work = async {
         let stream = timeout(HTTPS_CONNECT_TIME, connect_tls(&url, tls))
             .await
             .map_err(|_| ClientError::TimeOver(HTTPS_CONNECT_TIME))??;
-        let question = Question { method: Method::Get, target: url.target, body: Vec::new() };
+        let question = Question {
+            method: Method::Get,
+            target: url.target,
+            body: Vec::new(),
+        };
         exchange(stream, url.authority, question, limits.bytes).await
     };
-    let answer = timeout(limits.time, work).await.map_err(|_| ClientError::TimeOver(limits.time))??;
-    if answer.status == 200 { Ok(answer.body) } else { Err(ClientError::Status(answer.status)) }
+    let answer = timeout(limits.time, work)
+        .await
+        .map_err(|_| ClientError::TimeOver(limits.time))??;
+    if answer.status == 200 {
+        Ok(answer.body)
+    } else {
+        Err(ClientError::Status(answer.status))
+    }
 }
 
 /// What is asked.
@@ -115,33 +137,59 @@ impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Connect(error) | Self::Tls(error) => Some(error),
-            Self::Url(_) | Self::Exchange(_) | Self::TooLarge(_) | Self::Status(_) | Self::TimeOver(_) => None,
+            Self::Url(_)
+            | Self::Exchange(_)
+            | Self::TooLarge(_)
+            | Self::Status(_)
+            | Self::TimeOver(_) => None,
         }
     }
 }
 
-async fn connect_tls(url: &HttpsUrl<'_>, tls: Arc<ClientConfig>) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
-    let name = ServerName::try_from(url.host.to_owned()).map_err(|_| ClientError::Url("its host is not a name or address"))?;
-    let stream = TcpStream::connect((url.host, url.port)).await.map_err(ClientError::Connect)?;
-    TlsConnector::from(tls).connect(name, stream).await.map_err(ClientError::Tls)
+async fn connect_tls(
+    url: &HttpsUrl<'_>,
+    tls: Arc<ClientConfig>,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
+    let name = ServerName::try_from(url.host.to_owned())
+        .map_err(|_| ClientError::Url("its host is not a name or address"))?;
+    let stream = TcpStream::connect((url.host, url.port))
+        .await
+        .map_err(ClientError::Connect)?;
+    TlsConnector::from(tls)
+        .connect(name, stream)
+        .await
+        .map_err(ClientError::Tls)
 }
 
-async fn exchange<T>(stream: T, host: &str, question: Question<'_>, limit: usize) -> Result<Answer, ClientError>
+async fn exchange<T>(
+    stream: T,
+    host: &str,
+    question: Question<'_>,
+    limit: usize,
+) -> Result<Answer, ClientError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broke = |error: hyper::Error| ClientError::Exchange(with_sources(&error));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broke)?;
     // Aborted when this function ends, however it ends.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let response = sender.send_request(to_hyper(host, question)?).await.map_err(broke)?;
+    let response = sender
+        .send_request(to_hyper(host, question)?)
+        .await
+        .map_err(broke)?;
     let status = response.status().as_u16();
     let body = read_body(response.into_body(), limit).await?;
     Ok(Answer { status, body })
 }
 
-fn to_hyper(host: &str, question: Question<'_>) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
+fn to_hyper(
+    host: &str,
+    question: Question<'_>,
+) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
     let json = HeaderValue::from_static("application/json");
     let mut request = hyper::Request::builder()
         .method(question.method.name())
@@ -152,7 +200,9 @@ fn to_hyper(host: &str, question: Question<'_>) -> Result<hyper::Request<Full<By
     if question.method == Method::Post {
         request = request.header(CONTENT_TYPE, json);
     }
-    request.body(Full::new(Bytes::from(question.body))).map_err(|_| ClientError::Url("its path or host cannot be put in a request"))
+    request
+        .body(Full::new(Bytes::from(question.body)))
+        .map_err(|_| ClientError::Url("its path or host cannot be put in a request"))
 }
 
 async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, ClientError> {
@@ -186,12 +236,18 @@ struct HttpsUrl<'a> {
 
 impl<'a> HttpsUrl<'a> {
     fn parse(url: &'a str) -> Result<Self, ClientError> {
-        let rest = url.strip_prefix("https://").ok_or(ClientError::Url("it does not begin with https://"))?;
+        let rest = url
+            .strip_prefix("https://")
+            .ok_or(ClientError::Url("it does not begin with https://"))?;
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('#') {
-            return Err(ClientError::Url("it contains a fragment, a space or a character outside of ASCII"));
+            return Err(ClientError::Url(
+                "it contains a fragment, a space or a character outside of ASCII",
+            ));
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at_checked(end).ok_or(ClientError::Url("it has no host"))?;
+        let (authority, target) = rest
+            .split_at_checked(end)
+            .ok_or(ClientError::Url("it has no host"))?;
         if authority.contains('@') {
             return Err(ClientError::Url("it carries credentials"));
         }
@@ -200,7 +256,12 @@ impl<'a> HttpsUrl<'a> {
         }
         let (host, port) = split_port(authority)?;
         let target = if target.is_empty() { "/" } else { target };
-        Ok(Self { authority, host, port, target })
+        Ok(Self {
+            authority,
+            host,
+            port,
+            target,
+        })
     }
 }
 
@@ -209,15 +270,28 @@ const HTTPS_PORT: u16 = 443;
 fn split_port(authority: &str) -> Result<(&str, u16), ClientError> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (host, after) = rest.split_once(']').ok_or(ClientError::Url("its IPv6 address has no end"))?;
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':').unwrap_or_default()) })
+            let (host, after) = rest
+                .split_once(']')
+                .ok_or(ClientError::Url("its IPv6 address has no end"))?;
+            (
+                host,
+                if after.is_empty() {
+                    None
+                } else {
+                    Some(after.strip_prefix(':').unwrap_or_default())
+                },
+            )
         }
-        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+        None => authority
+            .split_once(':')
+            .map_or((authority, None), |(host, port)| (host, Some(port))),
     };
     if host.is_empty() {
         return Err(ClientError::Url("it has no host"));
     }
-    let port = port.map_or(Ok(HTTPS_PORT), str::parse).map_err(|_| ClientError::Url("its port is not a number"))?;
+    let port = port
+        .map_or(Ok(HTTPS_PORT), str::parse)
+        .map_err(|_| ClientError::Url("its port is not a number"))?;
     Ok((host, port))
 }
 
@@ -228,10 +302,31 @@ mod tests {
     #[test]
     fn an_https_url_is_taken_apart() {
         let check = |url, authority, host, port, target| {
-            assert_eq!(HttpsUrl::parse(url).unwrap(), HttpsUrl { authority, host, port, target }, "{url}");
+            assert_eq!(
+                HttpsUrl::parse(url).unwrap(),
+                HttpsUrl {
+                    authority,
+                    host,
+                    port,
+                    target
+                },
+                "{url}"
+            );
         };
-        check("https://idp.example/keys?v=1", "idp.example", "idp.example", 443, "/keys?v=1");
-        check("https://idp.example:8443", "idp.example:8443", "idp.example", 8443, "/");
+        check(
+            "https://idp.example/keys?v=1",
+            "idp.example",
+            "idp.example",
+            443,
+            "/keys?v=1",
+        );
+        check(
+            "https://idp.example:8443",
+            "idp.example:8443",
+            "idp.example",
+            8443,
+            "/",
+        );
         check("https://[::1]:8443/k", "[::1]:8443", "::1", 8443, "/k");
         check("https://[::1]", "[::1]", "::1", 443, "/");
     }
@@ -251,15 +346,27 @@ mod tests {
             "https://[::1]x/",
             "file:///etc/passwd",
         ] {
-            assert!(matches!(HttpsUrl::parse(url), Err(ClientError::Url(_))), "{url}");
+            assert!(
+                matches!(HttpsUrl::parse(url), Err(ClientError::Url(_))),
+                "{url}"
+            );
         }
     }
 
     #[tokio::test]
     async fn a_socket_that_nobody_serves_says_that_there_is_no_connection() {
-        let question = Question { method: Method::Get, target: "/", body: Vec::new() };
-        let limits = AnswerLimits { bytes: 10, time: Duration::from_secs(1) };
-        let error = ask_unix(Path::new("/nonexistent/admin.sock"), question, limits).await.unwrap_err();
+        let question = Question {
+            method: Method::Get,
+            target: "/",
+            body: Vec::new(),
+        };
+        let limits = AnswerLimits {
+            bytes: 10,
+            time: Duration::from_secs(1),
+        };
+        let error = ask_unix(Path::new("/nonexistent/admin.sock"), question, limits)
+            .await
+            .unwrap_err();
         assert!(matches!(error, ClientError::Connect(_)));
     }
 }

@@ -59,7 +59,10 @@ impl BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooDeep => write!(f, "the JSON body is nested deeper than {MAX_JSON_DEPTH} levels"),
+            Self::TooDeep => write!(
+                f,
+                "the JSON body is nested deeper than {MAX_JSON_DEPTH} levels"
+            ),
             Self::Malformed(error) => write!(f, "the body: {error}"),
         }
     }
@@ -130,24 +133,45 @@ impl Response {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
                 body.push(b'\n');
-                Self { status, content_type: "application/json", allow: None, body }
+                Self {
+                    status,
+                    content_type: "application/json",
+                    allow: None,
+                    body,
+                }
             }
-            Err(error) => Self::refusal(500, "answer_unwritable", &format!("the answer could not be written as JSON: {error}")),
+            Err(error) => Self::refusal(
+                500,
+                "answer_unwritable",
+                &format!("the answer could not be written as JSON: {error}"),
+            ),
         }
     }
 
     /// `200 OK` with text of the given media type.
     #[must_use]
     pub fn text(content_type: &'static str, body: String) -> Self {
-        Self { status: 200, content_type, allow: None, body: body.into_bytes() }
+        Self {
+            status: 200,
+            content_type,
+            allow: None,
+            body: body.into_bytes(),
+        }
     }
 
     /// An answer that is not a yes: `{"error": {"code": …, "message": …}}`.
     #[must_use]
     pub fn refusal(status: u16, code: &str, message: &str) -> Self {
-        let mut body = serde_json::json!({ "error": { "code": code, "message": message } }).to_string().into_bytes();
+        let mut body = serde_json::json!({ "error": { "code": code, "message": message } })
+            .to_string()
+            .into_bytes();
         body.push(b'\n');
-        Self { status, content_type: "application/json", allow: None, body }
+        Self {
+            status,
+            content_type: "application/json",
+            allow: None,
+            body,
+        }
     }
 
     /// The status.
@@ -205,7 +229,11 @@ mod tests {
 
     fn request(body: &str) -> Request {
         Request {
-            peer: Peer::Local(Caller { uid: 0, gid: 0, pid: None }),
+            peer: Peer::Local(Caller {
+                uid: 0,
+                gid: 0,
+                pid: None,
+            }),
             captured: Vec::new(),
             query: BTreeMap::new(),
             body: body.as_bytes().to_vec(),
@@ -220,14 +248,20 @@ mod tests {
 
     #[test]
     fn a_body_at_the_depth_limit_is_read_and_one_deeper_is_refused() {
-        let nested = |levels: usize| request(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+        let nested =
+            |levels: usize| request(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
         assert!(nested(MAX_JSON_DEPTH).json::<serde_json::Value>().is_ok());
-        assert!(matches!(nested(MAX_JSON_DEPTH + 1).json::<serde_json::Value>(), Err(BodyError::TooDeep)));
+        assert!(matches!(
+            nested(MAX_JSON_DEPTH + 1).json::<serde_json::Value>(),
+            Err(BodyError::TooDeep)
+        ));
     }
 
     #[test]
     fn a_body_that_is_not_json_is_refused_with_the_place() {
-        let refused = request("{\"a\": }").json::<serde_json::Value>().unwrap_err();
+        let refused = request("{\"a\": }")
+            .json::<serde_json::Value>()
+            .unwrap_err();
         assert!(refused.to_string().contains("line 1 column 7"), "{refused}");
     }
 }

@@ -31,7 +31,9 @@ impl<A: Copy> Router<A> {
         let query = parse_query(query.unwrap_or_default()).ok_or(Miss::NotNormal)?;
         let mut allow = Vec::new();
         for route in &self.routes {
-            let Some(captured) = capture(route.pattern, &segments) else { continue };
+            let Some(captured) = capture(route.pattern, &segments) else {
+                continue;
+            };
             if Method::of(method) == Some(route.method) {
                 return Ok(Found {
                     action: route.action,
@@ -43,7 +45,11 @@ impl<A: Copy> Router<A> {
             }
             allow.push(route.method);
         }
-        if allow.is_empty() { Err(Miss::NoSuchPath) } else { Err(Miss::WrongMethod { allow }) }
+        if allow.is_empty() {
+            Err(Miss::NoSuchPath)
+        } else {
+            Err(Miss::WrongMethod { allow })
+        }
     }
 }
 
@@ -61,13 +67,25 @@ impl<A> Route<A> {
     /// A GET: its body must be empty. `pattern` is the path, with `{}` for a segment to capture.
     #[must_use]
     pub const fn get(pattern: &'static str, action: A) -> Self {
-        Self { method: Method::Get, pattern, action, body_limit: 0, time_limit: REQUEST_TIME }
+        Self {
+            method: Method::Get,
+            pattern,
+            action,
+            body_limit: 0,
+            time_limit: REQUEST_TIME,
+        }
     }
 
     /// A POST with the ordinary limits.
     #[must_use]
     pub const fn post(pattern: &'static str, action: A) -> Self {
-        Self { method: Method::Post, pattern, action, body_limit: MAX_BODY, time_limit: REQUEST_TIME }
+        Self {
+            method: Method::Post,
+            pattern,
+            action,
+            body_limit: MAX_BODY,
+            time_limit: REQUEST_TIME,
+        }
     }
 
     /// The same route with another limit on its body (bytes) and on its time.
@@ -135,7 +153,9 @@ fn parse_query(query: &str) -> Option<BTreeMap<String, String>> {
 
 /// Characters that mean themselves in a path or query (RFC 3986 "unreserved", and `:`).
 fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':'))
+    text.bytes().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':')
+    })
 }
 
 fn capture(pattern: &str, segments: &[&str]) -> Option<Vec<String>> {
@@ -171,8 +191,12 @@ mod tests {
             Route::post("/v1/things", Action::Make),
             Route::get("/v1/things/{}", Action::One),
         ]);
-        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        router.find(method, path, query).map(|found| (found.action, found.captured))
+        let (path, query) = path
+            .split_once('?')
+            .map_or((path, None), |(path, query)| (path, Some(query)));
+        router
+            .find(method, path, query)
+            .map(|found| (found.action, found.captured))
     }
 
     #[test]
@@ -183,19 +207,46 @@ mod tests {
 
     #[test]
     fn a_segment_is_captured_as_it_stands() {
-        assert_eq!(find("GET", "/v1/things/PC-1234"), Ok((Action::One, vec!["PC-1234".to_owned()])));
+        assert_eq!(
+            find("GET", "/v1/things/PC-1234"),
+            Ok((Action::One, vec!["PC-1234".to_owned()]))
+        );
     }
 
     #[test]
     fn another_method_on_a_known_path_is_told_which_ones_exist() {
-        assert_eq!(find("DELETE", "/v1/things"), Err(Miss::WrongMethod { allow: vec![Method::Get, Method::Post] }));
-        assert_eq!(find("get", "/v1/things"), Err(Miss::WrongMethod { allow: vec![Method::Get, Method::Post] }));
-        assert_eq!(find("HEAD", "/v1/things/a"), Err(Miss::WrongMethod { allow: vec![Method::Get] }));
+        assert_eq!(
+            find("DELETE", "/v1/things"),
+            Err(Miss::WrongMethod {
+                allow: vec![Method::Get, Method::Post]
+            })
+        );
+        assert_eq!(
+            find("get", "/v1/things"),
+            Err(Miss::WrongMethod {
+                allow: vec![Method::Get, Method::Post]
+            })
+        );
+        assert_eq!(
+            find("HEAD", "/v1/things/a"),
+            Err(Miss::WrongMethod {
+                allow: vec![Method::Get]
+            })
+        );
     }
 
     #[test]
     fn a_path_that_could_be_spelled_otherwise_is_not_in_normal_form() {
-        for path in ["", "v1/things", "/v1//things", "/v1/things/", "/v1/./things", "/v1/../v1/things", "/v1/%74hings", "/v1/things/a;b"] {
+        for path in [
+            "",
+            "v1/things",
+            "/v1//things",
+            "/v1/things/",
+            "/v1/./things",
+            "/v1/../v1/things",
+            "/v1/%74hings",
+            "/v1/things/a;b",
+        ] {
             assert_eq!(find("GET", path), Err(Miss::NotNormal), "{path}");
         }
         let long = format!("/{}", "a".repeat(MAX_PATH));
@@ -214,7 +265,11 @@ mod tests {
         assert!(find("GET", "/v1/things?at=2027-01-01T00:00:00Z&tenant=acme").is_ok());
         assert!(find("GET", "/v1/things?").is_ok());
         for query in ["a=1&a=2", "a", "=1", "a=%31", "a=1+2", "a=1&", "&a=1"] {
-            assert_eq!(find("GET", &format!("/v1/things?{query}")), Err(Miss::NotNormal), "{query}");
+            assert_eq!(
+                find("GET", &format!("/v1/things?{query}")),
+                Err(Miss::NotNormal),
+                "{query}"
+            );
         }
     }
 }

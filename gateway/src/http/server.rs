@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits::{
-    ACCEPT_PAUSE, HEADER_TIME, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS, MAX_STRANGERS, STOP_TIME,
+    ACCEPT_PAUSE, HEADER_TIME, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS, MAX_STRANGERS,
+    STOP_TIME,
 };
 use super::message::{Caller, Peer, Request, Response};
 use super::router::{Found, Miss, Router};
@@ -41,11 +42,19 @@ pub trait Service: Send + Sync + 'static {
 
     /// Answers. Dropped when its time is over or the caller has gone: what must run to its end
     /// needs a task of its own.
-    fn answer(&self, action: Self::Action, request: Request) -> impl Future<Output = Response> + Send;
+    fn answer(
+        &self,
+        action: Self::Action,
+        request: Request,
+    ) -> impl Future<Output = Response> + Send;
 }
 
 /// Serves a Unix socket until `stop`, then gives open requests `STOP_TIME`.
-pub async fn serve_unix<S: Service>(listener: UnixListener, service: Arc<S>, stop: CancellationToken) {
+pub async fn serve_unix<S: Service>(
+    listener: UnixListener,
+    service: Arc<S>,
+    stop: CancellationToken,
+) {
     let server = Server::new(service, stop);
     loop {
         let accepted = tokio::select! {
@@ -62,7 +71,11 @@ pub async fn serve_unix<S: Service>(listener: UnixListener, service: Arc<S>, sto
 
 /// Serves a TCP listener until `stop`, then gives open requests `STOP_TIME`. In the clear: meant
 /// for what anyone who reaches the address may read.
-pub async fn serve_tcp<S: Service>(listener: TcpListener, service: Arc<S>, stop: CancellationToken) {
+pub async fn serve_tcp<S: Service>(
+    listener: TcpListener,
+    service: Arc<S>,
+    stop: CancellationToken,
+) {
     let server = Server::new(service, stop);
     loop {
         let accepted = tokio::select! {
@@ -93,7 +106,11 @@ async fn pause(error: &io::Error) {
 
 fn caller(stream: &UnixStream) -> io::Result<Caller> {
     let credentials = stream.peer_cred()?;
-    Ok(Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() })
+    Ok(Caller {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        pid: credentials.pid(),
+    })
 }
 
 struct Server<S> {
@@ -131,7 +148,9 @@ impl<S: Service> Server<S> {
         let service = Arc::clone(&self.service);
         let stop = self.stop.clone();
         match refused {
-            None => self.tasks.spawn(converse(stream, service, peer, stop, place)),
+            None => self
+                .tasks
+                .spawn(converse(stream, service, peer, stop, place)),
             Some(refusal) => self.tasks.spawn(turn_away(stream, refusal, stop, place)),
         };
     }
@@ -139,29 +158,47 @@ impl<S: Service> Server<S> {
     async fn finish(&self) {
         self.tasks.close();
         if timeout(STOP_TIME, self.tasks.wait()).await.is_err() {
-            tracing::warn!(open = self.tasks.len(), "HTTP connections were still open at the end of their time to stop");
+            tracing::warn!(
+                open = self.tasks.len(),
+                "HTTP connections were still open at the end of their time to stop"
+            );
         }
     }
 }
 
 /// Serves the requests of one connection, one after the other.
-async fn converse<T, S: Service>(stream: T, service: Arc<S>, peer: Peer, stop: CancellationToken, _place: OwnedSemaphorePermit)
-where
+async fn converse<T, S: Service>(
+    stream: T,
+    service: Arc<S>,
+    peer: Peer,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handler = service_fn(move |request: hyper::Request<Incoming>| {
         let service = Arc::clone(&service);
         async move {
-            let response = respond(&*service, peer, request).await.unwrap_or_else(|refusal| refusal);
+            let response = respond(&*service, peer, request)
+                .await
+                .unwrap_or_else(|refusal| refusal);
             Ok::<_, Infallible>(to_hyper(response))
         }
     });
-    drive(hyper_server(KeepAlive::Yes).serve_connection(TokioIo::new(stream), handler), stop).await;
+    drive(
+        hyper_server(KeepAlive::Yes).serve_connection(TokioIo::new(stream), handler),
+        stop,
+    )
+    .await;
 }
 
 /// Answers one request of a stranger with the refusal, whatever it is, and closes.
-async fn turn_away<T>(stream: T, refusal: Response, stop: CancellationToken, _place: OwnedSemaphorePermit)
-where
+async fn turn_away<T>(
+    stream: T,
+    refusal: Response,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let body = Bytes::from(refusal.body.clone());
@@ -174,7 +211,11 @@ where
         };
         async move { Ok::<_, Infallible>(to_hyper(refusal)) }
     });
-    drive(hyper_server(KeepAlive::No).serve_connection(TokioIo::new(stream), handler), stop).await;
+    drive(
+        hyper_server(KeepAlive::No).serve_connection(TokioIo::new(stream), handler),
+        stop,
+    )
+    .await;
 }
 
 enum KeepAlive {
@@ -194,8 +235,10 @@ fn hyper_server(keep_alive: KeepAlive) -> hyper::server::conn::http1::Builder {
     builder
 }
 
-async fn drive<I, S>(connection: hyper::server::conn::http1::Connection<I, S>, stop: CancellationToken)
-where
+async fn drive<I, S>(
+    connection: hyper::server::conn::http1::Connection<I, S>,
+    stop: CancellationToken,
+) where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: hyper::service::HttpService<Incoming, ResBody = Full<Bytes>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -214,12 +257,21 @@ where
 }
 
 /// One request: route, body, answer, all within the route's time.
-async fn respond<S: Service>(service: &S, peer: Peer, request: hyper::Request<Incoming>) -> Result<Response, Response> {
+async fn respond<S: Service>(
+    service: &S,
+    peer: Peer,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Response> {
     let found = route(service, &request)?;
     let limit = found.time_limit;
     let work = async {
         let body = read_body(request.into_body(), found.body_limit).await?;
-        let request = Request { peer, captured: found.captured, query: found.query, body };
+        let request = Request {
+            peer,
+            captured: found.captured,
+            query: found.query,
+            body,
+        };
         Ok(service.answer(found.action, request).await)
     };
     timeout(limit, work).await.unwrap_or_else(|_| {
@@ -228,12 +280,17 @@ async fn respond<S: Service>(service: &S, peer: Peer, request: hyper::Request<In
     })
 }
 
-fn route<S: Service>(service: &S, request: &hyper::Request<Incoming>) -> Result<Found<S::Action>, Response> {
+fn route<S: Service>(
+    service: &S,
+    request: &hyper::Request<Incoming>,
+) -> Result<Found<S::Action>, Response> {
     let uri = request.uri();
     let found = match uri.authority() {
         // Only proxies are asked in absolute form (RFC 9112 section 3.2.2), and this is none.
         Some(_) => Err(Miss::NotNormal),
-        None => service.router().find(request.method().as_str(), uri.path(), uri.query()),
+        None => service
+            .router()
+            .find(request.method().as_str(), uri.path(), uri.query()),
     };
     found.map_err(|miss| match miss {
         Miss::NotNormal => Response::refusal(400, "path_malformed", "the path or query is not in normal form: plain segments and plain name=value pairs, no percent-encoding"),
@@ -249,24 +306,41 @@ fn route<S: Service>(service: &S, request: &hyper::Request<Incoming>) -> Result<
 }
 
 async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, Response> {
-    let too_large = || Response::refusal(413, "body_too_large", &format!("the body is larger than {limit} bytes"));
+    let too_large = || {
+        Response::refusal(
+            413,
+            "body_too_large",
+            &format!("the body is larger than {limit} bytes"),
+        )
+    };
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(too_large());
     }
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Response::refusal(400, "body_unread", &format!("the body could not be read: {error}"))),
+        Err(error) => Err(Response::refusal(
+            400,
+            "body_unread",
+            &format!("the body could not be read: {error}"),
+        )),
     }
 }
 
 fn to_hyper(response: Response) -> hyper::Response<Full<Bytes>> {
     let mut out = hyper::Response::new(Full::new(Bytes::from(response.body)));
-    *out.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    *out.status_mut() = hyper::StatusCode::from_u16(response.status)
+        .unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     let headers = out.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(response.content_type));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(response.content_type),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(allow) = response.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
+    if let Some(allow) = response
+        .allow
+        .and_then(|allow| HeaderValue::from_str(&allow).ok())
+    {
         headers.insert(ALLOW, allow);
     }
     out

@@ -18,8 +18,14 @@ use tokio::net::UnixListener;
 /// `AddrInUse` if a process answers at that path, `AlreadyExists` if something else lies there,
 /// and whatever the system says.
 pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)?;
     }
     remove_stale(path)?;
     let listener = UnixListener::bind(path)?;
@@ -32,12 +38,18 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket lies at this path"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is not a socket lies at this path",
+            ));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a running process answers at this socket")),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "a running process answers at this socket",
+        )),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) => Err(error),
     }
@@ -48,7 +60,8 @@ mod tests {
     use super::*;
 
     fn directory(name: &str) -> std::path::PathBuf {
-        let directory = std::env::temp_dir().join(format!("portcullis-unix-{name}-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("portcullis-unix-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         directory
     }
@@ -65,7 +78,10 @@ mod tests {
     async fn a_socket_that_answers_is_left_alone() {
         let path = directory("busy").join("admin.sock");
         let _first = bind_unix(&path).unwrap();
-        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            bind_unix(&path).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 
     #[tokio::test]
@@ -74,7 +90,10 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("admin.sock");
         fs::write(&path, "precious").unwrap();
-        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            bind_unix(&path).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 }

@@ -37,10 +37,16 @@ impl Files {
     /// Opens (or makes) the directory; moves a torn last line aside, so that the next line begins
     /// where a line should.
     pub(super) fn open(directory: &Path, limits: Limits) -> io::Result<(Self, Option<Torn>)> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         let lock = open_for_append(&directory.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another process has this ledger open"),
+            TryLockError::WouldBlock => io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another process has this ledger open",
+            ),
             TryLockError::Error(error) => error,
         })?;
         let file = open_for_append(&directory.join(CURRENT))?;
@@ -48,7 +54,15 @@ impl Files {
         let whole = file.metadata()?.len();
         sync_directory(directory)?;
         let current = Mutex::new(Current { file, whole });
-        Ok((Self { directory: directory.to_owned(), limits, current, _lock: lock }, torn))
+        Ok((
+            Self {
+                directory: directory.to_owned(),
+                limits,
+                current,
+                _lock: lock,
+            },
+            torn,
+        ))
     }
 
     /// Appends whole lines with one write, after rotating if the file is full. On an error nothing
@@ -67,10 +81,14 @@ impl Files {
         }
         if let Err(error) = current.file.write_all(lines) {
             let whole = current.whole;
-            current.file.set_len(whole).unwrap_or_else(|error| tracing::error!(%error, "half a line stays in the ledger for now"));
+            current.file.set_len(whole).unwrap_or_else(
+                |error| tracing::error!(%error, "half a line stays in the ledger for now"),
+            );
             return Err(error);
         }
-        current.whole = current.whole.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+        current.whole = current
+            .whole
+            .saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         Ok(())
     }
 
@@ -98,9 +116,18 @@ impl Files {
     /// Renames the current file to the next number, begins a new one, and lets go of the oldest.
     fn rotate(&self, current: &mut Current) -> io::Result<()> {
         current.file.sync_data()?;
-        let number = self.rotated()?.last().map_or(1, |(number, _)| number.saturating_add(1));
-        fs::rename(self.directory.join(CURRENT), self.directory.join(format!("events-{number:06}.jsonl")))?;
-        *current = Current { file: open_for_append(&self.directory.join(CURRENT))?, whole: 0 };
+        let number = self
+            .rotated()?
+            .last()
+            .map_or(1, |(number, _)| number.saturating_add(1));
+        fs::rename(
+            self.directory.join(CURRENT),
+            self.directory.join(format!("events-{number:06}.jsonl")),
+        )?;
+        *current = Current {
+            file: open_for_append(&self.directory.join(CURRENT))?,
+            whole: 0,
+        };
         sync_directory(&self.directory)?;
         let rotated = self.rotated()?;
         let too_many = rotated.len().saturating_sub(self.limits.kept_files);
@@ -119,7 +146,10 @@ impl Files {
         let mut changes = open_for_append(&changes_path)?;
         let mut kept = Vec::new();
         each_line(File::open(path)?, |line| {
-            if line.windows(KEPT_MARK.len()).any(|window| window == KEPT_MARK) {
+            if line
+                .windows(KEPT_MARK.len())
+                .any(|window| window == KEPT_MARK)
+            {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
             }
@@ -127,7 +157,10 @@ impl Files {
         changes.write_all(&kept)?;
         changes.sync_data()?;
         if changes.metadata()?.len() > CHANGES_BYTES {
-            tracing::warn!(file = CHANGES, "policy changes outgrew their file; it was set aside and the one before it removed");
+            tracing::warn!(
+                file = CHANGES,
+                "policy changes outgrew their file; it was set aside and the one before it removed"
+            );
             fs::rename(&changes_path, self.directory.join("changes-older.jsonl"))?;
         }
         fs::remove_file(path)?;
@@ -139,8 +172,13 @@ impl Files {
         let mut rotated = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let number = name.strip_prefix("events-").and_then(|rest| rest.strip_suffix(".jsonl"));
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let number = name
+                .strip_prefix("events-")
+                .and_then(|rest| rest.strip_suffix(".jsonl"));
             if let Some(number) = number.and_then(|number| number.parse().ok()) {
                 rotated.push((number, path));
             }
@@ -183,7 +221,10 @@ fn set_torn_line_aside(directory: &Path, file: &File) -> io::Result<Option<Torn>
     let window = length.min(u64::try_from(MAX_LINE).unwrap_or(u64::MAX));
     let mut tail = vec![0; usize::try_from(window).unwrap_or(MAX_LINE)];
     file.read_exact_at(&mut tail, length.saturating_sub(window))?;
-    let torn = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let torn = tail
+        .rsplit(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     if torn.is_empty() {
         return Ok(None);
     }
@@ -192,7 +233,10 @@ fn set_torn_line_aside(directory: &Path, file: &File) -> io::Result<Option<Torn>
     aside.write_all(torn)?;
     aside.write_all(b"\n")?;
     aside.sync_data()?;
-    let torn = Torn { bytes: torn.len(), kept_in: TORN };
+    let torn = Torn {
+        bytes: torn.len(),
+        kept_in: TORN,
+    };
     if torn.bytes < MAX_LINE {
         file.set_len(length.saturating_sub(u64::try_from(torn.bytes).unwrap_or_default()))?;
     } else {
@@ -204,7 +248,12 @@ fn set_torn_line_aside(directory: &Path, file: &File) -> io::Result<Option<Torn>
 }
 
 fn open_for_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// A new or renamed file is durable when its directory is.

@@ -12,7 +12,10 @@ use super::limits::MAX_FOUND;
 
 /// The newest `MAX_FOUND` events with this reference in files given newest first; returned oldest
 /// first. Lines that are not events are passed over: a search must work on a damaged file too.
-pub(super) fn by_reference(newest_first: Vec<File>, reference: &Reference) -> io::Result<Vec<Event>> {
+pub(super) fn by_reference(
+    newest_first: Vec<File>,
+    reference: &Reference,
+) -> io::Result<Vec<Event>> {
     let reference = reference.to_string();
     let mut found: VecDeque<Event> = VecDeque::new();
     // A crash between keeping a file's policy changes and removing it leaves them in both.
@@ -24,7 +27,9 @@ pub(super) fn by_reference(newest_first: Vec<File>, reference: &Reference) -> io
             break;
         }
         each_line(file, |line| {
-            let Some(event) = matching(line, &reference) else { return };
+            let Some(event) = matching(line, &reference) else {
+                return;
+            };
             if !seen.insert(line.to_vec()) {
                 return;
             }
@@ -42,7 +47,9 @@ pub(super) fn by_reference(newest_first: Vec<File>, reference: &Reference) -> io
 /// The text is looked for first, because it is cheap; then the line is understood, because the
 /// text may stand in another field.
 fn matching(line: &[u8], reference: &str) -> Option<Event> {
-    let line = std::str::from_utf8(line).ok().filter(|line| line.contains(reference))?;
+    let line = std::str::from_utf8(line)
+        .ok()
+        .filter(|line| line.contains(reference))?;
     let event = Event::parse(line).ok()?;
     (event.reference.as_deref() == Some(reference)).then_some(event)
 }

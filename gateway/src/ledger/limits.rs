@@ -15,7 +15,11 @@ pub struct Limits {
 
 impl Limits {
     /// About a second of a heavy flood in memory (some 10 MiB), and 2 GiB of history on disk.
-    pub const ORDINARY: Self = Self { queue_events: 16_384, file_bytes: 64 * 1024 * 1024, kept_files: 32 };
+    pub const ORDINARY: Self = Self {
+        queue_events: 16_384,
+        file_bytes: 64 * 1024 * 1024,
+        kept_files: 32,
+    };
 }
 
 /// Durable events that may wait to be written: more than admin connections can ask for.

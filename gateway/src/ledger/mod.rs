@@ -60,11 +60,19 @@ impl Ledger {
         if let Some(torn) = torn {
             queue.push(writer::torn_event(node, &torn));
         }
-        let writer = std::thread::Builder::new().name("ledger".to_owned()).spawn({
-            let (node, queue, files) = (node.to_owned(), Arc::clone(&queue), Arc::clone(&files));
-            move || writer::run(&node, &queue, &files)
-        })?;
-        Ok(Self { node: node.to_owned(), queue, files, writer: Mutex::new(Some(writer)) })
+        let writer = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn({
+                let (node, queue, files) =
+                    (node.to_owned(), Arc::clone(&queue), Arc::clone(&files));
+                move || writer::run(&node, &queue, &files)
+            })?;
+        Ok(Self {
+            node: node.to_owned(),
+            queue,
+            files,
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
     /// The node whose events these are.
@@ -103,7 +111,9 @@ impl Ledger {
     /// Writes and syncs what is queued and stops the writer. What is recorded afterwards is lost.
     pub fn flush_and_close(&self) {
         self.queue.close();
-        if let Some(writer) = self.writer.lock().take() && writer.join().is_err() {
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
             tracing::error!("the ledger's writer had stopped before its time");
         }
     }

@@ -47,7 +47,11 @@ pub(super) struct Batch {
 
 impl Queue {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, inside: Mutex::default(), work: Condvar::new() }
+        Self {
+            limits,
+            inside: Mutex::default(),
+            work: Condvar::new(),
+        }
     }
 
     pub(super) fn push(&self, event: Event) {
@@ -62,17 +66,26 @@ impl Queue {
         self.work.notify_one();
     }
 
-    pub(super) fn push_durable(&self, event: Event) -> io::Result<oneshot::Receiver<io::Result<()>>> {
+    pub(super) fn push_durable(
+        &self,
+        event: Event,
+    ) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let (done, receiver) = oneshot::channel();
         let mut inside = self.inside.lock();
         if inside.closed {
             return Err(super::closed());
         }
         if inside.durable >= QUEUE_DURABLE {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "too many events wait to be made durable"));
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "too many events wait to be made durable",
+            ));
         }
         inside.durable = inside.durable.saturating_add(1);
-        inside.waiting.push(Waiting { event, done: Some(done) });
+        inside.waiting.push(Waiting {
+            event,
+            done: Some(done),
+        });
         drop(inside);
         self.work.notify_one();
         Ok(receiver)
@@ -97,11 +110,16 @@ impl Queue {
         match at_most {
             None => self.work.wait_while(&mut inside, |inside| inside.is_idle()),
             Some(time) => {
-                self.work.wait_while_for(&mut inside, |inside| inside.is_idle(), time);
+                self.work
+                    .wait_while_for(&mut inside, |inside| inside.is_idle(), time);
             }
         }
         inside.durable = 0;
-        Batch { events: mem::take(&mut inside.waiting), shed: mem::take(&mut inside.shed), last: inside.closed }
+        Batch {
+            events: mem::take(&mut inside.waiting),
+            shed: mem::take(&mut inside.shed),
+            last: inside.closed,
+        }
     }
 }
 
@@ -115,7 +133,10 @@ impl Inside {
     fn shed(&mut self, kind: String, count: u64) {
         metrics::counter!("portcullis_audit_events_shed_total").increment(count);
         let full = self.shed.len() >= MAX_SHED_KINDS && !self.shed.contains_key(&kind);
-        let counted = self.shed.entry(if full { OTHER.to_owned() } else { kind }).or_default();
+        let counted = self
+            .shed
+            .entry(if full { OTHER.to_owned() } else { kind })
+            .or_default();
         *counted = counted.saturating_add(count);
     }
 }

@@ -46,8 +46,11 @@ fn write(node: &str, queue: &Queue, files: &Files, batch: Batch) -> Unfinished {
         lines.push_str(&shed_event(node, &batch.shed).line());
         lines.push('\n');
     }
-    let must_sync = batch.last || lines.is_empty() || batch.events.iter().any(|waiting| waiting.done.is_some());
-    let written = files.append(lines.as_bytes()).and_then(|()| if must_sync { files.sync() } else { Ok(()) });
+    let must_sync =
+        batch.last || lines.is_empty() || batch.events.iter().any(|waiting| waiting.done.is_some());
+    let written = files
+        .append(lines.as_bytes())
+        .and_then(|()| if must_sync { files.sync() } else { Ok(()) });
     let unfinished = match &written {
         Ok(()) if must_sync => Unfinished::Nothing,
         Ok(()) => Unfinished::Sync,
@@ -72,14 +75,18 @@ fn write(node: &str, queue: &Queue, files: &Files, batch: Batch) -> Unfinished {
 fn lost(batch: &Batch) -> BTreeMap<String, u64> {
     let mut lost = batch.shed.clone();
     for waiting in &batch.events {
-        let count = lost.entry(waiting.event.kind.clone().into_owned()).or_default();
+        let count = lost
+            .entry(waiting.event.kind.clone().into_owned())
+            .or_default();
         *count = count.saturating_add(1);
     }
     lost
 }
 
 fn shed_event(node: &str, shed: &BTreeMap<String, u64>) -> Event {
-    let total = shed.values().fold(0_u64, |total, count| total.saturating_add(*count));
+    let total = shed
+        .values()
+        .fold(0_u64, |total, count| total.saturating_add(*count));
     Event::new(clock::now().as_millis(), kinds::LIMIT_SHED, node)
         .with("limit", "audit_queue")
         .with("shed", json!(shed))
@@ -88,7 +95,9 @@ fn shed_event(node: &str, shed: &BTreeMap<String, u64>) -> Event {
 
 /// Says that a crash left half a line, and where its bytes are now.
 pub(super) fn torn_event(node: &str, torn: &Torn) -> Event {
-    Event::new(clock::now().as_millis(), LEDGER_TORN, node).with("bytes", torn.bytes).with("kept_in", torn.kept_in)
+    Event::new(clock::now().as_millis(), LEDGER_TORN, node)
+        .with("bytes", torn.bytes)
+        .with("kept_in", torn.kept_in)
 }
 
 /// A crash had left half a line at the end of the file.

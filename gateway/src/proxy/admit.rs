@@ -18,8 +18,14 @@ use crate::runtime::limits::NEW_CONNECTIONS_PER_SECOND;
 pub(super) fn admit(front: &Front, facts: Facts) -> Result<(Permit, LiveGuard), Refusal> {
     let view = front.view();
     let permit = permit(&view, &facts)?;
-    let per_second = permit.limits().new_connections_per_second.unwrap_or(NEW_CONNECTIONS_PER_SECOND);
-    if !front.throttle.pace(permit.tenant(), per_second, clock::instant()) {
+    let per_second = permit
+        .limits()
+        .new_connections_per_second
+        .unwrap_or(NEW_CONNECTIONS_PER_SECOND);
+    if !front
+        .throttle
+        .pace(permit.tenant(), per_second, clock::instant())
+    {
         return Err(Refusal::too_fast(per_second, &facts.reference));
     }
     let reference = facts.reference;
@@ -38,10 +44,17 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
     if view.revision() == permit.revision() && permit.expires().is_none() {
         return Ok(permit);
     }
-    self::permit(&view, &guard.handle().facts)
+    let newest = self::permit(&view, &guard.handle().facts)?;
+    if guard.handle().continues_under(&newest) {
+        return Ok(newest);
+    }
+    // Between the decision and now the name came to lead elsewhere; the next attempt will be
+    // decided as a whole.
+    Err(Refusal::moved(&guard.handle().facts.reference))
 }
 
-/// Decides on a cancel request for a connection of the same endpoint as `target`.
+/// Decides on a cancel request; `facts` are those of the connection it speaks for, but for where
+/// it comes from.
 pub(super) fn admit_cancel(view: &View, facts: &Facts) -> Result<(), Refusal> {
     decided(view, facts, Purpose::Cancel).map(drop)
 }

@@ -17,7 +17,12 @@ use crate::runtime::limits::CANCEL;
 
 /// Decides on the request and carries it out in the background. Nothing is ever answered: the
 /// client's connection is closed first, so that neither timing nor outcome tells anything.
-pub(super) fn cancel(front: &Arc<Front>, arrival: Arrival, request: &CancelRequest, reference: Reference) {
+pub(super) fn cancel(
+    front: &Arc<Front>,
+    arrival: Arrival,
+    request: &CancelRequest,
+    reference: Reference,
+) {
     let denied = |code: &'static str, story: String| {
         metrics::counter!("portcullis_cancels_total", "outcome" => code).increment(1);
         let event = front
@@ -26,11 +31,16 @@ pub(super) fn cancel(front: &Arc<Front>, arrival: Arrival, request: &CancelReque
             .with("story", story)
             .with("origin", arrival.origin.to_string())
             .with("address", arrival.address.to_string());
-        front.ledger.record(super::connection::under(event, &reference));
+        front
+            .ledger
+            .record(super::connection::under(event, &reference));
     };
     let key = (request.pid(), request.secret().to_vec());
     let Some(target) = front.live.by_cancel_key(&key) else {
-        return denied("unknown_key", "no live connection answers to this key".to_owned());
+        return denied(
+            "unknown_key",
+            "no live connection answers to this key".to_owned(),
+        );
     };
     let facts = Facts {
         reference,
@@ -46,7 +56,10 @@ pub(super) fn cancel(front: &Arc<Front>, arrival: Arrival, request: &CancelReque
         return denied("not_open", "the connection has no backend yet".to_owned());
     };
     let Ok(turn) = Arc::clone(&front.cancels).try_acquire_owned() else {
-        return denied("cancels_at_once", "too many cancel requests are being carried out".to_owned());
+        return denied(
+            "cancels_at_once",
+            "too many cancel requests are being carried out".to_owned(),
+        );
     };
     let front = Arc::clone(front);
     let of = target.facts.reference;
@@ -64,6 +77,8 @@ pub(super) fn cancel(front: &Arc<Front>, arrival: Arrival, request: &CancelReque
             .with("origin", facts.origin.to_string())
             .with("address", facts.address.to_string())
             .with("outcome", outcome);
-        front.ledger.record(super::connection::under(event, &reference));
+        front
+            .ledger
+            .record(super::connection::under(event, &reference));
     });
 }

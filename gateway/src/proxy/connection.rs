@@ -39,14 +39,20 @@ pub(super) async fn connection(
     ticket: Ticket,
     tasks: TaskTracker,
 ) {
-    let attempt = Attempt { front, reference: random::reference(), began: clock::instant() };
+    let attempt = Attempt {
+        front,
+        reference: random::reference(),
+        began: clock::instant(),
+    };
     let arrival = match attempt.in_time(arrive(&door, &mut tcp, peer)).await {
         Ok(arrival) => arrival,
         Err(refusal) => return attempt.record(&refusal, Known::Peer(peer)),
     };
     let client = match attempt.in_time(greet(&attempt.front, &arrival, tcp)).await {
         Ok(Greeting::Client(client)) => client,
-        Ok(Greeting::Cancel(request)) => return cancel(&attempt.front, arrival, &request, attempt.reference),
+        Ok(Greeting::Cancel(request)) => {
+            return cancel(&attempt.front, arrival, &request, attempt.reference);
+        }
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };
     let facts = attempt.facts(&arrival, &client);
@@ -94,8 +100,12 @@ struct Entered {
 
 impl Attempt {
     /// Everything before authentication has one absolute deadline, whatever arrives meanwhile.
-    async fn in_time<T>(&self, step: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-        let left = PRE_AUTHENTICATION.saturating_sub(clock::instant().saturating_duration_since(self.began));
+    async fn in_time<T>(
+        &self,
+        step: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let left = PRE_AUTHENTICATION
+            .saturating_sub(clock::instant().saturating_duration_since(self.began));
         match timeout(left, step).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Refusal::violation(
@@ -126,11 +136,17 @@ impl Attempt {
         guard: &mut LiveGuard,
         ticket: Ticket,
     ) -> Result<Entered, Refusal> {
-        let proof = timeout(AUTHENTICATION, authenticate(&self.front, client, &permit, &self.reference));
+        let proof = timeout(
+            AUTHENTICATION,
+            authenticate(&self.front, client, &permit, &self.reference),
+        );
         let credential = self
             .in_time(async {
                 proof.await.unwrap_or_else(|_| {
-                    Err(Refusal::violation("authentication_timeout", format!("no proof within {AUTHENTICATION:?}")))
+                    Err(Refusal::violation(
+                        "authentication_timeout",
+                        format!("no proof within {AUTHENTICATION:?}"),
+                    ))
                 })
             })
             .await?;
@@ -143,7 +159,10 @@ impl Attempt {
 
     /// Hands the client over to its database and moves bytes until one side ends.
     async fn open(self, client: Client, entered: Entered, guard: LiveGuard) {
-        let Entered { dialed: Dialed { upstream, owed }, how } = entered;
+        let Entered {
+            dialed: Dialed { upstream, owed },
+            how,
+        } = entered;
         let Client { mut stream, .. } = client;
         let handle = Arc::clone(guard.handle());
         self.permitted(&handle, &how);
@@ -211,14 +230,22 @@ impl Attempt {
         let key = self.reference.to_string();
         let backend = handle.backend().cloned();
         if let Some(receipts) = &lapse.receipts {
-            let closed = Receipt::Closed { reference: key.clone(), after, told, has_backend: backend.is_some() };
+            let closed = Receipt::Closed {
+                reference: key.clone(),
+                after,
+                told,
+                has_backend: backend.is_some(),
+            };
             drop(receipts.try_send(closed));
         }
         let event = describe(self.front.event(kinds::CONNECTION_LAPSED), handle)
             .with("code", lapse.code)
             .with("story", lapse.story.clone())
             .with("told", told)
-            .with("after_ms", u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+            .with(
+                "after_ms",
+                u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            );
         let event = under(event, &self.reference);
         let front = Arc::clone(&self.front);
         self.front.background.spawn(async move {
@@ -229,10 +256,18 @@ impl Attempt {
             let after = clock::instant().saturating_duration_since(lapse.since);
             let ending = seen.ending.reason();
             if let Some(receipts) = &lapse.receipts {
-                drop(receipts.try_send(Receipt::Backend { reference: key, after, ending }));
+                drop(receipts.try_send(Receipt::Backend {
+                    reference: key,
+                    after,
+                    ending,
+                }));
             }
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            front.ledger.record(event.with("backend", ending).with("backend_after_ms", after));
+            front.ledger.record(
+                event
+                    .with("backend", ending)
+                    .with("backend_after_ms", after),
+            );
         });
     }
 
@@ -243,7 +278,10 @@ impl Attempt {
         let event = describe(self.front.event(kinds::CONNECTION_PERMITTED), handle)
             .with("entry", handle.describe().entry)
             .with("authenticated_by", how)
-            .with("took_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            .with(
+                "took_ms",
+                u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            );
         self.front.ledger.record(under(event, &self.reference));
     }
 
@@ -257,7 +295,10 @@ impl Attempt {
             .with("story", story)
             .with("bytes_in", bytes_in)
             .with("bytes_out", bytes_out)
-            .with("lasted_ms", u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+            .with(
+                "lasted_ms",
+                u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+            );
         self.front.ledger.record(under(event, &self.reference));
     }
 
@@ -268,10 +309,16 @@ impl Attempt {
             // Its event is written when its backend was seen gone.
             return;
         }
-        let mut event = self.front.event(refusal.kind).with("code", refusal.code).with("story", refusal.story.clone());
+        let mut event = self
+            .front
+            .event(refusal.kind)
+            .with("code", refusal.code)
+            .with("story", refusal.story.clone());
         event.revision = Some(self.front.view().revision().get());
         event = match known {
-            Known::Peer(peer) => event.with("address", peer.ip().to_string()).with("port", peer.port()),
+            Known::Peer(peer) => event
+                .with("address", peer.ip().to_string())
+                .with("port", peer.port()),
             Known::Arrival(arrival) => event
                 .with("origin", arrival.origin.to_string())
                 .with("address", arrival.address.to_string())

@@ -6,8 +6,8 @@ use portcullis_policy::{Permit, Reference};
 use portcullis_wire::error::{ErrorFields, ErrorResponse, SqlState};
 use portcullis_wire::limits::MAX_SASL_MESSAGE;
 use portcullis_wire::message::{
-    Backend, authentication_ok, authentication_sasl, backend_key_data, password_message, sasl_final,
-    sasl_initial_response, sasl_response,
+    Backend, authentication_ok, authentication_sasl, backend_key_data, password_message,
+    sasl_final, sasl_initial_response, sasl_response,
 };
 use portcullis_wire::negotiate::ProtocolVersion;
 use portcullis_wire::scram::{Binding, Client as Scram, ClientKey, SCRAM_SHA_256, Verifier};
@@ -52,9 +52,20 @@ pub(super) async fn dial(
         .connect(&target.tenant, &target.id, &target.cluster)
         .await
         .map_err(|error| Refusal::upstream(error.reason(), error.for_operator(), &reference))?;
-    let mut session = SignIn { front, target, upstream, client, guard, reference, owed: Vec::new() };
+    let mut session = SignIn {
+        front,
+        target,
+        upstream,
+        client,
+        guard,
+        reference,
+        owed: Vec::new(),
+    };
     match timeout(UPSTREAM_SIGN_IN, session.run(credential)).await {
-        Ok(Ok(())) => Ok(Dialed { owed: session.owed, upstream: session.upstream.stream }),
+        Ok(Ok(())) => Ok(Dialed {
+            owed: session.owed,
+            upstream: session.upstream.stream,
+        }),
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => Err(Refusal::upstream(
             "upstream_sign_in_timeout",
@@ -78,14 +89,20 @@ impl SignIn<'_> {
     async fn run(&mut self, credential: Credential) -> Result<(), Refusal> {
         self.start().await?;
         match credential {
-            Credential::Scram { key, verifier, server_final } => {
+            Credential::Scram {
+                key,
+                verifier,
+                server_final,
+            } => {
                 self.scram(&key, &verifier).await?;
                 self.owed.extend(sasl_final(&server_final));
             }
-            Credential::Vouched { .. } => self.vouched().await?,
+            // Our own certificate signs in; the database has nothing to ask.
+            Credential::Vouched { .. } => self.accepted().await?,
             Credential::Relay => self.relay().await?,
         }
-        self.owed.splice(0..0, std::mem::take(&mut self.client.owed));
+        self.owed
+            .splice(0..0, std::mem::take(&mut self.client.owed));
         self.owed.extend(authentication_ok());
         self.settle().await
     }
@@ -94,20 +111,31 @@ impl SignIn<'_> {
     /// as the client wrote it. Protocol options are between each pair of neighbours.
     async fn start(&mut self) -> Result<(), Refusal> {
         let startup = &self.client.startup;
-        let options = startup.options.as_deref().map(|options| ("options", options));
-        let replication = startup.replication.parameter().map(|value| ("replication", value));
-        let others = startup.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let options = startup
+            .options
+            .as_deref()
+            .map(|options| ("options", options));
+        let replication = startup
+            .replication
+            .parameter()
+            .map(|value| ("replication", value));
+        let others = startup
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         let parameters = options.into_iter().chain(replication).chain(others);
         let packet = encode_startup(&startup.user, &startup.database, parameters)?;
-        send(&mut self.upstream.stream, &packet).await.map_err(|error| self.lost(&error.to_string()))
+        send(&mut self.upstream.stream, &packet)
+            .await
+            .map_err(|error| self.lost(&error.to_string()))
     }
 
     /// SCRAM with the key that the client's proof gave away. A server that does not hold the same
     /// verifier is unmasked by its signature.
     async fn scram(&mut self, key: &ClientKey, verifier: &Verifier) -> Result<(), Refusal> {
-        let offered = match self.next().await?.0 {
-            Backend::Sasl(offered) => offered,
-            other => return Err(self.unexpected(&other, "a SCRAM request")),
+        let (message, _) = self.next().await?;
+        let Backend::Sasl(offered) = message else {
+            return Err(self.unexpected(&message, "a SCRAM request"));
         };
         let binding = match self.upstream.end_point_hash.take() {
             Some(hash) => Binding::TlsServerEndPoint(hash),
@@ -116,31 +144,35 @@ impl SignIn<'_> {
         let scram = Scram::new(key, verifier, &offered, &binding, random::bytes())
             .map_err(|failure| self.upstream_failed(failure.reason(), failure.to_string()))?;
         let first = sasl_initial_response(scram.mechanism(), &scram.first());
-        send(&mut self.upstream.stream, &first).await.map_err(|error| self.lost(&error.to_string()))?;
-        let challenge = match self.next().await?.0 {
-            Backend::SaslContinue(data) => data,
-            other => return Err(self.unexpected(&other, "a SCRAM challenge")),
+        send(&mut self.upstream.stream, &first)
+            .await
+            .map_err(|error| self.lost(&error.to_string()))?;
+        let (message, _) = self.next().await?;
+        let Backend::SaslContinue(challenge) = message else {
+            return Err(self.unexpected(&message, "a SCRAM challenge"));
         };
-        let (answered, last) = scram.challenge(&challenge).map_err(|failure| self.stale(failure.reason(), &failure.to_string()))?;
-        send(&mut self.upstream.stream, &sasl_response(&last)).await.map_err(|error| self.lost(&error.to_string()))?;
-        let signature = match self.next().await?.0 {
-            Backend::SaslFinal(data) => data,
-            other => return Err(self.unexpected(&other, "a SCRAM signature")),
+        let (answered, last) = scram
+            .challenge(&challenge)
+            .map_err(|failure| self.stale(failure.reason(), &failure.to_string()))?;
+        send(&mut self.upstream.stream, &sasl_response(&last))
+            .await
+            .map_err(|error| self.lost(&error.to_string()))?;
+        let (message, _) = self.next().await?;
+        let Backend::SaslFinal(signature) = message else {
+            return Err(self.unexpected(&message, "a SCRAM signature"));
         };
-        answered.verify(&signature).map_err(|failure| self.upstream_failed(failure.reason(), failure.to_string()))?;
-        self.accepted().await
-    }
-
-    /// We vouched for the role; our own certificate signs in.
-    async fn vouched(&mut self) -> Result<(), Refusal> {
+        answered
+            .verify(&signature)
+            .map_err(|failure| self.upstream_failed(failure.reason(), failure.to_string()))?;
         self.accepted().await
     }
 
     async fn accepted(&mut self) -> Result<(), Refusal> {
-        match self.next().await?.0 {
-            Backend::AuthenticationOk => Ok(()),
-            other => Err(self.unexpected(&other, "AuthenticationOk")),
+        let (message, _) = self.next().await?;
+        if message == Backend::AuthenticationOk {
+            return Ok(());
         }
+        Err(self.unexpected(&message, "AuthenticationOk"))
     }
 
     /// The database asks, the client answers, we carry. PLUS is not offered: the client's binding
@@ -148,7 +180,7 @@ impl SignIn<'_> {
     async fn relay(&mut self) -> Result<(), Refusal> {
         for _ in 0..UPSTREAM_START_MESSAGES {
             let (message, bytes) = self.next().await?;
-            let mut asked = match message {
+            let mut asked = match &message {
                 Backend::AuthenticationOk => return Ok(()),
                 Backend::Sasl(offered) if offered.iter().any(|name| name == SCRAM_SHA_256) => {
                     authentication_sasl(&[SCRAM_SHA_256])
@@ -159,16 +191,33 @@ impl SignIn<'_> {
                     self.owed.extend(bytes);
                     continue;
                 }
-                other => return Err(self.unexpected(&other, "a password or SCRAM request")),
+                Backend::Sasl(_)
+                | Backend::OtherAuthentication(_)
+                | Backend::ParameterStatus(..)
+                | Backend::BackendKeyData { .. }
+                | Backend::ReadyForQuery(_)
+                | Backend::NegotiateProtocolVersion { .. }
+                | Backend::Error(_)
+                | Backend::Notice(_)
+                | Backend::Other(_) => {
+                    return Err(self.unexpected(&message, "a password or SCRAM request"));
+                }
             };
             let mut request = std::mem::take(&mut self.client.owed);
             request.append(&mut asked);
-            send(&mut self.client.stream, &request).await.map_err(Refusal::client_gone)?;
+            send(&mut self.client.stream, &request)
+                .await
+                .map_err(Refusal::client_gone)?;
             let answer = |bytes: &[u8]| Ok(password_message(bytes, MAX_SASL_MESSAGE)?.map(drop));
             let ((), answer) = read_unit(&mut self.client.stream, answer).await?;
-            send(&mut self.upstream.stream, &answer).await.map_err(|error| self.lost(&error.to_string()))?;
+            send(&mut self.upstream.stream, &answer)
+                .await
+                .map_err(|error| self.lost(&error.to_string()))?;
         }
-        Err(self.upstream_failed("upstream_start", "more authentication requests than there can be".to_owned()))
+        Err(self.upstream_failed(
+            "upstream_start",
+            "more authentication requests than there can be".to_owned(),
+        ))
     }
 
     /// After AuthenticationOk: parameters go through, the cancel key becomes ours, until the
@@ -176,21 +225,31 @@ impl SignIn<'_> {
     async fn settle(&mut self) -> Result<(), Refusal> {
         for _ in 0..UPSTREAM_START_MESSAGES {
             let (message, bytes) = self.read().await?;
-            match message {
+            match &message {
                 Backend::ParameterStatus(..) | Backend::Notice(_) => self.owed.extend(bytes),
-                Backend::BackendKeyData { pid, secret } => self.answer_to_our_key(pid, &secret)?,
+                Backend::BackendKeyData { pid, secret } => self.answer_to_our_key(*pid, secret)?,
                 Backend::ReadyForQuery(_) => {
                     self.owed.extend(bytes);
                     return Ok(());
                 }
                 Backend::Error(fields) => {
-                    let story = describe(&fields);
-                    return Err(Refusal::by_database(in_its_words(fields), story));
+                    return Err(Refusal::by_database(in_its_words(fields), describe(fields)));
                 }
-                other => return Err(self.unexpected(&other, "ReadyForQuery")),
+                Backend::AuthenticationOk
+                | Backend::Cleartext
+                | Backend::Md5 { .. }
+                | Backend::Sasl(_)
+                | Backend::SaslContinue(_)
+                | Backend::SaslFinal(_)
+                | Backend::OtherAuthentication(_)
+                | Backend::NegotiateProtocolVersion { .. }
+                | Backend::Other(_) => return Err(self.unexpected(&message, "ReadyForQuery")),
             }
         }
-        Err(self.upstream_failed("upstream_start", "more messages before ReadyForQuery than there can be".to_owned()))
+        Err(self.upstream_failed(
+            "upstream_start",
+            "more messages before ReadyForQuery than there can be".to_owned(),
+        ))
     }
 
     fn answer_to_our_key(&mut self, pid: u32, secret: &[u8]) -> Result<(), Refusal> {
@@ -217,26 +276,36 @@ impl SignIn<'_> {
         for _ in 0..UPSTREAM_START_MESSAGES {
             match self.read().await? {
                 (Backend::Notice(_), bytes) => self.owed.extend(bytes),
-                (Backend::Error(fields), _) => return Err(self.refused(fields)),
+                (Backend::Error(fields), _) => return Err(self.refused(&fields)),
                 message => return Ok(message),
             }
         }
-        Err(self.upstream_failed("upstream_start", "nothing but notices during sign-in".to_owned()))
+        Err(self.upstream_failed(
+            "upstream_start",
+            "nothing but notices during sign-in".to_owned(),
+        ))
     }
 
     async fn read(&mut self) -> Result<(Backend, Vec<u8>), Refusal> {
-        read_unit(&mut self.upstream.stream, Backend::read).await.map_err(|error| match error {
-            ReadError::Io(error) => self.lost(&error.to_string()),
-            ReadError::Complaint(complaint) => self.upstream_failed(complaint.reason(), complaint.to_string()),
-        })
+        read_unit(&mut self.upstream.stream, Backend::read)
+            .await
+            .map_err(|error| match error {
+                ReadError::Io(error) => self.lost(&error.to_string()),
+                ReadError::Complaint(complaint) => {
+                    self.upstream_failed(complaint.reason(), complaint.to_string())
+                }
+            })
     }
 
     /// The database refused before the session began. What says something about its load goes to
     /// the client in its own words; a wrong credential is told as ours would be; everything else
     /// is between the operator and the database.
-    fn refused(&self, fields: ErrorFields) -> Refusal {
-        let code = fields.code.map(|code| code.as_str().to_owned()).unwrap_or_default();
-        let story = describe(&fields);
+    fn refused(&self, fields: &ErrorFields) -> Refusal {
+        let code = fields
+            .code
+            .map(|code| code.as_str().to_owned())
+            .unwrap_or_default();
+        let story = describe(fields);
         match code.as_str() {
             "28P01" => self.stale("refused_by_database", &story),
             code if code.starts_with("53") || code.starts_with("57") || code.starts_with("3D") => {
@@ -249,8 +318,15 @@ impl SignIn<'_> {
     /// Our copy of the verifier is not the database's any more, or its own answer is no.
     fn stale(&self, code: &'static str, story: &str) -> Refusal {
         let user = &self.client.startup.user;
-        self.front.verifiers.forget(&self.target.tenant, &self.target.id, user);
-        Refusal::credential(code, format!("signing in to the database: {story}"), user, &self.reference)
+        self.front
+            .verifiers
+            .forget(&self.target.tenant, &self.target.id, user);
+        Refusal::credential(
+            code,
+            format!("signing in to the database: {story}"),
+            user,
+            &self.reference,
+        )
     }
 
     fn unexpected(&self, message: &Backend, wanted: &str) -> Refusal {
@@ -266,19 +342,29 @@ impl SignIn<'_> {
     }
 
     fn upstream_failed(&self, code: &'static str, story: String) -> Refusal {
-        Refusal::upstream(code, format!("{} at {}: {story}", self.target.id, self.upstream.backend), &self.reference)
+        Refusal::upstream(
+            code,
+            format!("{} at {}: {story}", self.target.id, self.upstream.backend),
+            &self.reference,
+        )
     }
 }
 
 fn describe(fields: &ErrorFields) -> String {
-    let code = fields.code.map(|code| code.as_str().to_owned()).unwrap_or_default();
-    format!("the database said {code}: {}", fields.message.as_deref().unwrap_or("(no message)"))
+    let code = fields
+        .code
+        .map(|code| code.as_str().to_owned())
+        .unwrap_or_default();
+    format!(
+        "the database said {code}: {}",
+        fields.message.as_deref().unwrap_or("(no message)")
+    )
 }
 
-fn in_its_words(fields: ErrorFields) -> ErrorResponse {
+fn in_its_words(fields: &ErrorFields) -> ErrorResponse {
     let code = fields.code.unwrap_or(SqlState::INTERNAL_ERROR);
-    let mut told = ErrorResponse::fatal(code, fields.message.unwrap_or_default());
-    told.detail = fields.detail;
-    told.hint = fields.hint;
+    let mut told = ErrorResponse::fatal(code, fields.message.clone().unwrap_or_default());
+    told.detail.clone_from(&fields.detail);
+    told.hint.clone_from(&fields.hint);
     told
 }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_audit::Event;
-use portcullis_certs::{ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config};
-use portcullis_policy::{Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, Timestamp, View, decide};
+use portcullis_certs::{
+    ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
+};
+use portcullis_policy::{
+    Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, Timestamp, View, decide,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
@@ -16,9 +20,9 @@ use super::authenticate::Issuers;
 use super::greet::Arrival;
 use super::live::{Enforcement, Live, LiveConnection};
 use super::throttle::Throttle;
+use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
-use crate::database::Upstreams;
 use crate::ledger::Ledger;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::limits::{CANCELS_AT_ONCE, CLIENT_TLS_CONFIGURATIONS};
@@ -71,7 +75,8 @@ impl Front {
     pub fn new(parts: FrontParts) -> Result<Self, TlsError> {
         let mut plain_configurations = BTreeMap::new();
         for identity in parts.identities.all() {
-            let configuration = server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
+            let configuration =
+                server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
             plain_configurations.insert(identity.fingerprint(), configuration);
         }
         Ok(Self {
@@ -111,7 +116,12 @@ impl Front {
 
     /// The live connections that `changes` would close if `candidate` were in force.
     #[must_use]
-    pub fn would_lapse(&self, candidate: &View, changes: &[Change], at: Timestamp) -> Vec<LiveConnection> {
+    pub fn would_lapse(
+        &self,
+        candidate: &View,
+        changes: &[Change],
+        at: Timestamp,
+    ) -> Vec<LiveConnection> {
         self.live.would_lapse(candidate, changes, at)
     }
 
@@ -127,7 +137,8 @@ impl Front {
 
     /// Closes what expired since the last tick.
     pub fn expire(&self) {
-        self.live.expire(&self.view(), clock::now(), clock::instant());
+        self.live
+            .expire(&self.view(), clock::now(), clock::instant());
     }
 
     /// Ends every live connection, for a drain that is over.
@@ -166,7 +177,11 @@ impl Front {
         Ok((configuration, identity))
     }
 
-    fn vouching_authorities(&self, arrival: &Arrival, server_name: Option<&ServerName>) -> Option<String> {
+    fn vouching_authorities(
+        &self,
+        arrival: &Arrival,
+        server_name: Option<&ServerName>,
+    ) -> Option<String> {
         let view = self.view();
         let attempt = portcullis_policy::Attempt {
             origin: &arrival.origin,
@@ -180,18 +195,26 @@ impl Front {
         match decide(&view, &attempt, clock::now(), &mut Silent) {
             Decision::Permitted(permit) => match &permit.endpoint().authentication {
                 Authentication::Certificate { authorities, .. } => Some(authorities.clone()),
-                Authentication::Scram | Authentication::Relay | Authentication::Token { .. } => None,
+                Authentication::Scram | Authentication::Relay | Authentication::Token { .. } => {
+                    None
+                }
             },
             Decision::Denied(_) => None,
         }
     }
 
-    fn asking(&self, identity: &Identity, authorities: String) -> Result<Arc<ServerConfig>, TlsError> {
+    fn asking(
+        &self,
+        identity: &Identity,
+        authorities: String,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
         let key = (identity.fingerprint(), authorities);
         if let Some(known) = self.asking_configurations.lock().get(&key) {
             return Ok(Arc::clone(known));
         }
-        let asked = ClientCertificates::Asked { authorities_pem: &key.1 };
+        let asked = ClientCertificates::Asked {
+            authorities_pem: &key.1,
+        };
         let made = server_config(identity, asked, Resumption::Off)?;
         let mut configurations = self.asking_configurations.lock();
         if configurations.len() >= CLIENT_TLS_CONFIGURATIONS {
@@ -204,6 +227,8 @@ impl Front {
 
 impl std::fmt::Debug for Front {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Front").field("revision", &self.view().revision()).finish_non_exhaustive()
+        f.debug_struct("Front")
+            .field("revision", &self.view().revision())
+            .finish_non_exhaustive()
     }
 }

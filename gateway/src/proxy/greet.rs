@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use portcullis_certs::{ALPN_POSTGRESQL, Identity};
 use portcullis_policy::{Address, Origin, ServerName};
+use portcullis_wire::Complaint;
 use portcullis_wire::cancel::CancelRequest;
 use portcullis_wire::error::{ErrorResponse, SqlState};
 use portcullis_wire::first::{FirstBytes, nothing_before_tls};
 use portcullis_wire::negotiate::{ProtocolVersion, negotiate};
 use portcullis_wire::proxy_protocol::{self, ProxyHeader};
 use portcullis_wire::startup::StartupMessage;
-use portcullis_wire::Complaint;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -29,7 +29,9 @@ use super::io::{ReadError, read_exactly, read_unit, send};
 use super::listener::{Door, private_link};
 use super::refuse::Refusal;
 use crate::runtime::clock::Duration;
-use crate::runtime::limits::{CLIENT_TLS, FIRST_BYTES, NEGOTIATION_REQUESTS, PROXY_HEADER, STARTUP};
+use crate::runtime::limits::{
+    CLIENT_TLS, FIRST_BYTES, NEGOTIATION_REQUESTS, PROXY_HEADER, STARTUP,
+};
 
 /// A client that said what it wants.
 pub(super) struct Client {
@@ -60,37 +62,66 @@ pub(super) struct Arrival {
 
 /// Establishes the origin: the listener's, or what a trusted load balancer says in its PROXY
 /// header. The header of anybody else is never parsed.
-pub(super) async fn arrive(door: &Door, tcp: &mut TcpStream, peer: SocketAddr) -> Result<Arrival, Refusal> {
+pub(super) async fn arrive(
+    door: &Door,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+) -> Result<Arrival, Refusal> {
     let socket = Address::from(peer.ip());
     let Some(balancer) = &door.balancer else {
         return match &door.origin {
-            Some(origin) => Ok(Arrival { origin: origin.clone(), address: socket, port: peer.port() }),
-            None => Err(Refusal::violation("proxy_missing", "a private-link listener has no load balancer")),
+            Some(origin) => Ok(Arrival {
+                origin: origin.clone(),
+                address: socket,
+                port: peer.port(),
+            }),
+            None => Err(Refusal::violation(
+                "proxy_missing",
+                "a private-link listener has no load balancer",
+            )),
         };
     };
     if !balancer.trusts(socket) {
         return Err(Refusal::violation(
             "proxy_untrusted_peer",
-            format!("{socket} is not one of this listener's load balancers; its PROXY header was not read"),
+            format!(
+                "{socket} is not one of this listener's load balancers; its PROXY header was not read"
+            ),
         ));
     }
     let header = read_unit(tcp, |bytes| proxy_protocol::read(bytes, balancer.cloud));
     let (header, _) = within(PROXY_HEADER, "proxy_timeout", header).await?;
     let ProxyHeader::Proxied { source, link, .. } = header else {
-        return Err(Refusal::silent("proxy_local", "a load balancer's own connection (PROXY LOCAL), a health check"));
+        return Err(Refusal::silent(
+            "proxy_local",
+            "a load balancer's own connection (PROXY LOCAL), a health check",
+        ));
     };
     let origin = match (&door.origin, link) {
         (Some(origin), _) => origin.clone(),
-        (None, Some(link)) => Origin::PrivateLink(private_link(&link).map_err(|why| Refusal::violation("private_link_id", why))?),
+        (None, Some(link)) => Origin::PrivateLink(
+            private_link(&link).map_err(|why| Refusal::violation("private_link_id", why))?,
+        ),
         (None, None) => {
-            return Err(Refusal::violation("private_link_absent", "the PROXY header names no private link"));
+            return Err(Refusal::violation(
+                "private_link_absent",
+                "the PROXY header names no private link",
+            ));
         }
     };
-    Ok(Arrival { origin, address: Address::from(source.ip()), port: source.port() })
+    Ok(Arrival {
+        origin,
+        address: Address::from(source.ip()),
+        port: source.port(),
+    })
 }
 
 /// Negotiates TLS and reads the start-up packet.
-pub(super) async fn greet(front: &Front, arrival: &Arrival, mut tcp: TcpStream) -> Result<Greeting, Refusal> {
+pub(super) async fn greet(
+    front: &Front,
+    arrival: &Arrival,
+    mut tcp: TcpStream,
+) -> Result<Greeting, Refusal> {
     for _ in 0..=NEGOTIATION_REQUESTS {
         let first = read_unit(&mut tcp, FirstBytes::read);
         let (first, opening) = within(FIRST_BYTES, "first_bytes_timeout", first).await?;
@@ -107,18 +138,29 @@ pub(super) async fn greet(front: &Front, arrival: &Arrival, mut tcp: TcpStream) 
             }
             FirstBytes::CancelRequest { len } => {
                 let body = read_exactly(&mut tcp, len);
-                let body = within(FIRST_BYTES, "first_bytes_timeout", async { Ok(body.await?) }).await?;
+                let body = within(FIRST_BYTES, "first_bytes_timeout", async {
+                    Ok(body.await?)
+                })
+                .await?;
                 return Ok(Greeting::Cancel(CancelRequest::decode(&body)?));
             }
             FirstBytes::Startup { .. } => return Err(plaintext(&mut tcp).await),
         }
     }
-    Err(Refusal::violation("negotiation_loop", "more negotiation requests than there are kinds of them"))
+    Err(Refusal::violation(
+        "negotiation_loop",
+        "more negotiation requests than there are kinds of them",
+    ))
 }
 
 /// A PostgreSQL 17+ client that begins with the ClientHello. ALPN is mandatory for it: without, a
 /// browser could be made to speak to a database (ALPACA).
-async fn direct(front: &Front, arrival: &Arrival, tcp: TcpStream, opening: Vec<u8>) -> Result<Greeting, Refusal> {
+async fn direct(
+    front: &Front,
+    arrival: &Arrival,
+    tcp: TcpStream,
+    opening: Vec<u8>,
+) -> Result<Greeting, Refusal> {
     handshake(front, arrival, tcp, &opening, Alpn::Required).await
 }
 
@@ -135,9 +177,14 @@ async fn handshake(
     opening: &[u8],
     alpn: Alpn,
 ) -> Result<Greeting, Refusal> {
-    let (stream, server_name, identity) =
-        within(CLIENT_TLS, "tls_timeout", async { Ok(tls(front, arrival, tcp, opening, alpn).await) }).await??;
-    within(STARTUP, "startup_timeout", async { Ok(startup(stream, server_name, identity).await) }).await?
+    let (stream, server_name, identity) = within(CLIENT_TLS, "tls_timeout", async {
+        Ok(tls(front, arrival, tcp, opening, alpn).await)
+    })
+    .await??;
+    within(STARTUP, "startup_timeout", async {
+        Ok(startup(stream, server_name, identity).await)
+    })
+    .await?
 }
 
 type Handshake = (TlsStream<TcpStream>, Option<ServerName>, Arc<Identity>);
@@ -151,12 +198,16 @@ async fn tls(
 ) -> Result<Handshake, Refusal> {
     let mut acceptor = Acceptor::default();
     while !opening.is_empty() {
-        acceptor.read_tls(&mut opening).map_err(Refusal::client_gone)?;
+        acceptor
+            .read_tls(&mut opening)
+            .map_err(Refusal::client_gone)?;
     }
     let accepted = loop {
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
-            Ok(None) => fill(&mut acceptor, &mut tcp).await.map_err(Refusal::client_gone)?,
+            Ok(None) => fill(&mut acceptor, &mut tcp)
+                .await
+                .map_err(Refusal::client_gone)?,
             Err((error, mut alert)) => {
                 let mut farewell = Vec::new();
                 drop(alert.write(&mut farewell));
@@ -177,16 +228,27 @@ async fn tls(
     }
     // A name that is none of ours in form is an unknown endpoint; it is told so after its start-up
     // packet, like every other.
-    let server_name = asked.as_deref().and_then(|name| ServerName::parse(name).ok());
-    let (config, identity) = front
-        .server_config(arrival, server_name.as_ref())
-        .map_err(|error| Refusal::silent("tls_configuration", format!("no TLS configuration could be made: {error}")))?;
+    let server_name = asked
+        .as_deref()
+        .and_then(|name| ServerName::parse(name).ok());
+    let (config, identity) =
+        front
+            .server_config(arrival, server_name.as_ref())
+            .map_err(|error| {
+                Refusal::silent(
+                    "tls_configuration",
+                    format!("no TLS configuration could be made: {error}"),
+                )
+            })?;
     let handshake = StartHandshake::from_parts(accepted, tcp).into_stream(config);
     match handshake.await {
         Ok(stream) => {
             let agreed = stream.get_ref().1.alpn_protocol();
             if alpn == Alpn::Required && agreed != Some(ALPN_POSTGRESQL) {
-                return Err(Refusal::violation("alpn", "direct TLS without the application protocol postgresql"));
+                return Err(Refusal::violation(
+                    "alpn",
+                    "direct TLS without the application protocol postgresql",
+                ));
             }
             Ok((stream, server_name, identity))
         }
@@ -224,14 +286,20 @@ async fn startup(
         match first {
             // Inside TLS both are answered No, as PostgreSQL does.
             FirstBytes::SslRequest | FirstBytes::GssEncRequest => {
-                send(&mut stream, b"N").await.map_err(Refusal::client_gone)?;
+                send(&mut stream, b"N")
+                    .await
+                    .map_err(Refusal::client_gone)?;
             }
             FirstBytes::CancelRequest { len } => {
-                let body = read_exactly(&mut stream, len).await.map_err(Refusal::client_gone)?;
+                let body = read_exactly(&mut stream, len)
+                    .await
+                    .map_err(Refusal::client_gone)?;
                 return Ok(Greeting::Cancel(CancelRequest::decode(&body)?));
             }
             FirstBytes::Startup { len, version } => {
-                let body = read_exactly(&mut stream, len).await.map_err(Refusal::client_gone)?;
+                let body = read_exactly(&mut stream, len)
+                    .await
+                    .map_err(Refusal::client_gone)?;
                 return match understand(&body, version) {
                     Ok((startup, version, owed)) => Ok(Greeting::Client(Box::new(Client {
                         stream,
@@ -249,16 +317,28 @@ async fn startup(
                     }
                 };
             }
-            FirstBytes::DirectTls => return Err(Refusal::violation("tls_in_tls", "a ClientHello inside TLS")),
+            FirstBytes::DirectTls => {
+                return Err(Refusal::violation("tls_in_tls", "a ClientHello inside TLS"));
+            }
         }
     }
-    Err(Refusal::violation("negotiation_loop", "more negotiation requests than there are kinds of them"))
+    Err(Refusal::violation(
+        "negotiation_loop",
+        "more negotiation requests than there are kinds of them",
+    ))
 }
 
-fn understand(body: &[u8], version: ProtocolVersion) -> Result<(StartupMessage, ProtocolVersion, Vec<u8>), Complaint> {
+fn understand(
+    body: &[u8],
+    version: ProtocolVersion,
+) -> Result<(StartupMessage, ProtocolVersion, Vec<u8>), Complaint> {
     let startup = StartupMessage::decode(body, version)?;
     let negotiation = negotiate(startup.version, &startup.protocol_options)?;
-    Ok((startup, negotiation.version, negotiation.reply.unwrap_or_default()))
+    Ok((
+        startup,
+        negotiation.version,
+        negotiation.reply.unwrap_or_default(),
+    ))
 }
 
 /// Whatever a client sent in clear behind its request would be taken for the inside of TLS
@@ -273,7 +353,9 @@ async fn nothing_buffered(tcp: &mut TcpStream) -> Result<(), Refusal> {
         })
     })
     .await;
-    Ok(nothing_before_tls(byte.get(..buffered).unwrap_or_default())?)
+    Ok(nothing_before_tls(
+        byte.get(..buffered).unwrap_or_default(),
+    )?)
 }
 
 /// A start-up packet in clear. No password is ever asked for here.
@@ -296,6 +378,9 @@ async fn within<T>(
     match timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(Refusal::violation(reason, format!("nothing complete arrived within {limit:?}"))),
+        Err(_) => Err(Refusal::violation(
+            reason,
+            format!("nothing complete arrived within {limit:?}"),
+        )),
     }
 }

@@ -52,7 +52,10 @@ where
 }
 
 /// Reads exactly `len` bytes; `len` has been checked against its maximum before.
-pub(super) async fn read_exactly<S: AsyncRead + Unpin>(stream: &mut S, len: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read_exactly<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    len: usize,
+) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     stream.read_exact(&mut bytes).await?;
     Ok(bytes)

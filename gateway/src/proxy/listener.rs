@@ -42,10 +42,16 @@ impl Door {
     #[must_use]
     pub fn new(configured: &ListenerDoor) -> Self {
         match configured {
-            ListenerDoor::Direct(origin) => Self { origin: Some(origin.clone()), balancer: None },
+            ListenerDoor::Direct(origin) => Self {
+                origin: Some(origin.clone()),
+                balancer: None,
+            },
             ListenerDoor::Balanced { origin, trusted } => Self {
                 origin: Some(origin.clone()),
-                balancer: Some(Balancer { trusted: trusted.clone(), cloud: None }),
+                balancer: Some(Balancer {
+                    trusted: trusted.clone(),
+                    cloud: None,
+                }),
             },
             ListenerDoor::PrivateLinks { cloud, trusted } => {
                 let cloud = match cloud {
@@ -55,7 +61,10 @@ impl Door {
                 };
                 Self {
                     origin: None,
-                    balancer: Some(Balancer { trusted: trusted.clone(), cloud: Some(cloud) }),
+                    balancer: Some(Balancer {
+                        trusted: trusted.clone(),
+                        cloud: Some(cloud),
+                    }),
                 }
             }
         }
@@ -98,7 +107,13 @@ pub async fn serve(
     }
 }
 
-fn welcome(front: &Arc<Front>, door: &Arc<Door>, tcp: TcpStream, peer: SocketAddr, tasks: &TaskTracker) {
+fn welcome(
+    front: &Arc<Front>,
+    door: &Arc<Door>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    tasks: &TaskTracker,
+) {
     let source = door.balancer.is_none().then(|| Address::from(peer.ip()));
     let ticket = match front.throttle.enter(source) {
         Ok(ticket) => ticket,
@@ -111,5 +126,12 @@ fn welcome(front: &Arc<Front>, door: &Arc<Door>, tcp: TcpStream, peer: SocketAdd
         warn!(%error, "a client's socket could not be tuned");
         return;
     }
-    tasks.spawn(connection(Arc::clone(front), Arc::clone(door), tcp, peer, ticket, tasks.clone()));
+    tasks.spawn(connection(
+        Arc::clone(front),
+        Arc::clone(door),
+        tcp,
+        peer,
+        ticket,
+        tasks.clone(),
+    ));
 }

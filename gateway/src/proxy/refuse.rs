@@ -19,7 +19,8 @@ use super::live::{Facts, Full, Lapse};
 use crate::runtime::limits::FAREWELL;
 
 /// What a lapsed client is told to do next.
-pub(super) const LAPSED_HINT: &str = "The owner of this endpoint can see why with: portcullis why REFERENCE";
+pub(super) const LAPSED_HINT: &str =
+    "The owner of this endpoint can see why with: portcullis why REFERENCE";
 
 /// Why a connection ended before it was open.
 #[derive(Debug)]
@@ -65,7 +66,10 @@ impl Refusal {
     pub(super) fn handshake(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(complaint) => Self::tls(complaint),
-            None => Self::silent("client_gone", format!("the client left during the TLS handshake: {error}")),
+            None => Self::silent(
+                "client_gone",
+                format!("the client left during the TLS handshake: {error}"),
+            ),
         }
     }
 
@@ -84,7 +88,12 @@ impl Refusal {
     }
 
     /// The credential is wrong or the role unknown: one answer for both.
-    pub(super) fn credential(code: &'static str, story: impl Into<String>, user: &str, reference: &Reference) -> Self {
+    pub(super) fn credential(
+        code: &'static str,
+        story: impl Into<String>,
+        user: &str,
+        reference: &Reference,
+    ) -> Self {
         let told = ErrorResponse::fatal(
             SqlState::INVALID_PASSWORD,
             format!("authentication failed for user \"{user}\" (reference {reference})"),
@@ -93,7 +102,11 @@ impl Refusal {
     }
 
     /// The exchange itself went wrong: a client that does not speak it, or somebody between us.
-    pub(super) fn authentication(code: &'static str, story: impl Into<String>, told: ErrorResponse) -> Self {
+    pub(super) fn authentication(
+        code: &'static str,
+        story: impl Into<String>,
+        told: ErrorResponse,
+    ) -> Self {
         Self::new(kinds::AUTHENTICATION_FAILED, code, story, Some(told))
     }
 
@@ -101,7 +114,10 @@ impl Refusal {
     pub(super) fn full(full: &Full, reference: &Reference) -> Self {
         Self::limit(
             "connection_limit",
-            format!("the tenant's limit {} = {} is reached", full.what, full.limit),
+            format!(
+                "the tenant's limit {} = {} is reached",
+                full.what, full.limit
+            ),
             format!("too many connections (reference {reference})"),
         )
     }
@@ -125,7 +141,11 @@ impl Refusal {
     }
 
     /// The database cannot be reached, verified or signed in to.
-    pub(super) fn upstream(code: &'static str, story: impl Into<String>, reference: &Reference) -> Self {
+    pub(super) fn upstream(
+        code: &'static str,
+        story: impl Into<String>,
+        reference: &Reference,
+    ) -> Self {
         let told = ErrorResponse::fatal(
             SqlState::CANNOT_CONNECT_NOW,
             format!("the database cannot be reached right now (reference {reference})"),
@@ -133,20 +153,50 @@ impl Refusal {
         Self::new(kinds::UPSTREAM_FAILED, code, story, Some(told))
     }
 
+    /// What the endpoint leads to changed while the client was on its way in.
+    pub(super) fn moved(reference: &Reference) -> Self {
+        let told = ErrorResponse::fatal(
+            SqlState::CANNOT_CONNECT_NOW,
+            format!("this endpoint is being changed, try again (reference {reference})"),
+        );
+        let story = "the endpoint came to lead elsewhere while the client was on its way in";
+        Self::new(
+            kinds::CONNECTION_DENIED,
+            "endpoint_redirected",
+            story,
+            Some(told),
+        )
+    }
+
     /// The database itself refused the session, after our sign-in: its own words go to the client.
     pub(super) fn by_database(told: ErrorResponse, story: impl Into<String>) -> Self {
-        Self::new(kinds::UPSTREAM_FAILED, "refused_by_database", story, Some(told))
+        Self::new(
+            kinds::UPSTREAM_FAILED,
+            "refused_by_database",
+            story,
+            Some(told),
+        )
     }
 
     /// The permit lapsed while the connection was on its way in.
     pub(super) fn lapsed(lapse: Lapse) -> Self {
         let told = ErrorResponse::fatal(lapse.sqlstate, &lapse.text).with_hint(lapse.hint);
-        let mut refusal = Self::new(kinds::CONNECTION_LAPSED, lapse.code, lapse.story.clone(), Some(told));
+        let mut refusal = Self::new(
+            kinds::CONNECTION_LAPSED,
+            lapse.code,
+            lapse.story.clone(),
+            Some(told),
+        );
         refusal.lapse = Some(Box::new(lapse));
         refusal
     }
 
-    fn new(kind: &'static str, code: &'static str, story: impl Into<String>, told: Option<ErrorResponse>) -> Self {
+    fn new(
+        kind: &'static str,
+        code: &'static str,
+        story: impl Into<String>,
+        told: Option<ErrorResponse>,
+    ) -> Self {
         Self {
             kind,
             code,

@@ -72,7 +72,12 @@ pub(super) struct Splice {
 
 impl Splice {
     pub(super) fn new(client: Leg, upstream: Leg, live: Arc<LiveHandle>) -> Self {
-        Self { client, upstream, to_client: Boundary::default(), live }
+        Self {
+            client,
+            upstream,
+            to_client: Boundary::default(),
+            live,
+        }
     }
 
     /// What remains after the end: the client's leg, for a farewell to linger on. The upstream
@@ -89,7 +94,13 @@ impl Splice {
         let up = pump(cx, &mut self.client, &mut self.upstream, scratch, None);
         let down = match up {
             Ok(Flow::Ended { .. }) | Err(_) => Ok(Flow::Waiting { moved: 0 }),
-            Ok(_) => pump(cx, &mut self.upstream, &mut self.client, scratch, Some(&mut self.to_client)),
+            Ok(_) => pump(
+                cx,
+                &mut self.upstream,
+                &mut self.client,
+                scratch,
+                Some(&mut self.to_client),
+            ),
         };
         let (up, down) = match (up, down) {
             (Err(fault), _) => return Poll::Ready(fault.broken(Side::Client, Side::Upstream)),
@@ -112,7 +123,9 @@ impl Splice {
         if !self.to_client.at_start() || self.client.wants_write() {
             return false;
         }
-        let told = ErrorResponse::fatal(lapse.sqlstate, &lapse.text).with_hint(lapse.hint).encode();
+        let told = ErrorResponse::fatal(lapse.sqlstate, &lapse.text)
+            .with_hint(lapse.hint)
+            .encode();
         matches!(self.client.offer(cx, &told), Ok(n) if n == told.len())
             && matches!(self.client.poll_finish(cx), Poll::Ready(Ok(())))
     }
@@ -161,8 +174,14 @@ enum Fault {
 impl Fault {
     fn broken(self, reader: Side, writer: Side) -> End {
         match self {
-            Self::Reading(error) => End::Broken { side: reader, error },
-            Self::Writing(error) => End::Broken { side: writer, error },
+            Self::Reading(error) => End::Broken {
+                side: reader,
+                error,
+            },
+            Self::Writing(error) => End::Broken {
+                side: writer,
+                error,
+            },
         }
     }
 }
@@ -210,7 +229,12 @@ fn pump(
 impl Leg {
     /// A leg whose handshake is complete. Plaintext already decrypted inside `tls` is passed on.
     pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
-        Self { tcp, tls: tls.map(Box::new), held: Vec::new(), eof: false }
+        Self {
+            tcp,
+            tls: tls.map(Box::new),
+            held: Vec::new(),
+            eof: false,
+        }
     }
 
     fn wants_write(&self) -> bool {
@@ -270,8 +294,9 @@ impl Leg {
                 return Ok(true);
             }
             tls.read_tls(&mut bytes).map_err(Fault::Reading)?;
-            tls.process_new_packets()
-                .map_err(|error| Fault::Reading(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+            tls.process_new_packets().map_err(|error| {
+                Fault::Reading(io::Error::new(io::ErrorKind::InvalidData, error))
+            })?;
         }
     }
 
@@ -292,7 +317,10 @@ impl Leg {
             Poll::Pending => Ok(taken),
             Poll::Ready(()) => {
                 let rest = plain.get(taken..).unwrap_or_default();
-                let more = self.tls.as_mut().map_or(Ok(0), |tls| tls.writer().write(rest))?;
+                let more = self
+                    .tls
+                    .as_mut()
+                    .map_or(Ok(0), |tls| tls.writer().write(rest))?;
                 Ok(taken + more)
             }
         }
@@ -304,10 +332,15 @@ impl Leg {
             return Ok(Poll::Ready(()));
         };
         while tls.wants_write() {
-            match tls.write_tls(&mut Ready { tcp: &mut self.tcp, cx }) {
+            match tls.write_tls(&mut Ready {
+                tcp: &mut self.tcp,
+                cx,
+            }) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Poll::Pending),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Poll::Pending);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -330,7 +363,9 @@ impl Leg {
     /// the reset that closing a socket with unread bytes would send.
     pub(super) async fn linger(mut self) {
         let mut waste = [0u8; 1024];
-        while matches!(tokio::io::AsyncReadExt::read(&mut self.tcp, &mut waste).await, Ok(n) if n > 0) {}
+        while matches!(tokio::io::AsyncReadExt::read(&mut self.tcp, &mut waste).await, Ok(n) if n > 0)
+        {
+        }
     }
 }
 
@@ -352,9 +387,9 @@ fn deliver(
         }
     }
     if let (Some(boundary), Some(walked)) = (boundary, plain.get(..taken)) {
-        boundary
-            .advance(walked)
-            .map_err(|complaint| Fault::Reading(io::Error::new(io::ErrorKind::InvalidData, complaint)))?;
+        boundary.advance(walked).map_err(|complaint| {
+            Fault::Reading(io::Error::new(io::ErrorKind::InvalidData, complaint))
+        })?;
     }
     *moved += taken as u64;
     Ok(taken)

@@ -57,7 +57,10 @@ impl Throttle {
             *of_source += 1;
         }
         counts.total += 1;
-        Ok(Ticket { throttle: Arc::clone(self), source })
+        Ok(Ticket {
+            throttle: Arc::clone(self),
+            source,
+        })
     }
 
     /// Whether `tenant` may have one more new connection now, at `per_second` with a burst of as
@@ -67,7 +70,10 @@ impl Throttle {
         let rate = f64::from(per_second);
         let bucket = match buckets.get_mut(tenant) {
             Some(bucket) => bucket,
-            None => buckets.entry(tenant.clone()).or_insert(Bucket { tokens: rate, filled: now }),
+            None => buckets.entry(tenant.clone()).or_insert(Bucket {
+                tokens: rate,
+                filled: now,
+            }),
         };
         let elapsed = now.saturating_duration_since(bucket.filled).as_secs_f64();
         bucket.tokens = elapsed.mul_add(rate, bucket.tokens).min(rate);
@@ -118,19 +124,32 @@ mod tests {
     #[test]
     fn one_source_is_capped_and_another_still_enters() {
         let throttle = Arc::new(Throttle::default());
-        let tickets: Vec<_> =
-            (0..UNAUTHENTICATED_PER_SOURCE).map(|_| throttle.enter(Some(address("203.0.113.7"))).ok().unwrap()).collect();
-        assert_eq!(throttle.enter(Some(address("203.0.113.7"))).err(), Some("unauthenticated_per_source"));
+        let tickets: Vec<_> = (0..UNAUTHENTICATED_PER_SOURCE)
+            .map(|_| throttle.enter(Some(address("203.0.113.7"))).ok().unwrap())
+            .collect();
+        assert_eq!(
+            throttle.enter(Some(address("203.0.113.7"))).err(),
+            Some("unauthenticated_per_source")
+        );
         assert!(throttle.enter(Some(address("203.0.113.8"))).is_ok());
         drop(tickets);
         assert!(throttle.enter(Some(address("203.0.113.7"))).is_ok());
-        assert!(throttle.unauthenticated.lock().sources.is_empty(), "nothing is kept of those who left");
+        assert!(
+            throttle.unauthenticated.lock().sources.is_empty(),
+            "nothing is kept of those who left"
+        );
     }
 
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one_source() {
-        assert_eq!(Source::from(address("2001:db8::1")), Source::from(address("2001:db8::ffff:1")));
-        assert_ne!(Source::from(address("2001:db8::1")), Source::from(address("2001:db8:0:1::1")));
+        assert_eq!(
+            Source::from(address("2001:db8::1")),
+            Source::from(address("2001:db8::ffff:1"))
+        );
+        assert_ne!(
+            Source::from(address("2001:db8::1")),
+            Source::from(address("2001:db8:0:1::1"))
+        );
     }
 
     #[test]

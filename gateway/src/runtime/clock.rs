@@ -8,7 +8,10 @@ pub use std::time::{Duration, Instant};
 /// Wall-clock time, as policy and audit events state it (Unix milliseconds, UTC).
 #[must_use]
 pub fn now() -> Timestamp {
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that reads clocks"
+    )]
     let now = std::time::SystemTime::now();
     let milliseconds = now
         .duration_since(std::time::UNIX_EPOCH)
@@ -25,6 +28,9 @@ pub fn unix_seconds() -> i64 {
 /// A monotonic reading, for deadlines and durations.
 #[must_use]
 pub fn instant() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that reads clocks"
+    )]
     Instant::now()
 }

@@ -134,11 +134,16 @@ impl Postgres {
         }
     }
 
-    /// A session of `role` over the Unix socket that sleeps until it is dropped.
-    pub(crate) fn hold(&self, role: &str) -> Held {
+    /// Where its Unix socket is.
+    pub(crate) fn directory(&self) -> &str {
+        self.directory.to_str().unwrap()
+    }
+
+    /// A session of `role` through `host` (an address, or the directory of the Unix socket) that
+    /// sleeps until it is dropped.
+    pub(crate) fn hold(&self, role: &str, host: &str) -> Held {
         let psql = Command::new("psql")
-            .args(["-X", "-q", "-h"])
-            .arg(&self.directory)
+            .args(["-X", "-q", "-h", host])
             .args(["-p", &self.port.to_string(), "-U", role, "-d", "postgres"])
             .args(["-c", "SELECT pg_sleep(600)"])
             .stdout(Stdio::null())

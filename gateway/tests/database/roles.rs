@@ -180,10 +180,8 @@ async fn a_cluster_that_changed_is_asked_anew() {
     };
     first.sql("CREATE ROLE app LOGIN PASSWORD 'first'");
     second.sql("CREATE ROLE app LOGIN PASSWORD 'first'");
-    let identity = first.identity("portcullis.acme");
     let verifiers = Verifiers::new(first.services());
     let before = look(&verifiers, &first.target(), "app").await.unwrap();
-    let _ = identity;
     // The same name in the policy, but another server now: of another authority, so that our
     // certificate is refused there. What the first server said is not used for it.
     let asked = verifiers

@@ -12,7 +12,9 @@ use crate::boundary::Boundary;
 use crate::cancel::CancelRequest;
 use crate::error::{ErrorFields, ErrorResponse, SqlState};
 use crate::first::{FIRST_BYTES, FirstBytes};
-use crate::limits::{MAX_ERROR_FIELD, MAX_NAME, MAX_PROXY_HEADER, MAX_SASL_MESSAGE};
+use crate::limits::{
+    MAX_ERROR_FIELD, MAX_NAME, MAX_PROXY_HEADER, MAX_SASL_MESSAGE, MAX_STARTUP_PARAMETERS,
+};
 use crate::message::{
     Backend, SaslInitialResponse, password, password_message, read_password, sasl_initial_response,
 };
@@ -68,8 +70,11 @@ fn accepted(startup: &StartupMessage) {
                 .iter()
                 .filter_map(|(name, value)| Some((*name, (*value)?))),
         );
+    // `database` spelled out, where it was implied, may be one parameter or a few bytes too many.
+    if parameters.clone().count() + 2 > MAX_STARTUP_PARAMETERS {
+        return;
+    }
     let Ok(packet) = encode_startup(&startup.user, &startup.database, parameters) else {
-        // `database` spelled out may make a packet too long that was just short enough.
         return;
     };
     let again = packet

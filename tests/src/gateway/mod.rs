@@ -5,7 +5,7 @@ mod configuration;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -274,22 +274,28 @@ impl Gateway {
         body.to_owned()
     }
 
-    /// Asks it to end (SIGTERM) and waits.
+    /// Sends it any signal.
+    pub fn signal(&self, signal: Signal) {
+        self.service().signal(signal);
+    }
+
+    /// Asks it to drain and end (SIGTERM) and waits; no connection may be live.
     ///
     /// # Panics
     /// When it does not end in order.
     pub fn terminate(&mut self) {
-        let status = self
-            .service
-            .take()
-            .expect("running")
-            .stop()
-            .expect("ends in time");
+        let mut service = self.service.take().expect("running");
+        let status = service.stop_by(Signal::TERM).expect("ends in time");
         assert!(
             status.success(),
             "ended with {status}:\n{}",
             self.log_text()
         );
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.service.as_mut().expect("running").ended()
     }
 
     /// Kills it, as a crash would.
@@ -321,7 +327,8 @@ impl Gateway {
             "the gateway",
             &command,
             &self.scratch.path().join("log"),
-            Signal::TERM,
+            // At once: a test that ends does not wait for its connections to drain.
+            Signal::INT,
         );
         let up = wait::until(START_LIMIT, || {
             let answers = UnixStream::connect(self.admin_socket()).is_ok();

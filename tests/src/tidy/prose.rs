@@ -154,6 +154,28 @@ pub fn node_keys(tree: &Tree) -> BTreeSet<String> {
         .collect()
 }
 
+/// The names of metrics: the first string after each macro that makes one.
+#[must_use]
+pub fn metric_names(tree: &Tree) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in tree
+        .files()
+        .iter()
+        .filter(|file| file.path.starts_with("gateway/src/"))
+    {
+        for makes in ["counter!(", "gauge!(", "histogram!("] {
+            for rest in file.text.split(makes).skip(1) {
+                let name = rest
+                    .trim_start()
+                    .strip_prefix('"')
+                    .and_then(|rest| rest.split_once('"'));
+                names.extend(name.map(|(name, _)| name.to_owned()));
+            }
+        }
+    }
+    names
+}
+
 /// The targets of Markdown links and their lines, code excepted.
 fn targets(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -287,6 +309,16 @@ mod tests {
             ["private-links", "tenant"].map(str::to_owned).into()
         );
         assert_eq!(node_keys(&tree), ["allowed-uids"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn the_names_of_metrics_are_found() {
+        let code = "counter!(\"a_total\", \"code\" => c).increment(1);\nmetrics::gauge!(\n    \"b\"\n).set(1);";
+        let tree = Tree::of(&[("gateway/src/proxy/x.rs", code)]);
+        assert_eq!(
+            metric_names(&tree),
+            ["a_total", "b"].map(str::to_owned).into()
+        );
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         .mode(0o700)
         .create(&config.data)
         .map_err(|error| format!("data directory {}: {error}", config.data.display()))?;
-    let files = config.load_identities().map_err(|mistakes| lines(&mistakes))?;
+    let files = config
+        .load_identities()
+        .map_err(|mistakes| lines(&mistakes))?;
     let identities = server_identities(&files.certificates)?;
     let mut database_clients = BTreeMap::new();
     for (tenant, pair) in &files.database_clients {
@@ -63,7 +65,10 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     let ledger = Ledger::open(&config.data.join("audit"), &config.name)
         .map_err(|error| format!("the audit log in {}: {error}", config.data.display()))?;
     let ledger = Arc::new(ledger);
-    let dialer = config.dialer.as_ref().map_or_else(Dialer::local, Dialer::remote);
+    let dialer = config
+        .dialer
+        .as_ref()
+        .map_or_else(Dialer::local, Dialer::remote);
     let upstreams = Arc::new(Upstreams::new(dialer, database_clients));
     let services = Arc::new(Services::new(Arc::clone(&upstreams)));
     let verifiers = Arc::new(Verifiers::new(Arc::clone(&services)));
@@ -88,7 +93,11 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         tasks: TaskTracker::new(),
         turns: Turns::default(),
     });
-    Ok(Built { node, services, verifiers })
+    Ok(Built {
+        node,
+        services,
+        verifiers,
+    })
 }
 
 /// Binds every listener once per worker. Where the kernel chooses the port, all workers share its
@@ -110,8 +119,13 @@ pub(super) async fn bind(node: &Node, config: &NodeConfig) -> Result<Listening, 
                 .listener(configured.via.as_ref(), address, BACKLOG)
                 .await
                 .map_err(|error| format!("listener {}: {error}", configured.address))?;
-            address = listener.local_addr().map_err(|error| format!("listener {}: {error}", configured.address))?;
-            worker.push(Bound { door: Arc::clone(&door), listener });
+            address = listener
+                .local_addr()
+                .map_err(|error| format!("listener {}: {error}", configured.address))?;
+            worker.push(Bound {
+                door: Arc::clone(&door),
+                listener,
+            });
         }
         addresses.push(describe(address, configured.via.as_ref()));
     }
@@ -128,10 +142,16 @@ fn describe(address: SocketAddr, via: Option<&portcullis_policy::Via>) -> String
 }
 
 /// The metrics page, where node.toml names an address for it.
-pub(super) async fn metrics(config: &NodeConfig) -> Result<Option<(TcpListener, PrometheusHandle)>, String> {
-    let Some(address) = config.metrics else { return Ok(None) };
+pub(super) async fn metrics(
+    config: &NodeConfig,
+) -> Result<Option<(TcpListener, PrometheusHandle)>, String> {
+    let Some(address) = config.metrics else {
+        return Ok(None);
+    };
     let handle = crate::api::metrics::install().map_err(|error| format!("metrics: {error}"))?;
-    let listener = crate::http::server::bind_tcp(address).await.map_err(|error| format!("metrics on {address}: {error}"))?;
+    let listener = crate::http::server::bind_tcp(address)
+        .await
+        .map_err(|error| format!("metrics on {address}: {error}"))?;
     Ok(Some((listener, handle)))
 }
 
@@ -154,11 +174,23 @@ fn server_identities(pairs: &[PemPair]) -> Result<ServerIdentities, String> {
 fn mock_secret(path: &Path) -> Result<[u8; 32], String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     match fs::read(path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| format!("{}: not 32 bytes; remove it to draw a new one", path.display())),
+        Ok(bytes) => bytes.try_into().map_err(|_| {
+            format!(
+                "{}: not 32 bytes; remove it to draw a new one",
+                path.display()
+            )
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = random::bytes::<32>();
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-            file.write_all(&secret).and_then(|()| file.sync_all()).map_err(fail)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(fail)?;
+            file.write_all(&secret)
+                .and_then(|()| file.sync_all())
+                .map_err(fail)?;
             Ok(secret)
         }
         Err(error) => Err(fail(error)),
@@ -166,5 +198,9 @@ fn mock_secret(path: &Path) -> Result<[u8; 32], String> {
 }
 
 fn lines(mistakes: &[crate::config::FileError]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    mistakes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

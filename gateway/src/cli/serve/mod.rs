@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-use self::build::{Built, Bound};
+use self::build::{Bound, Built};
 use super::exit::Exit;
 use super::output::complain;
 use crate::api;
@@ -55,11 +55,17 @@ pub fn run(path: &Path) -> ExitCode {
 const CONTROL_THREADS: usize = 2;
 
 async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
-    let Built { node, services, verifiers } = build::build(&config)?;
+    let Built {
+        node,
+        services,
+        verifiers,
+    } = build::build(&config)?;
     if let Some(directory) = &config.policy {
         match api::policy::apply_directory(&node, directory, "start").await {
             Ok(_) => {}
-            Err(refusal) => error!(%refusal, directory = %directory.display(), "the policy directory was refused; the last good policy is in force"),
+            Err(refusal) => {
+                error!(%refusal, directory = %directory.display(), "the policy directory was refused; the last good policy is in force")
+            }
         }
     }
     let stop = CancellationToken::new();
@@ -92,7 +98,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     services.close().await;
     verifiers.close().await;
     let ledger = Arc::clone(&node.ledger);
-    ledger.record(Event::new(clock::now().as_millis(), kinds::NODE_STOPPED, ledger.node()).with("drained", drained));
+    ledger.record(
+        Event::new(clock::now().as_millis(), kinds::NODE_STOPPED, ledger.node())
+            .with("drained", drained),
+    );
     drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
     Ok(())
 }
@@ -126,7 +135,13 @@ async fn work(front: Arc<proxy::Front>, bound: Vec<Bound>, stop: CancellationTok
     for Bound { door, listener } in bound {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                let serving = proxy::serve(Arc::clone(&front), door, listener, stop.clone(), connections.clone());
+                let serving = proxy::serve(
+                    Arc::clone(&front),
+                    door,
+                    listener,
+                    stop.clone(),
+                    connections.clone(),
+                );
                 accepting.spawn(serving);
             }
             Err(error) => error!(%error, "a listener could not be registered with its worker"),
@@ -150,9 +165,13 @@ async fn expiries(front: Arc<proxy::Front>, stop: CancellationToken) {
 fn announce(node: &api::Node, addresses: &[String]) {
     let revision = node.front.view().revision();
     info!(node = node.name, %revision, listeners = ?addresses, "ready");
-    let mut event = Event::new(clock::now().as_millis(), kinds::NODE_STARTED, node.ledger.node())
-        .with("version", env!("CARGO_PKG_VERSION"))
-        .with("listeners", addresses.to_vec());
+    let mut event = Event::new(
+        clock::now().as_millis(),
+        kinds::NODE_STARTED,
+        node.ledger.node(),
+    )
+    .with("version", env!("CARGO_PKG_VERSION"))
+    .with("listeners", addresses.to_vec());
     event.revision = Some(revision.get());
     node.ledger.record(event);
 }
@@ -173,7 +192,10 @@ fn log_as_json() {
 /// Keys and client keys live in this process's memory; a core dump would put them on disk.
 fn forbid_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     if let Err(error) = setrlimit(Resource::Core, none) {
         error!(%error, "core dumps could not be switched off");
     }

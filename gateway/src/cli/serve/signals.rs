@@ -12,9 +12,11 @@ use crate::runtime::clock::{self, Duration};
 /// Serves SIGHUP until SIGTERM or SIGINT says to stop. Without signal handlers there would be no
 /// way to stop the node in order, so failing to install them stops it at once.
 pub(super) async fn until_told(node: &Arc<api::Node>, config: &NodeConfig) {
-    let (Ok(mut hup), Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut hup), Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::hangup()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         error!("signal handlers could not be installed");
         return;
     };
@@ -32,10 +34,14 @@ pub(super) async fn until_told(node: &Arc<api::Node>, config: &NodeConfig) {
 
 async fn apply_again(node: &Arc<api::Node>, config: &NodeConfig) {
     let Some(directory) = &config.policy else {
-        return error!("SIGHUP, but node.toml names no policy directory; use `portcullis apply DIR`");
+        return error!(
+            "SIGHUP, but node.toml names no policy directory; use `portcullis apply DIR`"
+        );
     };
     match api::policy::apply_directory(node, directory, "SIGHUP").await {
-        Ok(reply) => info!(receipt = %serde_json::to_string(&reply).unwrap_or_default(), "policy directory applied"),
+        Ok(reply) => {
+            info!(receipt = %serde_json::to_string(&reply).unwrap_or_default(), "policy directory applied")
+        }
         Err(refusal) => error!(%refusal, "the policy directory was refused; nothing was changed"),
     }
 }
@@ -43,8 +49,10 @@ async fn apply_again(node: &Arc<api::Node>, config: &NodeConfig) {
 /// Waits until no connection is live, at most `limit`; a second signal ends the wait.
 pub(super) async fn drained(node: &api::Node, limit: Duration) -> bool {
     let impatient = async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             return std::future::pending().await;
         };
         tokio::select! {

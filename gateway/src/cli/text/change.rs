@@ -11,9 +11,15 @@ use crate::proxy::LiveConnection;
 pub(in crate::cli) fn plan(reply: &PlanReply) -> String {
     let mut out = String::new();
     if reply.changed {
-        out.push_str(&format!("compared with revision {} on {}\n\n", reply.revision, reply.node));
+        out.push_str(&format!(
+            "compared with revision {} on {}\n\n",
+            reply.revision, reply.node
+        ));
     } else {
-        out.push_str(&format!("no difference from revision {} on {}\n", reply.revision, reply.node));
+        out.push_str(&format!(
+            "no difference from revision {} on {}\n",
+            reply.revision, reply.node
+        ));
     }
     difference(&mut out, &reply.difference);
     warnings(&mut out, &reply.warnings);
@@ -41,7 +47,11 @@ pub(in crate::cli) fn applied(reply: &ApplyReply, detail: Detail) -> String {
     warnings(&mut out, &reply.warnings);
     if detail == Detail::Receipt {
         for closed in &reply.enforcement.closed {
-            let told = if closed.told { "told why" } else { "cut in the middle of a message" };
+            let told = if closed.told {
+                "told why"
+            } else {
+                "cut in the middle of a message"
+            };
             out.push_str(&format!(
                 "  closed {}\n    {} after {}, {told}{}\n",
                 connection(&closed.connection),
@@ -52,7 +62,9 @@ pub(in crate::cli) fn applied(reply: &ApplyReply, detail: Detail) -> String {
         }
     }
     if let Some(problem) = &reply.evidence {
-        out.push_str(&format!("warning: the audit event of this change could not be made durable: {problem}\n"));
+        out.push_str(&format!(
+            "warning: the audit event of this change could not be made durable: {problem}\n"
+        ));
     }
     out.push_str(&receipt(reply));
     out
@@ -85,12 +97,19 @@ fn receipt(reply: &ApplyReply) -> String {
 
 /// Who can reach an endpoint.
 pub(in crate::cli) fn reach(reply: &ReachReply) -> String {
-    let mut out = format!("{}/{} at revision {}, {}\n", reply.tenant, reply.endpoint, reply.revision, reply.at);
+    let mut out = format!(
+        "{}/{} at revision {}, {}\n",
+        reply.tenant, reply.endpoint, reply.revision, reply.at
+    );
     if reply.doors.is_empty() {
         out.push_str("  nobody\n");
     }
     for door in &reply.doors {
-        out.push_str(&format!("  {}: {}\n", door.door, addresses_counted(&door.addresses)));
+        out.push_str(&format!(
+            "  {}: {}\n",
+            door.door,
+            addresses_counted(&door.addresses)
+        ));
         prefixes(&mut out, ' ', &door.addresses);
     }
     out
@@ -105,16 +124,30 @@ fn difference(out: &mut String, difference: &Difference) {
     tenants(&difference.added, "new tenants");
     tenants(&difference.altered, "altered tenants");
     tenants(&difference.removed, "REMOVED tenants");
-    tenants(&difference.left_alone, "left alone, their file is missing (--prune would remove them)");
-    let any = !(difference.added.is_empty() && difference.altered.is_empty() && difference.removed.is_empty());
+    tenants(
+        &difference.left_alone,
+        "left alone, their file is missing (--prune would remove them)",
+    );
+    let any = !(difference.added.is_empty()
+        && difference.altered.is_empty()
+        && difference.removed.is_empty());
     if any && difference.reachability.is_empty() {
         out.push_str("reachability: the same\n");
     }
     for endpoint in &difference.reachability {
-        out.push_str(&format!("\n{}/{}{}\n", endpoint.tenant, endpoint.endpoint, manner(&endpoint.kind)));
+        out.push_str(&format!(
+            "\n{}/{}{}\n",
+            endpoint.tenant,
+            endpoint.endpoint,
+            manner(&endpoint.kind)
+        ));
         for door in &endpoint.doors {
             out.push_str(&format!("  {}\n", door.door));
-            for (sign, addresses) in [('+', &door.admitted), ('-', &door.shut), ('~', &door.retimed)] {
+            for (sign, addresses) in [
+                ('+', &door.admitted),
+                ('-', &door.shut),
+                ('~', &door.retimed),
+            ] {
                 if let Some(addresses) = addresses {
                     prefixes(out, sign, addresses);
                 }
@@ -131,22 +164,42 @@ fn manner(kind: &str) -> &'static str {
     match kind {
         "added" => " (new)",
         "removed" => " (REMOVED)",
-        "redirected" => " (every connection is decided again: cluster, names, authentication, replication or suspension differ)",
+        "redirected" => {
+            " (every connection is decided again: cluster, names, authentication, replication or suspension differ)"
+        }
         _ => "",
     }
 }
 
 fn prefixes(out: &mut String, sign: char, addresses: &Addresses) {
     for prefix in addresses.prefixes.iter().take(MAX_LINES) {
-        let noun = if prefix.count == "1" { "address" } else { "addresses" };
-        let until = if sign == '~' { ", until another moment" } else { "" };
-        out.push_str(&format!("    {sign} {} ({} {noun}){until}\n", prefix.prefix, count(&prefix.count)));
+        let noun = if prefix.count == "1" {
+            "address"
+        } else {
+            "addresses"
+        };
+        let until = if sign == '~' {
+            ", until another moment"
+        } else {
+            ""
+        };
+        out.push_str(&format!(
+            "    {sign} {} ({} {noun}){until}\n",
+            prefix.prefix,
+            count(&prefix.count)
+        ));
     }
-    let hidden = addresses.prefixes.len().saturating_sub(MAX_LINES).saturating_add(addresses.more);
+    let hidden = addresses
+        .prefixes
+        .len()
+        .saturating_sub(MAX_LINES)
+        .saturating_add(addresses.more);
     if hidden > 0 {
         let noun = if hidden == 1 { "prefix" } else { "prefixes" };
         let all = addresses_counted(addresses);
-        out.push_str(&format!("    {sign} and {hidden} more {noun}, {all} in all (--json shows more)\n"));
+        out.push_str(&format!(
+            "    {sign} and {hidden} more {noun}, {all} in all (--json shows more)\n"
+        ));
     }
 }
 
@@ -154,7 +207,11 @@ fn prefixes(out: &mut String, sign: char, addresses: &Addresses) {
 const MAX_LINES: usize = 50;
 
 fn addresses_counted(addresses: &Addresses) -> String {
-    let noun = if addresses.count == "1" { "address" } else { "addresses" };
+    let noun = if addresses.count == "1" {
+        "address"
+    } else {
+        "addresses"
+    };
     format!("{} {noun}", count(&addresses.count))
 }
 
@@ -170,7 +227,10 @@ fn count(decimal: &str) -> String {
 
 fn warnings(out: &mut String, warnings: &[Warning]) {
     for warning in warnings {
-        out.push_str(&format!("warning: {}: {}: {}\n", warning.tenant, warning.at, warning.message));
+        out.push_str(&format!(
+            "warning: {}: {}: {}\n",
+            warning.tenant, warning.at, warning.message
+        ));
     }
     if !warnings.is_empty() {
         out.push('\n');
@@ -182,15 +242,20 @@ fn would_close(out: &mut String, closes: &[LiveConnection]) {
         out.push_str("no live connection would close\n");
         return;
     }
-    out.push_str(&format!("{} would close:\n", counted(closes.len(), "live connection")));
+    out.push_str(&format!(
+        "{} would close:\n",
+        counted(closes.len(), "live connection")
+    ));
     for one in closes {
         out.push_str(&format!("  {}\n", connection(one)));
     }
 }
 
 fn connection(one: &LiveConnection) -> String {
-    let from = IpAddr::from_str(&one.address)
-        .map_or_else(|_| one.address.clone(), |ip| SocketAddr::new(ip, one.port).to_string());
+    let from = IpAddr::from_str(&one.address).map_or_else(
+        |_| one.address.clone(),
+        |ip| SocketAddr::new(ip, one.port).to_string(),
+    );
     format!(
         "{}  {}/{}  {}@{} from {from} by {}, {}",
         one.reference, one.tenant, one.endpoint, one.user, one.database, one.origin, one.entry
@@ -206,7 +271,11 @@ fn backend(outcome: &str, after_ms: f64) -> String {
 }
 
 fn milliseconds(ms: f64) -> String {
-    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +338,10 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
     #[test]
     fn the_receipt_is_one_line() {
         let mut reply = sample_receipt();
-        assert_eq!(receipt(&reply), "in force on 1/1 nodes at revision 812, 1 connection closed, slowest 38 ms");
+        assert_eq!(
+            receipt(&reply),
+            "in force on 1/1 nodes at revision 812, 1 connection closed, slowest 38 ms"
+        );
         reply.enforcement.unfinished = 2;
         assert!(receipt(&reply).contains("2 connections NOT seen closed in time"));
     }
@@ -277,25 +349,45 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
     #[test]
     fn a_receipt_lists_what_became_of_each_connection() {
         let text = applied(&sample_receipt(), Detail::Receipt);
-        assert!(text.contains("address_not_listed after 38 ms, told why; its backend gone after 52 ms"), "{text}");
+        assert!(
+            text.contains("address_not_listed after 38 ms, told why; its backend gone after 52 ms"),
+            "{text}"
+        );
         assert!(text.ends_with("slowest 38 ms"));
         assert!(!applied(&sample_receipt(), Detail::Summary).contains("told why"));
     }
 
     #[test]
     fn a_long_list_is_cut_and_says_how_much_is_missing() {
-        let prefix = Prefix { prefix: "192.0.2.1/32".to_owned(), count: "1".to_owned() };
-        let addresses = Addresses { count: "70".to_owned(), prefixes: vec![prefix; MAX_LINES + 3], more: 17 };
+        let prefix = Prefix {
+            prefix: "192.0.2.1/32".to_owned(),
+            count: "1".to_owned(),
+        };
+        let addresses = Addresses {
+            count: "70".to_owned(),
+            prefixes: vec![prefix; MAX_LINES + 3],
+            more: 17,
+        };
         let mut out = String::new();
         prefixes(&mut out, '+', &addresses);
         assert_eq!(out.lines().count(), MAX_LINES + 1);
-        assert!(out.ends_with("+ and 20 more prefixes, 70 addresses in all (--json shows more)\n"), "{out}");
+        assert!(
+            out.ends_with("+ and 20 more prefixes, 70 addresses in all (--json shows more)\n"),
+            "{out}"
+        );
     }
 
     fn sample_difference() -> Difference {
         let set = |prefix: &str, count: &str| {
-            let prefixes = vec![Prefix { prefix: prefix.to_owned(), count: count.to_owned() }];
-            Some(Addresses { count: count.to_owned(), prefixes, more: 0 })
+            let prefixes = vec![Prefix {
+                prefix: prefix.to_owned(),
+                count: count.to_owned(),
+            }];
+            Some(Addresses {
+                count: count.to_owned(),
+                prefixes,
+                more: 0,
+            })
         };
         Difference {
             altered: vec!["acme".to_owned()],
@@ -359,7 +451,12 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
             nodes: 1,
             difference: sample_difference(),
             warnings: Vec::new(),
-            enforcement: Enforcement { revision: 812, decided_again: 3, closed: vec![closed], unfinished: 0 },
+            enforcement: Enforcement {
+                revision: 812,
+                decided_again: 3,
+                closed: vec![closed],
+                unfinished: 0,
+            },
             slowest_ms: Some(38.2),
             evidence: None,
         }

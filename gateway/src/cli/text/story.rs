@@ -14,7 +14,11 @@ pub(in crate::cli) fn explain(reply: &ExplainReply) -> String {
     for line in &reply.narration {
         out.push_str(&format!("  {line}\n"));
     }
-    let outcome = if reply.permitted { "PERMITTED".to_owned() } else { format!("DENIED ({})", reply.code) };
+    let outcome = if reply.permitted {
+        "PERMITTED".to_owned()
+    } else {
+        format!("DENIED ({})", reply.code)
+    };
     out.push_str(&format!("{outcome} at revision {}", reply.revision));
     if let Some(entry) = &reply.entry {
         out.push_str(&format!(" by {entry}"));
@@ -31,7 +35,11 @@ pub(in crate::cli) fn explain(reply: &ExplainReply) -> String {
 
 /// Every event of an attempt, oldest first, with all its facts.
 pub(in crate::cli) fn why(reply: &WhyReply) -> String {
-    let mut out = format!("{}: {}\n", reply.reference, counted(reply.events.len(), "event"));
+    let mut out = format!(
+        "{}: {}\n",
+        reply.reference,
+        counted(reply.events.len(), "event")
+    );
     for event in &reply.events {
         if let Value::Object(members) = event {
             out.push('\n');
@@ -39,7 +47,10 @@ pub(in crate::cli) fn why(reply: &WhyReply) -> String {
         }
     }
     if let Some(live) = &reply.live {
-        out.push_str(&format!("\nthe connection is {} now, by {} at revision {}\n", live.state, live.entry, live.revision));
+        out.push_str(&format!(
+            "\nthe connection is {} now, by {} at revision {}\n",
+            live.state, live.entry, live.revision
+        ));
     }
     out
 }
@@ -48,36 +59,72 @@ pub(in crate::cli) fn why(reply: &WhyReply) -> String {
 fn one_event(out: &mut String, members: &Map<String, Value>) {
     let word = |name: &str| members.get(name).map(plain).unwrap_or_default();
     out.push_str(&format!("{}  {}", word("at"), word("kind")));
-    for (name, prefix) in [("code", " "), ("tenant", "  tenant "), ("node", "  on "), ("revision", "  at revision ")] {
+    for (name, prefix) in [
+        ("code", " "),
+        ("tenant", "  tenant "),
+        ("node", "  on "),
+        ("revision", "  at revision "),
+    ] {
         if members.contains_key(name) {
             out.push_str(&format!("{prefix}{}", word(name)));
         }
     }
     out.push('\n');
-    let told = |name: &str| matches!(name, "at" | "kind" | "code" | "tenant" | "node" | "revision" | "reference" | "story");
-    let facts = members.iter().filter(|(name, _)| !told(name)).map(|(name, value)| (name, plain(value)));
+    let told = |name: &str| {
+        matches!(
+            name,
+            "at" | "kind" | "code" | "tenant" | "node" | "revision" | "reference" | "story"
+        )
+    };
+    let facts = members
+        .iter()
+        .filter(|(name, _)| !told(name))
+        .map(|(name, value)| (name, plain(value)));
     let (long, short): (Vec<_>, Vec<_>) = facts.partition(|(_, value)| value.contains('\n'));
-    let rows: Vec<Vec<String>> = short.into_iter().map(|(name, value)| vec![format!("  {name}"), value]).collect();
+    let rows: Vec<Vec<String>> = short
+        .into_iter()
+        .map(|(name, value)| vec![format!("  {name}"), value])
+        .collect();
     out.push_str(&table(&rows));
     if members.contains_key("story") {
         out.push_str(&format!("  {}\n", word("story").replace('\n', "\n  ")));
     }
     for (name, value) in long {
-        out.push_str(&format!("  {name}:\n    {}\n", value.trim_end().replace('\n', "\n    ")));
+        out.push_str(&format!(
+            "  {name}:\n    {}\n",
+            value.trim_end().replace('\n', "\n    ")
+        ));
     }
 }
 
 /// A text as it is, anything else as JSON.
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Live connections, one to a line.
 pub(in crate::cli) fn connections(reply: &ConnectionsReply) -> String {
-    let header = ["REFERENCE", "ENDPOINT", "USER", "DATABASE", "FROM", "DOOR", "ENTRY", "STATE", "SINCE"];
+    let header = [
+        "REFERENCE",
+        "ENDPOINT",
+        "USER",
+        "DATABASE",
+        "FROM",
+        "DOOR",
+        "ENTRY",
+        "STATE",
+        "SINCE",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(reply.connections.iter().map(row));
-    format!("{}{} on {}\n", table(&rows), counted(reply.connections.len(), "live connection"), reply.node)
+    format!(
+        "{}{} on {}\n",
+        table(&rows),
+        counted(reply.connections.len(), "live connection"),
+        reply.node
+    )
 }
 
 fn row(one: &LiveConnection) -> Vec<String> {
@@ -100,7 +147,10 @@ pub(in crate::cli) fn cluster_check(reply: &ClusterCheckReply) -> String {
     for cluster in &reply.clusters {
         out.push_str(&format!("{}/{}\n", reply.tenant, cluster.cluster));
         for step in &cluster.steps {
-            out.push_str(&format!("  {:<8} {}: {}\n", step.outcome, step.what, step.found));
+            out.push_str(&format!(
+                "  {:<8} {}: {}\n",
+                step.outcome, step.what, step.found
+            ));
             for line in step.fix.iter().flat_map(|fix| fix.lines()) {
                 out.push_str(&format!("           > {line}\n"));
             }

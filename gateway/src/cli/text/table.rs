@@ -5,7 +5,13 @@
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default())
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
         .collect();
     let mut out = String::new();
     for row in rows {
@@ -26,6 +32,9 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        assert_eq!(table(&[row(["a", "bb", "c"]), row(["ääää", "b", ""])]), "a     bb  c\nääää  b\n");
+        assert_eq!(
+            table(&[row(["a", "bb", "c"]), row(["ääää", "b", ""])]),
+            "a     bb  c\nääää  b\n"
+        );
     }
 }

@@ -16,16 +16,28 @@ pub(super) fn authenticate(
     reference: &Reference,
 ) -> Result<Credential, Refusal> {
     let user = client.startup.user.as_str();
-    let refused = |code: &'static str, story: String| Refusal::credential(code, story, user, reference);
+    let refused =
+        |code: &'static str, story: String| Refusal::credential(code, story, user, reference);
     let (_, session) = client.stream.get_ref();
     let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) else {
-        return Err(refused("certificate_absent", "the client showed no certificate".to_owned()));
+        return Err(refused(
+            "certificate_absent",
+            "the client showed no certificate".to_owned(),
+        ));
     };
-    let names = CertificateNames::of(leaf)
-        .map_err(|error| refused("certificate_names", format!("the certificate's names cannot be read: {error}")))?;
-    let rule = rules.iter().find(|rule| rule.role == user && names.matches(&rule.name));
+    let names = CertificateNames::of(leaf).map_err(|error| {
+        refused(
+            "certificate_names",
+            format!("the certificate's names cannot be read: {error}"),
+        )
+    })?;
+    let rule = rules
+        .iter()
+        .find(|rule| rule.role == user && names.matches(&rule.name));
     match rule {
-        Some(rule) => Ok(Credential::Vouched { how: format!("certificate {}", rule.name) }),
+        Some(rule) => Ok(Credential::Vouched {
+            how: format!("certificate {}", rule.name),
+        }),
         None => Err(refused(
             "certificate_not_mapped",
             format!("no rule of the endpoint maps this certificate ({names:?}) to role \"{user}\""),

@@ -19,7 +19,11 @@ pub(super) use token::Issuers;
 /// What a client proved, and so how to sign in upstream.
 pub(super) enum Credential {
     /// It knows the password: with the key that its proof gave away we sign in as it.
-    Scram { key: ClientKey, verifier: Box<Verifier>, server_final: Vec<u8> },
+    Scram {
+        key: ClientKey,
+        verifier: Box<Verifier>,
+        server_final: Vec<u8>,
+    },
     /// We vouch for the role: upstream our own certificate signs in.
     Vouched { how: String },
     /// The database will ask for itself.
@@ -47,9 +51,23 @@ pub(super) async fn authenticate(
     match &permit.endpoint().authentication {
         Authentication::Scram => scram::authenticate(front, client, permit, reference).await,
         Authentication::Relay => Ok(Credential::Relay),
-        Authentication::Certificate { map, .. } => certificate::authenticate(client, map, reference),
-        Authentication::Token { issuer, audience, keys, claim, map } => {
-            let rule = token::Rule { issuer, audience, keys, claim, map };
+        Authentication::Certificate { map, .. } => {
+            certificate::authenticate(client, map, reference)
+        }
+        Authentication::Token {
+            issuer,
+            audience,
+            keys,
+            claim,
+            map,
+        } => {
+            let rule = token::Rule {
+                issuer,
+                audience,
+                keys,
+                claim,
+                map,
+            };
             token::authenticate(front, client, &rule, reference).await
         }
     }

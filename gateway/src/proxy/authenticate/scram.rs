@@ -6,7 +6,9 @@
 
 use portcullis_policy::{Permit, Reference};
 use portcullis_wire::limits::MAX_SASL_MESSAGE;
-use portcullis_wire::message::{SaslInitialResponse, authentication_sasl, password_message, sasl_continue};
+use portcullis_wire::message::{
+    SaslInitialResponse, authentication_sasl, password_message, sasl_continue,
+};
 use portcullis_wire::scram::{Binding, Failure, Server, Verifier};
 
 use super::Credential;
@@ -32,18 +34,30 @@ pub(super) async fn authenticate(
 
     let mut opening = std::mem::take(&mut client.owed);
     opening.extend(authentication_sasl(server.mechanisms()));
-    send(&mut client.stream, &opening).await.map_err(Refusal::client_gone)?;
+    send(&mut client.stream, &opening)
+        .await
+        .map_err(Refusal::client_gone)?;
     let first = SaslInitialResponse::decode(&answer(client).await?)?;
     let failed = |failure: Failure| failure_of(failure, unusable, &user, reference);
     let data = first.data.unwrap_or_default();
     let (challenged, server_first) = server.first(&first.mechanism, &data).map_err(failed)?;
-    send(&mut client.stream, &sasl_continue(&server_first)).await.map_err(Refusal::client_gone)?;
-    let (server_final, key) = challenged.finish(&answer(client).await?).map_err(|failure| {
-        // A changed password must work at the next attempt, not when our copy is old.
-        front.verifiers.forget(permit.tenant(), permit.cluster_id(), &user);
-        failed(failure)
-    })?;
-    Ok(Credential::Scram { key, verifier: Box::new(verifier), server_final })
+    send(&mut client.stream, &sasl_continue(&server_first))
+        .await
+        .map_err(Refusal::client_gone)?;
+    let (server_final, key) = challenged
+        .finish(&answer(client).await?)
+        .map_err(|failure| {
+            // A changed password must work at the next attempt, not when our copy is old.
+            front
+                .verifiers
+                .forget(permit.tenant(), permit.cluster_id(), &user);
+            failed(failure)
+        })?;
+    Ok(Credential::Scram {
+        key,
+        verifier: Box::new(verifier),
+        server_final,
+    })
 }
 
 async fn answer(client: &mut Client) -> Result<Vec<u8>, Refusal> {
@@ -76,12 +90,19 @@ async fn verifier(
     Ok((mock, Some(unusable)))
 }
 
-fn failure_of(failure: Failure, unusable: Option<&'static str>, user: &str, reference: &Reference) -> Refusal {
-    match failure {
-        Failure::Proof => {
-            let code = unusable.unwrap_or_else(|| failure.reason());
-            Refusal::credential(code, format!("role \"{user}\": {code}"), user, reference)
-        }
-        other => Refusal::authentication(other.reason(), format!("{other}"), other.response(user)),
+fn failure_of(
+    failure: Failure,
+    unusable: Option<&'static str>,
+    user: &str,
+    reference: &Reference,
+) -> Refusal {
+    if failure != Failure::Proof {
+        return Refusal::authentication(
+            failure.reason(),
+            failure.to_string(),
+            failure.response(user),
+        );
     }
+    let code = unusable.unwrap_or_else(|| failure.reason());
+    Refusal::credential(code, format!("role \"{user}\": {code}"), user, reference)
 }

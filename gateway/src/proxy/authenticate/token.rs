@@ -38,7 +38,9 @@ pub(super) async fn authenticate(
     let user = client.startup.user.clone();
     let mut opening = std::mem::take(&mut client.owed);
     opening.extend(authentication_cleartext());
-    send(&mut client.stream, &opening).await.map_err(Refusal::client_gone)?;
+    send(&mut client.stream, &opening)
+        .await
+        .map_err(Refusal::client_gone)?;
     let message = |bytes: &[u8]| {
         Ok(password_message(bytes, MAX_TOKEN_MESSAGE)?.map(|body| Zeroizing::new(body.to_vec())))
     };
@@ -46,23 +48,36 @@ pub(super) async fn authenticate(
     drop(Zeroizing::new(bytes));
     let token = read_password(&body)?;
 
-    let refused = |code: &'static str, story: String| Refusal::credential(code, story, &user, reference);
+    let refused =
+        |code: &'static str, story: String| Refusal::credential(code, story, &user, reference);
     let keys = front
         .issuers
         .keys(rule.keys)
         .await
         .map_err(|why| Refusal::upstream("token_keys", why, reference))?;
-    let expected = Expected { issuer: rule.issuer, audience: rule.audience, claim: rule.claim };
+    let expected = Expected {
+        issuer: rule.issuer,
+        audience: rule.audience,
+        claim: rule.claim,
+    };
     let claims = verify(&keys, &token, &expected, clock::unix_seconds())
         .map_err(|refusal| refused(refusal.reason(), format!("the token is refused: {refusal}")))?;
-    let mapped = rule.map.iter().any(|rule| rule.role == user && claims.values.contains(&rule.value));
+    let mapped = rule
+        .map
+        .iter()
+        .any(|rule| rule.role == user && claims.values.contains(&rule.value));
     if !mapped {
         return Err(refused(
             "token_not_mapped",
-            format!("no rule of the endpoint maps the token of {} to role \"{user}\"", claims.subject),
+            format!(
+                "no rule of the endpoint maps the token of {} to role \"{user}\"",
+                claims.subject
+            ),
         ));
     }
-    Ok(Credential::Vouched { how: format!("token of {}", claims.subject) })
+    Ok(Credential::Vouched {
+        how: format!("token of {}", claims.subject),
+    })
 }
 
 /// The keys of token issuers, fetched where policy names an address, kept for a named age.
@@ -84,7 +99,9 @@ impl Issuers {
     async fn keys(&self, source: &TokenKeys) -> Result<Arc<Keys>, String> {
         let url = match source {
             TokenKeys::Inline(json) => {
-                return Keys::from_jwks(json).map(Arc::new).map_err(|error| format!("the policy's keys: {error}"));
+                return Keys::from_jwks(json)
+                    .map(Arc::new)
+                    .map_err(|error| format!("the policy's keys: {error}"));
             }
             TokenKeys::Url(url) => url,
         };
@@ -94,7 +111,9 @@ impl Issuers {
             let age = now.saturating_duration_since(known.asked);
             match &known.keys {
                 Some(keys) if age < ISSUER_KEYS_AGE => return Ok(Arc::clone(keys)),
-                None if age < ISSUER_KEYS_PAUSE => return Err(format!("{url} failed a moment ago")),
+                None if age < ISSUER_KEYS_PAUSE => {
+                    return Err(format!("{url} failed a moment ago"));
+                }
                 Some(_) | None => {}
             }
         }
@@ -103,7 +122,13 @@ impl Issuers {
         if all.len() >= ISSUER_KEYS_KEPT && !all.contains_key(url) {
             all.pop_first();
         }
-        all.insert(url.clone(), Known { keys: fetched.as_ref().ok().cloned(), asked: now });
+        all.insert(
+            url.clone(),
+            Known {
+                keys: fetched.as_ref().ok().cloned(),
+                asked: now,
+            },
+        );
         fetched
     }
 }
@@ -111,15 +136,24 @@ impl Issuers {
 async fn fetch(url: &str) -> Result<Arc<Keys>, String> {
     let authorities = tokio::fs::read_to_string(SYSTEM_AUTHORITIES)
         .await
-        .map_err(|error| format!("{SYSTEM_AUTHORITIES}: {error}; is the package ca-certificates installed?"))?;
+        .map_err(|error| {
+            format!("{SYSTEM_AUTHORITIES}: {error}; is the package ca-certificates installed?")
+        })?;
     let tls = https_client_config(&authorities).map_err(|error| error.to_string())?;
-    let body = get_https(url, tls, ANSWER).await.map_err(|error| format!("{url}: {error}"))?;
+    let body = get_https(url, tls, ANSWER)
+        .await
+        .map_err(|error| format!("{url}: {error}"))?;
     let text = String::from_utf8(body).map_err(|_| format!("{url}: the answer is not UTF-8"))?;
-    Keys::from_jwks(&text).map(Arc::new).map_err(|error| format!("{url}: {error}"))
+    Keys::from_jwks(&text)
+        .map(Arc::new)
+        .map_err(|error| format!("{url}: {error}"))
 }
 
 /// What an issuer may take for its answer.
-const ANSWER: AnswerLimits = AnswerLimits { time: ISSUER_ANSWER, bytes: portcullis_certs::token::MAX_KEY_SET_BYTES };
+const ANSWER: AnswerLimits = AnswerLimits {
+    time: ISSUER_ANSWER,
+    bytes: portcullis_certs::token::MAX_KEY_SET_BYTES,
+};
 
 /// Debian's bundle of public authorities; issuers that policy names by address are on the web.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -19,14 +19,28 @@ use crate::runtime::limits::{BACKENDS_GONE, ENFORCEMENT};
 #[derive(Debug)]
 pub(in crate::proxy) enum Receipt {
     /// From now on no byte passes in either direction.
-    Closed { reference: String, after: Duration, told: bool, has_backend: bool },
+    Closed {
+        reference: String,
+        after: Duration,
+        told: bool,
+        has_backend: bool,
+    },
     /// What became of the backend.
-    Backend { reference: String, after: Duration, ending: &'static str },
+    Backend {
+        reference: String,
+        after: Duration,
+        ending: &'static str,
+    },
 }
 
 impl Live {
     /// The live connections that would lapse if `candidate` were the view.
-    pub(in crate::proxy) fn would_lapse(&self, candidate: &View, changes: &[Change], at: Timestamp) -> Vec<LiveConnection> {
+    pub(in crate::proxy) fn would_lapse(
+        &self,
+        candidate: &View,
+        changes: &[Change],
+        at: Timestamp,
+    ) -> Vec<LiveConnection> {
         self.affected(changes)
             .iter()
             .filter(|handle| decide_again(candidate, handle, at).is_err())
@@ -36,7 +50,12 @@ impl Live {
 
     /// Decides again what `applied` can affect, under the view that is already published, closes
     /// what lapses, and waits until it is closed and its backends are gone, each within a limit.
-    pub(in crate::proxy) async fn enforce(&self, view: &View, applied: &Applied, since: Instant) -> Enforcement {
+    pub(in crate::proxy) async fn enforce(
+        &self,
+        view: &View,
+        applied: &Applied,
+        since: Instant,
+    ) -> Enforcement {
         let affected = self.affected(&applied.changes);
         let (receipts, mut arriving) = mpsc::channel(2 * affected.len().max(1));
         let lapsed = self.decide_all(view, &affected, clock::now(), since, Some(&receipts));
@@ -49,20 +68,33 @@ impl Live {
         while !waiting.is_empty() || backends > 0 {
             let deadline = if waiting.is_empty() { leaving } else { closing };
             match timeout_at(deadline, arriving.recv()).await {
-                Ok(Some(Receipt::Closed { reference, after, told, has_backend })) => {
+                Ok(Some(Receipt::Closed {
+                    reference,
+                    after,
+                    told,
+                    has_backend,
+                })) => {
                     backends += usize::from(has_backend);
                     if let Some((connection, code)) = waiting.remove(&reference) {
-                        closed.insert(reference, ClosedConnection {
-                            connection,
-                            code,
-                            after_ms: milliseconds(after),
-                            told,
-                            backend: if has_backend { "unconfirmed" } else { "none" }.to_owned(),
-                            backend_after_ms: 0.0,
-                        });
+                        closed.insert(
+                            reference,
+                            ClosedConnection {
+                                connection,
+                                code,
+                                after_ms: milliseconds(after),
+                                told,
+                                backend: if has_backend { "unconfirmed" } else { "none" }
+                                    .to_owned(),
+                                backend_after_ms: 0.0,
+                            },
+                        );
                     }
                 }
-                Ok(Some(Receipt::Backend { reference, after, ending })) => {
+                Ok(Some(Receipt::Backend {
+                    reference,
+                    after,
+                    ending,
+                })) => {
                     backends = backends.saturating_sub(1);
                     if let Some(connection) = closed.get_mut(&reference) {
                         ending.clone_into(&mut connection.backend);
@@ -127,11 +159,19 @@ impl Live {
     }
 }
 
-fn lapse(handle: &LiveHandle, reason: &Lapsed, since: Instant, receipts: Option<mpsc::Sender<Receipt>>) -> Lapse {
+fn lapse(
+    handle: &LiveHandle,
+    reason: &Lapsed,
+    since: Instant,
+    receipts: Option<mpsc::Sender<Receipt>>,
+) -> Lapse {
     Lapse {
         code: reason.code(),
         sqlstate: SqlState::ADMIN_SHUTDOWN,
-        text: format!("this connection is no longer permitted (reference {})", handle.facts.reference),
+        text: format!(
+            "this connection is no longer permitted (reference {})",
+            handle.facts.reference
+        ),
         hint: LAPSED_HINT,
         story: reason.story().to_owned(),
         since,

@@ -1,18 +1,18 @@
 //! One live connection: its facts, its standing, and the signal that its permit lapsed.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use portcullis_policy::{
-    Address, Attempt, Authentication, Cluster, ClusterId, EndpointId, Origin, Permit, Purpose, Reference, Revision,
-    ServerName, TenantId, Timestamp,
+    Address, Attempt, Authentication, Cluster, ClusterId, EndpointId, Origin, Permit, Purpose,
+    Reference, Revision, ServerName, TenantId, Timestamp,
 };
 use tokio::sync::mpsc;
 
-use super::enforce::Receipt;
 use super::LiveConnection;
+use super::enforce::Receipt;
 use crate::database::backend::Backend;
 use crate::runtime::clock::Instant;
 
@@ -145,7 +145,10 @@ impl LiveHandle {
 
     /// Bytes that passed so far: client to database, database to client.
     pub(in crate::proxy) fn counted(&self) -> (u64, u64) {
-        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+        (
+            self.up.load(Ordering::Relaxed),
+            self.down.load(Ordering::Relaxed),
+        )
     }
 
     /// There is a backend now; it can be cancelled and its end can be seen to.
@@ -181,7 +184,11 @@ impl LiveHandle {
         if let Some(lapse) = &signal.lapse {
             return Poll::Ready(lapse.clone());
         }
-        if !signal.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !signal
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             signal.waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -203,7 +210,7 @@ impl LiveHandle {
 
     /// Whether the connection may go on under `permit`: the same endpoint, the same cluster behind
     /// it, the same proof asked of the client.
-    pub(super) fn continues_under(&self, permit: &Permit) -> bool {
+    pub(in crate::proxy) fn continues_under(&self, permit: &Permit) -> bool {
         let footing = Arc::clone(&self.standing.lock().footing);
         *permit.tenant() == self.tenant
             && *permit.endpoint_id() == self.endpoint
@@ -232,7 +239,12 @@ impl LiveHandle {
             entry: standing.entry,
             since_ms: self.since.as_millis(),
             revision: standing.revision.get(),
-            state: if self.open.load(Ordering::Acquire) { "open" } else { "opening" }.to_owned(),
+            state: if self.open.load(Ordering::Acquire) {
+                "open"
+            } else {
+                "opening"
+            }
+            .to_owned(),
             bytes_in,
             bytes_out,
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use portcullis_policy::{
-    Address, Affected, Change, Decision, EndpointId, Origin, Permit, Purpose, Silent, TenantId, Timestamp, View, decide,
+    Address, Affected, Change, Decision, EndpointId, Origin, Permit, Purpose, Silent, TenantId,
+    Timestamp, View, decide,
 };
 
-use super::handle::{Facts, LiveHandle, Standing};
 use super::LiveConnection;
+use super::handle::{Facts, LiveHandle, Standing};
 use crate::runtime::limits::CONNECTIONS_PER_TENANT;
 
 /// A cancel key as the client holds it: process id and secret.
@@ -54,23 +55,44 @@ impl Live {
         let tenant_cap = limits.connections.unwrap_or(CONNECTIONS_PER_TENANT);
         let key = (permit.tenant().clone(), permit.endpoint_id().clone());
         let mut index = self.index.lock();
-        if index.tenants.get(&key.0).is_some_and(|&count| count >= tenant_cap) {
-            return Err(Full { what: "connections", limit: tenant_cap });
+        if index
+            .tenants
+            .get(&key.0)
+            .is_some_and(|&count| count >= tenant_cap)
+        {
+            return Err(Full {
+                what: "connections",
+                limit: tenant_cap,
+            });
         }
         if let Some(cap) = limits.connections_per_endpoint
-            && index.endpoints.get(&key).is_some_and(|sources| sources.len() >= cap as usize)
+            && index
+                .endpoints
+                .get(&key)
+                .is_some_and(|sources| sources.len() >= cap as usize)
         {
-            return Err(Full { what: "connections-per-endpoint", limit: cap });
+            return Err(Full {
+                what: "connections-per-endpoint",
+                limit: cap,
+            });
         }
         index.next += 1;
         let handle = Arc::new(LiveHandle::new(index.next, facts, permit, since));
         *index.tenants.entry(key.0.clone()).or_default() += 1;
-        index.endpoints.entry(key).or_default().insert(source_key(&handle), Arc::clone(&handle));
+        index
+            .endpoints
+            .entry(key)
+            .or_default()
+            .insert(source_key(&handle), Arc::clone(&handle));
         index.all.insert(handle.id, Arc::clone(&handle));
         if let Some(expires) = handle.expires() {
             index.expiring.insert((expires, handle.id));
         }
-        Ok(LiveGuard { live: Arc::clone(self), handle, cancel_key: None })
+        Ok(LiveGuard {
+            live: Arc::clone(self),
+            handle,
+            cancel_key: None,
+        })
     }
 
     /// Every live connection as the operator sees it, oldest first.
@@ -102,17 +124,27 @@ impl Live {
         let mut found = BTreeMap::new();
         for change in changes {
             let key = (change.tenant.clone(), change.endpoint.clone());
-            let Some(sources) = index.endpoints.get(&key) else { continue };
+            let Some(sources) = index.endpoints.get(&key) else {
+                continue;
+            };
             match change.affected() {
                 Affected::Nobody => {}
                 Affected::Everybody => {
-                    found.extend(sources.values().map(|handle| (handle.id, Arc::clone(handle))));
+                    found.extend(
+                        sources
+                            .values()
+                            .map(|handle| (handle.id, Arc::clone(handle))),
+                    );
                 }
                 Affected::Within(ranges) => {
                     for (origin, range) in ranges {
                         let first = (origin.clone(), *range.start(), 0);
                         let last = (origin.clone(), *range.end(), u64::MAX);
-                        found.extend(sources.range(first..=last).map(|(_, handle)| (handle.id, Arc::clone(handle))));
+                        found.extend(
+                            sources
+                                .range(first..=last)
+                                .map(|(_, handle)| (handle.id, Arc::clone(handle))),
+                        );
                     }
                 }
             }
@@ -186,7 +218,9 @@ impl LiveGuard {
         if index.cancel_keys.contains_key(&key) {
             return false;
         }
-        index.cancel_keys.insert(key.clone(), Arc::clone(&self.handle));
+        index
+            .cancel_keys
+            .insert(key.clone(), Arc::clone(&self.handle));
         drop(index);
         self.cancel_key = Some(key);
         true
@@ -201,11 +235,19 @@ impl Drop for LiveGuard {
 
 /// Decides a live connection again. `Err` carries the denial, or the news that its endpoint now
 /// leads to another cluster.
-pub(super) fn decide_again(view: &View, handle: &LiveHandle, at: Timestamp) -> Result<Permit, Lapsed> {
+pub(super) fn decide_again(
+    view: &View,
+    handle: &LiveHandle,
+    at: Timestamp,
+) -> Result<Permit, Lapsed> {
     let attempt = handle.facts.attempt(Purpose::Connect);
     match decide(view, &attempt, at, &mut Silent) {
         Decision::Permitted(permit) => {
-            if handle.continues_under(&permit) { Ok(permit) } else { Err(Lapsed::Redirected) }
+            if handle.continues_under(&permit) {
+                Ok(permit)
+            } else {
+                Err(Lapsed::Redirected)
+            }
         }
         Decision::Denied(denial) => Err(Lapsed::Denied {
             code: denial.code(),
@@ -234,7 +276,9 @@ impl Lapsed {
     pub(super) fn story(&self) -> &str {
         match self {
             Self::Denied { story, .. } => story,
-            Self::Redirected => "its endpoint now leads to another cluster or asks clients for another proof",
+            Self::Redirected => {
+                "its endpoint now leads to another cluster or asks clients for another proof"
+            }
         }
     }
 }

@@ -1,0 +1,173 @@
+//! A node on temporary files behind a real admin socket.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portcullis_certs::authority::{Authority, LeafRequest, Purpose};
+use portcullis_certs::{Identity, ServerIdentities, Validity, generate_key};
+use portcullis_consensus::Consensus;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::policy;
+use crate::api::types::{ApplyReply, ErrorBody, ErrorReply, StatusReply};
+use crate::api::{Node, Turns, serve};
+use crate::config::node::NodeConfig;
+use crate::database::Upstreams;
+use crate::database::service::Services;
+use crate::database::verifiers::Verifiers;
+use crate::http::client::{AnswerLimits, Question, ask_unix};
+use crate::http::{Method, bind_unix};
+use crate::ledger::Ledger;
+use crate::proxy::{Front, FrontParts};
+use crate::runtime::clock::{self, Duration};
+use crate::runtime::dialer::Dialer;
+
+pub(in crate::api) struct Served {
+    pub(in crate::api) node: Arc<Node>,
+    directory: PathBuf,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Served {
+    pub(in crate::api) fn start(name: &str) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("portcullis-api-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let node = Arc::new(node(&directory));
+        let stop = CancellationToken::new();
+        let listener = bind_unix(&node.config.admin.socket).unwrap();
+        tokio::spawn(serve(Arc::clone(&node), listener, stop.clone()));
+        Self {
+            node,
+            directory,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub(super) async fn ask(&self, method: Method, target: &str, body: Vec<u8>) -> (u16, String) {
+        let limits = AnswerLimits {
+            bytes: 16 * 1024 * 1024,
+            time: Duration::from_secs(20),
+        };
+        let question = Question {
+            method,
+            target,
+            body,
+        };
+        let answer = ask_unix(&self.node.config.admin.socket, question, limits)
+            .await
+            .unwrap();
+        (answer.status, String::from_utf8(answer.body).unwrap())
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> T {
+        let (status, body) = self.ask(Method::Get, target, Vec::new()).await;
+        assert_eq!(status, 200, "{target}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(&self, target: &str, body: &impl Serialize) -> T {
+        let (status, body) = self
+            .ask(Method::Post, target, serde_json::to_vec(body).unwrap())
+            .await;
+        assert_eq!(status, 200, "{target}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub(super) async fn refused(&self, target: &str, body: &impl Serialize) -> (u16, ErrorBody) {
+        let (status, body) = self
+            .ask(Method::Post, target, serde_json::to_vec(body).unwrap())
+            .await;
+        assert_ne!(status, 200, "{target}: {body}");
+        (
+            status,
+            serde_json::from_str::<ErrorReply>(&body).unwrap().error,
+        )
+    }
+
+    pub(super) async fn apply(&self, files: &BTreeMap<String, String>) -> ApplyReply {
+        self.post("/v1/apply", &policy(files)).await
+    }
+
+    pub(super) async fn status(&self) -> StatusReply {
+        self.get("/v1/status").await
+    }
+
+    pub(in crate::api) fn events(&self, kind: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.directory.join("data/audit/events.jsonl")).unwrap();
+        let events = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.filter(|event| event["kind"] == kind).collect()
+    }
+}
+
+/// A node on temporary files, with a certificate of its own making and no listener.
+fn node(directory: &Path) -> Node {
+    let config = NodeConfig::parse(NODE_TOML, &directory.join("node.toml")).unwrap();
+    fs::create_dir_all(&config.data).unwrap();
+    let consensus = Consensus::open(&config.data.join("state.redb")).unwrap();
+    let ledger = Arc::new(Ledger::open(&config.data.join("audit"), &config.name).unwrap());
+    let upstreams = Arc::new(Upstreams::new(Dialer::local(), BTreeMap::new()));
+    let services = Arc::new(Services::new(Arc::clone(&upstreams)));
+    let front = Front::new(FrontParts {
+        view: consensus.view(),
+        identities: ServerIdentities::new(identity(), Vec::new()).unwrap(),
+        ledger: Arc::clone(&ledger),
+        verifiers: Arc::new(Verifiers::new(Arc::clone(&services))),
+        services,
+        mock_secret: [7; 32],
+        background: tokio::runtime::Handle::current(),
+    });
+    Node {
+        name: config.name.clone(),
+        config: Arc::new(config),
+        consensus: Arc::new(consensus),
+        front: Arc::new(front.unwrap()),
+        upstreams,
+        ledger,
+        since: clock::now(),
+        tasks: TaskTracker::new(),
+        turns: Turns::default(),
+    }
+}
+
+const NODE_TOML: &str = r#"
+name = "gw1"
+data = "data"
+[admin]
+socket = "admin.sock"
+[[certificate]]
+chain = "server.pem"
+key = "server.key"
+[[listener]]
+address = "127.0.0.1:0"
+origin = "public"
+"#;
+
+fn identity() -> Identity {
+    let now = clock::unix_seconds();
+    let validity = Validity {
+        not_before: now - 60,
+        not_after: now + 3600,
+    };
+    let authority = Authority::new("test", generate_key().unwrap(), validity).unwrap();
+    let leaf = LeafRequest {
+        common_name: "db.example.net".to_owned(),
+        dns: vec!["*.db.example.net".to_owned()],
+        uris: Vec::new(),
+        ips: Vec::new(),
+        purpose: Purpose::Server,
+        validity,
+    };
+    let key = generate_key().unwrap();
+    let issued = authority.issue(&leaf, &key).unwrap();
+    Identity::from_pem(&issued.chain_pem, &issued.key_pem).unwrap()
+}
