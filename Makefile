@@ -8,6 +8,8 @@ SHELL := /bin/bash
 # Seconds for each fuzz target, and for each long test.
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
+# What `make bench` is told besides: ARGS="--help".
+ARGS ?=
 # ONCE=1: the demo cleans up and ends instead of staying for you to play with.
 ONCE ?=
 export ONCE SOAK_SECONDS
@@ -51,7 +53,8 @@ fix: ## Everything that writes: format, and lints that can mend what they find
 	cargo fmt --all
 
 bench: setup ## Measure: decide, apply, and pgbench through the gateway against direct
-	cargo run --release --locked --package portcullis-bench
+	cargo build --release --locked --package portcullis --package portcullis-bench --bin portcullis --bin portcullis-bench
+	PORTCULLIS_BINARY=target/release/portcullis target/release/portcullis-bench $(ARGS)
 
 fuzz: ## Feed every decoder nonsense, FUZZ_SECONDS each (needs a nightly toolchain)
 	@tests/setup/tool.sh cargo-fuzz 0.13.2

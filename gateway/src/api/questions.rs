@@ -78,6 +78,9 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
             .map(str::to_owned)
             .collect(),
         story: explanation.verdict,
+        next: client
+            .as_ref()
+            .map(|_| format!("portcullis reach {tenant}/{endpoint}")),
         client,
     })
 }

@@ -74,10 +74,13 @@ pub struct DoorDifference {
     /// The door as policy writes it: `public`, `network:…`, `private-link:…`.
     pub door: String,
     /// Addresses newly admitted; none if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted: Option<Addresses>,
     /// Addresses newly shut out; none if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shut: Option<Addresses>,
     /// Addresses that stay admitted, until another moment than before; none if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retimed: Option<Addresses>,
 }
 
@@ -178,6 +181,8 @@ pub struct ExplainReply {
     pub story: String,
     /// What the client would be told; none if it is let in.
     pub client: Option<String>,
+    /// The command to try next; none if it is let in.
+    pub next: Option<String>,
 }
 
 /// `GET /v1/reach`: who can reach an endpoint.

@@ -13,7 +13,7 @@ pub fn complain(text: &str) {
 }
 
 fn write_line(mut out: impl Write, text: &str) {
-    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.trim_end_matches('\n');
     // Where the terminal is gone there is nobody to tell.
     drop(
         out.write_all(text.as_bytes())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::limits::{CHANGES_BYTES, Limits, MAX_LINE};
+use super::limits::{Limits, MAX_LINE};
 
 /// An open ledger directory.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Files {
         let _current = self.current.lock();
         let mut paths = vec![self.directory.join(CURRENT)];
         paths.extend(self.rotated()?.into_iter().rev().map(|(_, path)| path));
-        paths.push(self.directory.join(CHANGES));
+        paths.extend([CHANGES, CHANGES_OLDER].map(|name| self.directory.join(name)));
         paths
             .into_iter()
             .filter_map(|path| match File::open(path) {
@@ -156,12 +156,12 @@ impl Files {
         })?;
         changes.write_all(&kept)?;
         changes.sync_data()?;
-        if changes.metadata()?.len() > CHANGES_BYTES {
+        if changes.metadata()?.len() > self.limits.changes_bytes {
             tracing::warn!(
                 file = CHANGES,
                 "policy changes outgrew their file; it was set aside and the one before it removed"
             );
-            fs::rename(&changes_path, self.directory.join("changes-older.jsonl"))?;
+            fs::rename(&changes_path, self.directory.join(CHANGES_OLDER))?;
         }
         fs::remove_file(path)?;
         sync_directory(&self.directory)
@@ -190,6 +190,7 @@ impl Files {
 
 const CURRENT: &str = "events.jsonl";
 const CHANGES: &str = "changes.jsonl";
+const CHANGES_OLDER: &str = "changes-older.jsonl";
 const TORN: &str = "torn.jsonl";
 
 /// Stands in the line of every policy change, and as JSON escapes quotation marks, in no text.

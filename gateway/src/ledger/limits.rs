@@ -11,6 +11,9 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Rotated files that are kept; of older ones only the policy changes are.
     pub kept_files: usize,
+    /// Bytes of carried-over policy changes after which their file is set aside as the older one,
+    /// and the older one before it is let go: at least this much is kept.
+    pub changes_bytes: u64,
 }
 
 impl Limits {
@@ -19,6 +22,7 @@ impl Limits {
         queue_events: 16_384,
         file_bytes: 64 * 1024 * 1024,
         kept_files: 32,
+        changes_bytes: 512 * 1024 * 1024,
     };
 }
 
@@ -37,7 +41,3 @@ pub const MAX_FOUND: usize = 1000;
 /// Bytes of one line on disk. An event's line is shorter (`portcullis_audit::MAX_EVENT_BYTES`);
 /// what is longer was not written by us, and is passed over.
 pub const MAX_LINE: usize = 128 * 1024;
-
-/// Policy changes carried over from removed files are kept up to this size; then the older half
-/// is let go, with a warning in the log.
-pub const CHANGES_BYTES: u64 = 512 * 1024 * 1024;

@@ -5,7 +5,7 @@
 //! [`Ledger::record_durable`] is for what must not be lost (policy changes): it returns after the
 //! sync. In the directory lie `events.jsonl` (being written), `events-000001.jsonl` and so on
 //! (rotated, the highest number newest), `changes.jsonl` (policy changes out of files that
-//! rotation removed: a flood of denials cannot push them out) and, after a crash, `torn.jsonl`
+//! rotation removed: a flood of denials cannot push them out; `changes-older.jsonl` before it) and, after a crash, `torn.jsonl`
 //! (what a half-written last line held).
 //!
 //! Deliberately absent: what an event means (audit/), and any promise that nobody rewrote these

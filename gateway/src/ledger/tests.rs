@@ -215,6 +215,30 @@ fn rotation_keeps_the_named_number_of_files_and_every_policy_change() {
 }
 
 #[test]
+fn policy_changes_that_outgrow_their_file_are_still_found_in_the_older_one() {
+    let directory = directory("changes");
+    let limits = Limits {
+        file_bytes: 1,
+        kept_files: 0,
+        changes_bytes: 1000,
+        ..Limits::ORDINARY
+    };
+    let ledger = Ledger::open_within(&directory, "gw1", limits).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    for number in 0..10 {
+        runtime
+            .block_on(ledger.record_durable(event("policy.applied", Some(REFERENCE), number)))
+            .unwrap();
+    }
+    ledger.flush_and_close();
+    assert!(directory.join("changes-older.jsonl").exists());
+    let found = numbers(&ledger.find(&Reference::from_bits(REFERENCE)).unwrap());
+    assert_eq!(found, (0..10).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_search_returns_the_newest_and_no_more_than_its_limit() {
     let directory = directory("found");
     let ledger = Ledger::open(&directory, "gw1").unwrap();

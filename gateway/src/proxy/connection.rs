@@ -69,7 +69,7 @@ pub(super) async fn connection(
         entered = entering => entered,
     };
     match entered {
-        Ok(entered) => drop(tasks.spawn(attempt.open(*client, entered, guard))),
+        Ok(entered) => attempt.open(*client, entered, guard, &tasks).await,
         Err(refusal) => {
             attempt.withdraw(&refusal, &guard);
             drop(guard);
@@ -158,7 +158,7 @@ impl Attempt {
     }
 
     /// Hands the client over to its database and moves bytes until one side ends.
-    async fn open(self, client: Client, entered: Entered, guard: LiveGuard) {
+    async fn open(self, client: Client, entered: Entered, guard: LiveGuard, tasks: &TaskTracker) {
         let Entered {
             dialed: Dialed { upstream, owed },
             how,
@@ -182,7 +182,7 @@ impl Attempt {
             UpstreamStream::Plain(tcp) => Leg::new(tcp, None),
         };
         drop(owed);
-        Box::pin(self.carry(Splice::new(client, upstream, handle), guard)).await;
+        tasks.spawn(self.carry(Splice::new(client, upstream, handle), guard));
     }
 
     async fn carry(self, mut splice: Splice, guard: LiveGuard) {
@@ -190,22 +190,21 @@ impl Attempt {
         let end = (&mut splice).await;
         metrics::gauge!("portcullis_connections_open").decrement(1.0);
         let handle = Arc::clone(guard.handle());
-        // The upstream socket closes here, before anything is reported.
-        let client = splice.into_client();
-        drop(guard);
         match end {
             End::Lapsed { told, lapse } => {
-                if told {
-                    self.lapsed(&handle, lapse, told);
+                let client = splice.cut(told);
+                drop(guard);
+                self.lapsed(&handle, lapse, told);
+                if let Some(client) = client {
                     drop(timeout(FAREWELL, client.linger()).await);
-                } else {
-                    drop(client);
-                    self.lapsed(&handle, lapse, told);
                 }
             }
+            // The sockets and the guard close when this function ends.
             End::ClientClosed => self.closed(&handle, "client_closed", String::new()),
             End::UpstreamClosed => self.closed(&handle, "database_closed", String::new()),
-            End::Broken { side, error } => self.closed(&handle, side.broken(), error.to_string()),
+            End::Broken { side, error } => {
+                self.closed(&handle, side.broken(), error.to_string());
+            }
         }
     }
 

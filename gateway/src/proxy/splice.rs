@@ -21,6 +21,7 @@ use tokio_rustls::rustls::Connection;
 
 use super::live::{Lapse, LiveHandle};
 use crate::runtime::limits::{SPLICE_READS_PER_POLL, SPLICE_SCRATCH_BYTES};
+use crate::runtime::sockets;
 
 /// One side of a connection: a socket, and TLS on it unless policy says in words that it is not.
 pub(super) struct Leg {
@@ -80,10 +81,15 @@ impl Splice {
         }
     }
 
-    /// What remains after the end: the client's leg, for a farewell to linger on. The upstream
-    /// socket is closed by this call.
-    pub(super) fn into_client(self) -> Leg {
-        self.client
+    /// Closes after a lapse: whatever is still in the kernel's buffers must not arrive either, save
+    /// a farewell. Returns the client's leg where there is one to linger on.
+    pub(super) fn cut(self, told: bool) -> Option<Leg> {
+        self.upstream.abort();
+        if told {
+            return Some(self.client);
+        }
+        self.client.abort();
+        None
     }
 
     fn step(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
@@ -234,6 +240,12 @@ impl Leg {
             tls: tls.map(Box::new),
             held: Vec::new(),
             eof: false,
+        }
+    }
+
+    fn abort(&self) {
+        if let Err(error) = sockets::abort_on_close(&self.tcp) {
+            tracing::warn!(%error, "a socket could not be set to reset");
         }
     }
 
@@ -421,3 +433,7 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
+
+#[cfg(test)]
+#[path = "splice_tests.rs"]
+mod tests;

@@ -40,6 +40,15 @@ pub fn tune(connection: &impl AsFd) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
+/// Closing `connection` from now on resets it: what the kernel still holds of what was written is
+/// thrown away instead of being delivered.
+///
+/// # Errors
+/// The kernel's, if the descriptor is not a socket.
+pub fn abort_on_close(connection: &impl AsFd) -> io::Result<()> {
+    SockRef::from(connection).set_linger(Some(Duration::ZERO))
+}
+
 /// Makes an unconnected, non-blocking, tuned TCP socket in the calling thread's network namespace.
 ///
 /// # Errors

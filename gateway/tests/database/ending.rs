@@ -104,12 +104,20 @@ async fn a_superusers_session_and_one_from_elsewhere_are_not_terminated() {
     let Some(postgres) = Postgres::start(Functions::Installed) else {
         return;
     };
-    postgres.sql("CREATE ROLE local_user LOGIN");
+    postgres.sql("CREATE ROLE app LOGIN; CREATE ROLE guest LOGIN");
+    postgres.configure("pg_hba.conf", |rules| {
+        format!("host all postgres,app 127.0.0.1/32 trust\n{rules}")
+    });
     let services = postgres.services();
     let session = Session::begin(&postgres).await;
-    for (role, why) in [("postgres", "superuser"), ("local_user", "from elsewhere")] {
-        // Over the Unix socket: no address at all.
-        let held = postgres.hold(role);
+    let socket = postgres.directory();
+    for (role, host, is_ended) in [
+        ("postgres", "127.0.0.1", false),
+        ("guest", socket, false),
+        // Neither a superuser's nor from elsewhere: nothing else keeps the others.
+        ("app", "127.0.0.1", true),
+    ] {
+        let held = postgres.hold(role, host);
         let pid = held.pid;
         let other = Backend::new(
             session.backend.target.clone(),
@@ -119,14 +127,8 @@ async fn a_superusers_session_and_one_from_elsewhere_are_not_terminated() {
         )
         .unwrap();
         let began = backend::started(&services, &other).await.unwrap().unwrap();
-        assert!(
-            !backend::terminate(&services, &other, began).await.unwrap(),
-            "{why}"
-        );
-        assert!(
-            !backend::is_gone(&services, &other, began).await.unwrap(),
-            "{why}"
-        );
+        let ended = backend::terminate(&services, &other, began).await.unwrap();
+        assert_eq!(ended, is_ended, "{role} through {host}");
     }
 }
 

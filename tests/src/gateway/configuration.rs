@@ -278,7 +278,12 @@ impl Builder {
                     .arg(format!("--reuid={NOBODY}"))
                     .arg(format!("--regid={NOBODY}"));
                 command
-                    .args(["--clear-groups", "--no-new-privs", "--"])
+                    .args([
+                        "--clear-groups",
+                        "--no-new-privs",
+                        "--bounding-set=-all",
+                        "--",
+                    ])
                     .arg(program);
                 command
             }

@@ -348,21 +348,25 @@ impl Gateway {
     }
 }
 
-/// The program under test: `$PORTCULLIS_BINARY` if set, otherwise what cargo built with these tests.
+/// The program under test: `$PORTCULLIS_BINARY` if set; otherwise what cargo built with these
+/// tests, or else `portcullis` in the same folder (for benchmarks, which `make bench` builds it for).
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("PORTCULLIS_BINARY") {
-        return named.into();
+        return std::fs::canonicalize(&named)
+            .unwrap_or_else(|e| panic!("{}: {e}", PathBuf::from(named).display()));
     }
     let own = std::env::current_exe().expect("a test has a file");
-    let folders = own.ancestors().skip(1).take(2);
-    let found = folders
-        .map(|folder| folder.join("portcullis-under-test"))
-        .find(|path| path.exists());
-    found.unwrap_or_else(|| {
+    // target/debug/deps/harness-… and target/release/portcullis-bench.
+    let folders: Vec<&Path> = own.ancestors().skip(1).take(2).collect();
+    let names = ["portcullis-under-test", "portcullis"];
+    let mut candidates = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    candidates.find(|path| path.is_file()).unwrap_or_else(|| {
         panic!(
             "no portcullis-under-test beside {}: run `cargo test -p portcullis-tests`",
             own.display()

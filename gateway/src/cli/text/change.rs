@@ -172,6 +172,10 @@ fn manner(kind: &str) -> &'static str {
 }
 
 fn prefixes(out: &mut String, sign: char, addresses: &Addresses) {
+    if is_everything(addresses) {
+        out.push_str(&format!("    {sign} anywhere (every address)\n"));
+        return;
+    }
     for prefix in addresses.prefixes.iter().take(MAX_LINES) {
         let noun = if prefix.count == "1" {
             "address"
@@ -203,10 +207,18 @@ fn prefixes(out: &mut String, sign: char, addresses: &Addresses) {
     }
 }
 
+fn is_everything(addresses: &Addresses) -> bool {
+    let prefixes = addresses.prefixes.iter().map(|one| one.prefix.as_str());
+    prefixes.eq(["0.0.0.0/0", "::/0"])
+}
+
 /// Prefixes printed for one door and sign; the rest is counted.
 const MAX_LINES: usize = 50;
 
 fn addresses_counted(addresses: &Addresses) -> String {
+    if is_everything(addresses) {
+        return "every address".to_owned();
+    }
     let noun = if addresses.count == "1" {
         "address"
     } else {

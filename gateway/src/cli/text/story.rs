@@ -14,21 +14,17 @@ pub(in crate::cli) fn explain(reply: &ExplainReply) -> String {
     for line in &reply.narration {
         out.push_str(&format!("  {line}\n"));
     }
-    let outcome = if reply.permitted {
-        "PERMITTED".to_owned()
+    out.push_str(if reply.permitted {
+        "PERMITTED\n"
     } else {
-        format!("DENIED ({})", reply.code)
-    };
-    out.push_str(&format!("{outcome} at revision {}", reply.revision));
-    if let Some(entry) = &reply.entry {
-        out.push_str(&format!(" by {entry}"));
-    }
-    out.push('\n');
-    if !reply.story.is_empty() {
-        out.push_str(&format!("{}\n", reply.story));
-    }
+        "DENIED\n"
+    });
+    out.push_str(&format!("  {}\n", reply.story));
     if let Some(client) = &reply.client {
-        out.push_str(&format!("the client is told: {client}\n"));
+        out.push_str(&format!("  the client is told: {client}\n"));
+    }
+    if let Some(next) = &reply.next {
+        out.push_str(&format!("next: `{next}` shows who may\n"));
     }
     out
 }
@@ -106,6 +102,14 @@ fn plain(value: &Value) -> String {
 
 /// Live connections, one to a line.
 pub(in crate::cli) fn connections(reply: &ConnectionsReply) -> String {
+    let count = format!(
+        "{} on {}\n",
+        counted(reply.connections.len(), "live connection"),
+        reply.node
+    );
+    if reply.connections.is_empty() {
+        return count;
+    }
     let header = [
         "REFERENCE",
         "ENDPOINT",
@@ -119,12 +123,7 @@ pub(in crate::cli) fn connections(reply: &ConnectionsReply) -> String {
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(reply.connections.iter().map(row));
-    format!(
-        "{}{} on {}\n",
-        table(&rows),
-        counted(reply.connections.len(), "live connection"),
-        reply.node
-    )
+    table(&rows) + &count
 }
 
 fn row(one: &LiveConnection) -> Vec<String> {
@@ -178,4 +177,64 @@ pub(in crate::cli) fn status(reply: &StatusReply) -> String {
         ("connections", reply.connections.to_string()),
     ];
     table(&rows.map(|(name, value)| vec![name.to_owned(), value]))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_story_of_an_attempt_gives_every_fact_and_the_narration() {
+        let reply = WhyReply {
+            reference: "PC-0123-4567-89AB".to_owned(),
+            events: vec![json!({
+                "at": "2026-11-22T16:04:05.678Z", "kind": "connection.denied", "code": "address_not_listed",
+                "node": "gw1", "revision": 812, "tenant": "acme", "reference": "PC-0123-4567-89AB",
+                "address": "198.51.100.7", "user": "app", "port": 40000,
+                "story": "the whole of it", "narration": "ok   door\nNO   address\n",
+            })],
+            live: None,
+        };
+        assert_eq!(
+            why(&reply),
+            "\
+PC-0123-4567-89AB: 1 event
+
+2026-11-22T16:04:05.678Z  connection.denied address_not_listed  tenant acme  on gw1  at revision 812
+  address  198.51.100.7
+  port     40000
+  user     app
+  the whole of it
+  narration:
+    ok   door
+    NO   address
+"
+        );
+    }
+
+    #[test]
+    fn a_denial_is_explained_with_the_clients_voice_and_the_next_command() {
+        let reply = ExplainReply {
+            revision: 2,
+            permitted: false,
+            code: "address_not_listed".to_owned(),
+            entry: None,
+            narration: vec!["NO   address      198.51.100.7 is in no entry via public".to_owned()],
+            story: "address_not_listed: …".to_owned(),
+            client: Some("connection not permitted (reference PC-…)".to_owned()),
+            next: Some("portcullis reach acme/orders".to_owned()),
+        };
+        let text = explain(&reply);
+        assert!(
+            text.contains("\nDENIED\n")
+                && text.contains("the client is told: connection not permitted"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("next: `portcullis reach acme/orders` shows who may\n"),
+            "{text}"
+        );
+    }
 }

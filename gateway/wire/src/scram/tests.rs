@@ -1,6 +1,7 @@
-//! The vector of RFC 7677 section 3, whose nonces and user name the public API does not let anyone choose.
+//! What the public API does not let anyone choose: the nonces and user name of the vector in RFC 7677 section 3, and a
+//! mock whose keys somebody knows.
 
-use super::{Binding, Client, NONCE, SCRAM_SHA_256, Server, Verifier};
+use super::{Binding, Client, Failure, NONCE, SCRAM_SHA_256, Server, Verifier};
 use crate::fuzzing::VERIFIER;
 
 const CLIENT_NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
@@ -31,4 +32,14 @@ fn both_sides_speak_the_vector_of_rfc_7677() {
     let (answered, client_final) = client.challenge(SERVER_FIRST).ok().unwrap();
     assert_eq!(client_final, CLIENT_FINAL);
     assert_eq!(answered.verify(SERVER_FINAL), Ok(()));
+}
+
+#[test]
+fn even_the_right_proof_is_wrong_for_a_mock() {
+    let mut verifier = Verifier::parse(VERIFIER).unwrap();
+    verifier.mock = true;
+    let mut server = Server::new(verifier, Binding::Unsupported, [0; NONCE]);
+    server.nonce = SERVER_NONCE.to_owned();
+    let (challenged, _) = server.first(SCRAM_SHA_256, CLIENT_FIRST).ok().unwrap();
+    assert_eq!(challenged.finish(CLIENT_FINAL).err(), Some(Failure::Proof));
 }

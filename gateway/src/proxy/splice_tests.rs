@@ -1,0 +1,183 @@
+//! The splice between real sockets, in the clear: TLS on both legs is shown end to end elsewhere.
+
+use std::sync::Arc;
+
+use portcullis_policy::{Command, State, Tenant, Timestamp};
+use portcullis_wire::error::SqlState;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::proxy::live::{Facts, Live, LiveGuard};
+use crate::runtime::clock;
+
+/// A whole DataRow without columns.
+const ROW: &[u8] = &[b'D', 0, 0, 0, 6, 0, 0];
+
+struct Scene {
+    client: TcpStream,
+    database: TcpStream,
+    guard: LiveGuard,
+    splice: tokio::task::JoinHandle<(End, Option<Leg>)>,
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (near, listener.accept().await.unwrap().0)
+}
+
+/// A guard of a connection that policy permits: there is no other way to one.
+fn guard() -> LiveGuard {
+    let document = r#"{
+        "id": "acme", "suspended": false, "networks": [], "private-links": [], "limits": {},
+        "clusters": {"orders": {"engine": "postgresql", "backends": [{"host": "127.0.0.1", "port": 5432}],
+                     "tls": "unencrypted-and-unverified"}},
+        "endpoints": {"orders": {"cluster": "orders", "names": ["orders.db.test"], "suspended": false,
+                      "replication": "refused", "authentication": "scram", "doors": ["public"],
+                      "allow": [{"prefix": "127.0.0.1/32", "origin": "public", "except": [], "note": "", "owner": ""}]}}
+    }"#;
+    let tenant: Tenant = serde_json::from_str(document).unwrap();
+    let mut state = State::default();
+    let command = Command::Apply { base: None, put: vec![tenant], remove: vec![], author: "test".to_owned() };
+    state.apply(&command, Timestamp::from_millis(0)).unwrap();
+    let facts = Facts {
+        reference: portcullis_policy::Reference::from_bits(7),
+        origin: portcullis_policy::Origin::Public,
+        address: "127.0.0.1".parse().unwrap(),
+        port: 1,
+        server_name: portcullis_policy::ServerName::parse("orders.db.test").ok(),
+        user: "app".to_owned(),
+        database: "orders".to_owned(),
+        replication: false,
+    };
+    let view = state.view();
+    let attempt = facts.attempt(portcullis_policy::Purpose::Connect);
+    let decided = portcullis_policy::decide(&view, &attempt, clock::now(), &mut portcullis_policy::Silent);
+    let portcullis_policy::Decision::Permitted(permit) = decided else { panic!("{decided:?}") };
+    Arc::new(Live::default()).register(facts.clone(), &permit, clock::now()).ok().unwrap()
+}
+
+async fn scene() -> Scene {
+    let (client, ours) = pair().await;
+    let (database, theirs) = pair().await;
+    let guard = guard();
+    let splice = Splice::new(Leg::new(ours, None), Leg::new(theirs, None), Arc::clone(guard.handle()));
+    let splice = tokio::spawn(async move {
+        let mut splice = splice;
+        let end = (&mut splice).await;
+        let client = match end {
+            End::Lapsed { told, .. } => splice.cut(told),
+            End::ClientClosed | End::UpstreamClosed | End::Broken { .. } => None,
+        };
+        (end, client)
+    });
+    Scene { client, database, guard, splice }
+}
+
+fn lapse() -> Lapse {
+    Lapse {
+        code: "address_not_listed",
+        sqlstate: SqlState::ADMIN_SHUTDOWN,
+        text: "no longer permitted".to_owned(),
+        hint: "ask",
+        story: String::new(),
+        since: clock::instant(),
+        receipts: None,
+    }
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_and_are_counted() {
+    let mut scene = scene().await;
+    scene.client.write_all(b"to the database").await.unwrap();
+    let mut read = [0; 15];
+    scene.database.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"to the database");
+    scene.database.write_all(ROW).await.unwrap();
+    let mut read = [0; ROW.len()];
+    scene.client.read_exact(&mut read).await.unwrap();
+    assert_eq!(read, ROW);
+    drop(scene.client);
+    let (end, _) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::ClientClosed), "{end:?}");
+    assert_eq!(scene.guard.handle().counted(), (15, ROW.len() as u64));
+}
+
+#[tokio::test]
+async fn a_lapse_between_messages_is_told_and_nothing_follows_it() {
+    let mut scene = scene().await;
+    scene.database.write_all(ROW).await.unwrap();
+    let mut read = [0; ROW.len()];
+    scene.client.read_exact(&mut read).await.unwrap();
+    scene.guard.handle().lapse(lapse());
+    let (end, client) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::Lapsed { told: true, .. }), "{end:?}");
+    // The database's socket is closed already; what it still sends goes nowhere.
+    drop(scene.database.write_all(ROW).await);
+    drop(client);
+    let mut rest = Vec::new();
+    scene.client.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest.first(), Some(&b'E'));
+    assert!(rest.windows(5).any(|code| code == b"57P01"));
+    assert!(rest.ends_with(&[0, 0]), "the farewell is the last thing the client hears");
+}
+
+#[tokio::test]
+async fn a_lapse_inside_a_message_closes_without_a_word() {
+    let mut scene = scene().await;
+    scene.database.write_all(&ROW[..5]).await.unwrap();
+    let mut read = [0; 5];
+    scene.client.read_exact(&mut read).await.unwrap();
+    scene.guard.handle().lapse(lapse());
+    let (end, client) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::Lapsed { told: false, .. }), "{end:?}");
+    drop(client);
+    let mut rest = Vec::new();
+    drop(scene.client.read_to_end(&mut rest).await);
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[tokio::test]
+async fn what_the_client_sent_before_leaving_is_delivered() {
+    let mut scene = scene().await;
+    let bulk = vec![7u8; 1 << 20];
+    let sent = bulk.clone();
+    let writer = tokio::spawn(async move {
+        scene.client.write_all(&sent).await.unwrap();
+        drop(scene.client);
+    });
+    let mut received = Vec::new();
+    scene.database.read_to_end(&mut received).await.unwrap();
+    writer.await.unwrap();
+    assert!(received == bulk);
+    let (end, _) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::ClientClosed), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_the_database_and_is_bounded() {
+    let mut scene = scene().await;
+    let row = [&[b'D', 0, 1, 0, 4][..], &[0; 65_536]].concat();
+    let mut sent = 0usize;
+    let stuck = async {
+        loop {
+            sent += scene.database.write(&row).await.unwrap();
+        }
+    };
+    let outcome = tokio::time::timeout(clock::Duration::from_millis(300), stuck).await;
+    assert!(outcome.is_err(), "the database was never held up");
+    let (_, passed) = scene.guard.handle().counted();
+    assert!(sent as u64 - passed < 16 << 20, "{sent} bytes sent, {passed} passed on");
+    drop(scene.client);
+    let (end, _) = scene.splice.await.unwrap();
+    assert!(!matches!(end, End::Lapsed { .. }), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_breaks_the_protocol_is_cut_off() {
+    let mut scene = scene().await;
+    scene.database.write_all(&[b'D', 0, 0, 0, 1]).await.unwrap();
+    let (end, _) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::Broken { side: Side::Upstream, .. }), "{end:?}");
+}

@@ -1,0 +1,145 @@
+//! What most of these tests stand on: one server of each version for a whole test binary, a tenant
+//! before it, and a database that must never be reached.
+//!
+//! The servers are shared: a test that changes roles or databases makes its own.
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use portcullis_tests::postgres::SERVER_NAME;
+use portcullis_tests::{
+    EndpointText, Gateway, Listener, Message, Postgres, TenantText, TestAuthority, Version, wait,
+};
+use serde_json::Value;
+
+/// The endpoint acme/orders, as clients call it.
+pub(crate) const NAME: &str = "acme-orders.db.test";
+/// Both servers.
+pub(crate) const BOTH: [Version; 2] = [Version::V15, Version::V18];
+/// How long anything that should happen soon may take.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// The server of this version. It has the password role `app` (`secret`) and lets the gateway's
+/// certificate in as `reports` and `batch`.
+pub(crate) fn server(version: Version) -> &'static Postgres {
+    static V15: OnceLock<Postgres> = OnceLock::new();
+    static V18: OnceLock<Postgres> = OnceLock::new();
+    let server = match version {
+        Version::V15 => &V15,
+        Version::V18 => &V18,
+    };
+    server.get_or_init(|| new_server(version))
+}
+
+/// The same, but for one test alone.
+pub(crate) fn new_server(version: Version) -> Postgres {
+    Postgres::builder(version)
+        .client_authority(clients())
+        .role("app", "secret")
+        .certificate_role("reports")
+        .certificate_role("batch")
+        .setting("log_statement", "all")
+        .served()
+        .start()
+}
+
+/// Who signs the gateway's certificates towards databases.
+pub(crate) fn clients() -> &'static TestAuthority {
+    static CLIENTS: OnceLock<TestAuthority> = OnceLock::new();
+    CLIENTS.get_or_init(|| TestAuthority::new("Database clients"))
+}
+
+/// The endpoint acme/orders, open to everybody on this machine.
+pub(crate) fn orders() -> EndpointText {
+    EndpointText::new("orders", NAME).allow("127.0.0.0/8", "public")
+}
+
+/// The tenant acme with one cluster and this endpoint.
+pub(crate) fn acme(server: &Postgres, endpoint: EndpointText) -> TenantText {
+    TenantText::new("acme")
+        .cluster("orders", server)
+        .endpoint(endpoint)
+}
+
+/// A gateway with a public listener before this tenant's databases.
+pub(crate) fn gateway(tenant: &TenantText) -> Gateway {
+    Gateway::builder()
+        .listener(Listener::public())
+        .tenant(tenant)
+        .signs_in_at(tenant.id(), clients())
+        .start()
+}
+
+/// 127.0.`network`.`host`: an address to call from.
+pub(crate) fn here(network: u8, host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, network, host))
+}
+
+/// The audit event of this kind and code about the connection that came from `from`.
+pub(crate) fn event(gateway: &Gateway, kind: &str, code: &str, from: SocketAddr) -> Value {
+    gateway.event(&format!("{kind} {code} of {from}"), |event| {
+        event["kind"] == kind
+            && event["code"] == code
+            && event["address"] == from.ip().to_string()
+            && event["port"] == from.port()
+    })
+}
+
+/// The audit event of this kind under the reference that an error carries.
+pub(crate) fn event_of(gateway: &Gateway, kind: &str, refusal: &Message) -> Value {
+    let reference = refusal.reference();
+    gateway.event(&format!("{kind} {reference}"), |event| {
+        event["kind"] == kind && event["reference"] == *reference
+    })
+}
+
+/// An `ErrorResponse` with its reference made the same for all: what may not differ otherwise.
+pub(crate) fn but_for_the_reference(refusal: &Message) -> String {
+    let text = String::from_utf8_lossy(&refusal.body).into_owned();
+    text.replace(&refusal.reference(), "PC-XXXX-XXXX-XXXX")
+}
+
+/// Waits until so many backends of `role` are there.
+pub(crate) fn backends(server: &Postgres, role: &str, count: usize) {
+    wait::wait_for(&format!("{count} backends of {role}"), SOON, || {
+        server.connections_of(role) == count
+    });
+}
+
+/// A database that must never be reached: it notices whoever tries.
+pub(crate) struct Trap(TcpListener);
+
+impl Trap {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("our own socket");
+        Self(listener)
+    }
+
+    /// The tenant acme with this database behind its endpoint.
+    pub(crate) fn acme(&self, endpoint: EndpointText) -> TenantText {
+        self.tenant("acme").endpoint(endpoint)
+    }
+
+    /// A tenant with a cluster `orders` that is this database.
+    pub(crate) fn tenant(&self, id: &str) -> TenantText {
+        let authorities: String = clients()
+            .pem()
+            .lines()
+            .map(|line| format!("        {line}\n"))
+            .collect();
+        let address = self.0.local_addr().expect("bound");
+        TenantText::new(id).cluster_text("orders", &format!(
+            "    engine: postgresql\n    backends: [\"{address}\"]\n    tls:\n      server-name: {SERVER_NAME}\n      authorities: |\n{authorities}",
+        ))
+    }
+
+    /// Nobody called, not even the gateway itself.
+    pub(crate) fn assert_untouched(&self) {
+        let called = self.0.accept();
+        assert!(called.is_err(), "the database was reached: {called:?}");
+    }
+}
