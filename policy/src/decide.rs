@@ -7,7 +7,7 @@ use crate::network::{Address, AllowList, Found, Until};
 use crate::origin::Origin;
 use crate::server_name::ServerName;
 use crate::state::{EndpointView, View};
-use crate::tenant::{Cluster, Endpoint, Entry, Replication, TenantLimits};
+use crate::tenant::{Authentication, Cluster, Endpoint, Entry, Replication, TenantLimits};
 use crate::time::Timestamp;
 use std::fmt;
 use std::sync::Arc;
@@ -323,18 +323,39 @@ impl Permit {
         self.until.moment()
     }
 
-    /// Whether a connection made under `earlier` may go on under this permit as it stands: the same endpoint of the same
-    /// tenant, the same cluster behind it, the same proof asked of the client.
+    /// What a connection made under this permit stands on, to be kept for as long as it lives.
     #[must_use]
-    pub fn continues(&self, earlier: &Self) -> bool {
-        let (now, then) = (&self.place, &earlier.place);
-        Arc::ptr_eq(now, then)
-            || (now.tenant() == then.tenant()
-                && now.id() == then.id()
-                && now.cluster_id() == then.cluster_id()
-                && now.cluster() == then.cluster()
-                && now.endpoint().authentication == then.endpoint().authentication)
+    pub fn footing(&self) -> Footing {
+        Footing {
+            tenant: self.tenant().clone(),
+            endpoint: self.endpoint_id().clone(),
+            cluster_id: self.cluster_id().clone(),
+            cluster: Arc::clone(self.cluster()),
+            authentication: self.endpoint().authentication.clone(),
+        }
     }
+
+    /// Whether a connection that stands on `footing` may go on under this permit as it stands: the same endpoint of the
+    /// same tenant, the same cluster behind it, the same proof asked of the client.
+    #[must_use]
+    pub fn continues(&self, footing: &Footing) -> bool {
+        *self.tenant() == footing.tenant
+            && *self.endpoint_id() == footing.endpoint
+            && *self.cluster_id() == footing.cluster_id
+            && (Arc::ptr_eq(self.cluster(), &footing.cluster) || *self.cluster() == footing.cluster)
+            && self.endpoint().authentication == footing.authentication
+    }
+}
+
+/// What a connection stands on, whoever may reach it. Unlike a permit it does not hold its revision's allow list, which
+/// may be large, and it permits nothing.
+#[derive(Clone, Debug)]
+pub struct Footing {
+    tenant: TenantId,
+    endpoint: EndpointId,
+    cluster_id: ClusterId,
+    cluster: Arc<Cluster>,
+    authentication: Authentication,
 }
 
 /// An entry and its position in the endpoint's allow list.

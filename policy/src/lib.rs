@@ -32,7 +32,9 @@ mod tenant;
 mod text;
 mod time;
 
-pub use decide::{Attempt, Decision, EntryRef, Explanation, Permit, Purpose, decide, explain};
+pub use decide::{
+    Attempt, Decision, EntryRef, Explanation, Footing, Permit, Purpose, decide, explain,
+};
 pub use denial::{CLIENT_HINT, Denial, DenialCode};
 pub use document::{DocumentError, DocumentPath, DocumentProblem, PathSegment};
 pub use id::{ClusterId, EndpointId, NameError, NameProblem, NetworkId, Revision, TenantId};

@@ -103,7 +103,7 @@ proptest! {
                     prop_assert_eq!(within(|change| &change.shut, address), shut);
                     prop_assert_eq!(within(|change| &change.retimed, address), retimed);
                     // The promise that a live index rests on: whoever lapses, or must learn of another end, is found.
-                    let continues = matches!((&was, &is), (Some(was), Some(is)) if is.continues(was));
+                    let continues = matches!((&was, &is), (Some(was), Some(is)) if is.continues(&was.footing()));
                     if was.is_some() && (!continues || retimed) {
                         prop_assert!(change.is_some_and(|change| change.affects(&door, address)));
                     }

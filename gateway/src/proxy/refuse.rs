@@ -106,7 +106,9 @@ impl Refusal {
         code: &'static str,
         story: impl Into<String>,
         told: ErrorResponse,
+        reference: &Reference,
     ) -> Self {
+        let told = told.with_hint(format!("The reference of this attempt is {reference}."));
         Self::new(kinds::AUTHENTICATION_FAILED, code, story, Some(told))
     }
 
@@ -231,8 +233,15 @@ impl Refusal {
 }
 
 impl From<Complaint> for Refusal {
+    /// Told where the client has TLS and sent its start-up packet; before, there is nobody to tell.
     fn from(complaint: Complaint) -> Self {
-        Self::violation(complaint.reason(), complaint.to_string())
+        let told = Some(complaint.response());
+        Self::new(
+            kinds::PROTOCOL_VIOLATION,
+            complaint.reason(),
+            complaint.to_string(),
+            told,
+        )
     }
 }
 

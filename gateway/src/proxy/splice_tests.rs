@@ -23,7 +23,9 @@ struct Scene {
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     (near, listener.accept().await.unwrap().0)
 }
 
@@ -39,7 +41,12 @@ fn guard() -> LiveGuard {
     }"#;
     let tenant: Tenant = serde_json::from_str(document).unwrap();
     let mut state = State::default();
-    let command = Command::Apply { base: None, put: vec![tenant], remove: vec![], author: "test".to_owned() };
+    let command = Command::Apply {
+        base: None,
+        put: vec![tenant],
+        remove: vec![],
+        author: "test".to_owned(),
+    };
     state.apply(&command, Timestamp::from_millis(0)).unwrap();
     let facts = Facts {
         reference: portcullis_policy::Reference::from_bits(7),
@@ -53,16 +60,30 @@ fn guard() -> LiveGuard {
     };
     let view = state.view();
     let attempt = facts.attempt(portcullis_policy::Purpose::Connect);
-    let decided = portcullis_policy::decide(&view, &attempt, clock::now(), &mut portcullis_policy::Silent);
-    let portcullis_policy::Decision::Permitted(permit) = decided else { panic!("{decided:?}") };
-    Arc::new(Live::default()).register(facts.clone(), &permit, clock::now()).ok().unwrap()
+    let decided = portcullis_policy::decide(
+        &view,
+        &attempt,
+        clock::now(),
+        &mut portcullis_policy::Silent,
+    );
+    let portcullis_policy::Decision::Permitted(permit) = decided else {
+        panic!("{decided:?}")
+    };
+    Arc::new(Live::default())
+        .register(facts.clone(), &permit, clock::now())
+        .ok()
+        .unwrap()
 }
 
 async fn scene() -> Scene {
     let (client, ours) = pair().await;
     let (database, theirs) = pair().await;
     let guard = guard();
-    let splice = Splice::new(Leg::new(ours, None), Leg::new(theirs, None), Arc::clone(guard.handle()));
+    let splice = Splice::new(
+        Leg::new(ours, None),
+        Leg::new(theirs, None),
+        Arc::clone(guard.handle()),
+    );
     let splice = tokio::spawn(async move {
         let mut splice = splice;
         let end = (&mut splice).await;
@@ -72,7 +93,12 @@ async fn scene() -> Scene {
         };
         (end, client)
     });
-    Scene { client, database, guard, splice }
+    Scene {
+        client,
+        database,
+        guard,
+        splice,
+    }
 }
 
 fn lapse() -> Lapse {
@@ -120,7 +146,10 @@ async fn a_lapse_between_messages_is_told_and_nothing_follows_it() {
     scene.client.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest.first(), Some(&b'E'));
     assert!(rest.windows(5).any(|code| code == b"57P01"));
-    assert!(rest.ends_with(&[0, 0]), "the farewell is the last thing the client hears");
+    assert!(
+        rest.ends_with(&[0, 0]),
+        "the farewell is the last thing the client hears"
+    );
 }
 
 #[tokio::test]
@@ -168,7 +197,10 @@ async fn a_client_that_does_not_read_holds_up_the_database_and_is_bounded() {
     let outcome = tokio::time::timeout(clock::Duration::from_millis(300), stuck).await;
     assert!(outcome.is_err(), "the database was never held up");
     let (_, passed) = scene.guard.handle().counted();
-    assert!(sent as u64 - passed < 16 << 20, "{sent} bytes sent, {passed} passed on");
+    assert!(
+        sent as u64 - passed < 16 << 20,
+        "{sent} bytes sent, {passed} passed on"
+    );
     drop(scene.client);
     let (end, _) = scene.splice.await.unwrap();
     assert!(!matches!(end, End::Lapsed { .. }), "{end:?}");
@@ -179,5 +211,14 @@ async fn a_database_that_breaks_the_protocol_is_cut_off() {
     let mut scene = scene().await;
     scene.database.write_all(&[b'D', 0, 0, 0, 1]).await.unwrap();
     let (end, _) = scene.splice.await.unwrap();
-    assert!(matches!(end, End::Broken { side: Side::Upstream, .. }), "{end:?}");
+    assert!(
+        matches!(
+            end,
+            End::Broken {
+                side: Side::Upstream,
+                ..
+            }
+        ),
+        "{end:?}"
+    );
 }

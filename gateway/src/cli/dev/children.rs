@@ -54,19 +54,40 @@ impl Child {
         write_private(&launch.log, "", launch.account)?;
         let after = janitor.after_us().map_err(&fail)?;
         let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(LEASH).arg("leash").arg(STOP_SECONDS.to_string()).arg(&launch.log).args(&launch.command);
-        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(after);
-        shell.current_dir("/").env("LC_ALL", "C").process_group(OWN_GROUP);
+        shell
+            .arg("-c")
+            .arg(LEASH)
+            .arg("leash")
+            .arg(STOP_SECONDS.to_string())
+            .arg(&launch.log)
+            .args(&launch.command);
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(after);
+        shell
+            .current_dir("/")
+            .env("LC_ALL", "C")
+            .process_group(OWN_GROUP);
         if let Some(account) = launch.account {
             shell.uid(account.uid).gid(account.gid);
         }
         let mut shell = shell.spawn().map_err(|error| fail(error.to_string()))?;
         let leash = shell.stdin.take();
-        let stdout = shell.stdout.take().ok_or_else(|| fail("no pipe to its shell".to_owned()))?;
+        let stdout = shell
+            .stdout
+            .take()
+            .ok_or_else(|| fail("no pipe to its shell".to_owned()))?;
         let told = BufReader::new(stdout).lines().next_line().await;
         let pid = told.ok().flatten().and_then(|line| line.parse().ok());
         let pid = pid.ok_or_else(|| fail("its shell did not say its process id".to_owned()))?;
-        Ok(Self { name: launch.name, pid, log: launch.log, shell, leash })
+        Ok(Self {
+            name: launch.name,
+            pid,
+            log: launch.log,
+            shell,
+            leash,
+        })
     }
 
     /// Its process id: the program's own, not the shell's.
@@ -82,7 +103,11 @@ impl Child {
     /// Waits until it ends by itself, which it should not; what to say about that.
     pub(super) async fn ended(&mut self) -> String {
         match self.shell.wait().await {
-            Ok(status) => self.told(&format!("{} ended by itself ({})", self.name, in_words(status))),
+            Ok(status) => self.told(&format!(
+                "{} ended by itself ({})",
+                self.name,
+                in_words(status)
+            )),
             Err(error) => format!("{} cannot be waited for: {error}", self.name),
         }
     }
@@ -179,7 +204,10 @@ impl Janitor {
         if leftovers == Leftovers::Remove {
             shell.arg(directory);
         }
-        shell.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null());
+        shell
+            .stdin(reader)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         shell.current_dir("/").process_group(OWN_GROUP);
         let shell = shell.spawn().map_err(fail)?;
         Ok(Self { shell, pipe })
@@ -191,9 +219,14 @@ impl Janitor {
         drop(pipe);
         match timeout(STOP_LIMIT, shell.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(format!("the directory could not be removed ({})", in_words(status))),
+            Ok(Ok(status)) => Err(format!(
+                "the directory could not be removed ({})",
+                in_words(status)
+            )),
             Ok(Err(error)) => Err(format!("the clean-up cannot be waited for: {error}")),
-            Err(_) => Err("not everything ended in time; the directory goes when it does".to_owned()),
+            Err(_) => {
+                Err("not everything ended in time; the directory goes when it does".to_owned())
+            }
         }
     }
 

@@ -18,12 +18,20 @@ pub(super) struct Fleet {
 
 impl Fleet {
     /// Starts everything and waits until a client gets through. May be dropped half-way.
-    pub(super) async fn start(home: &Home, installation: &Installation, janitor: &Janitor) -> Result<Self, String> {
+    pub(super) async fn start(
+        home: &Home,
+        installation: &Installation,
+        janitor: &Janitor,
+    ) -> Result<Self, String> {
         let tenants = tenants::sample();
         let identities = Identities::draw(&tenants).map_err(|error| error.to_string())?;
         let postgres = postgres::start(home, installation, janitor, &identities, &tenants).await?;
         let node = node::start(home, installation, janitor, &identities, &tenants).await?;
-        Ok(Self { node, postgres, tenants })
+        Ok(Self {
+            node,
+            postgres,
+            tenants,
+        })
     }
 
     /// Waits until a child ends by itself; what to say about it.
@@ -41,7 +49,17 @@ impl Fleet {
     }
 
     /// Where everything is.
-    pub(super) fn report<'a>(&'a self, home: &'a Home, installation: &'a Installation) -> Report<'a> {
-        Report { home, installation, node: &self.node, postgres: &self.postgres, tenants: &self.tenants }
+    pub(super) fn report<'a>(
+        &'a self,
+        home: &'a Home,
+        installation: &'a Installation,
+    ) -> Report<'a> {
+        Report {
+            home,
+            installation,
+            node: &self.node,
+            postgres: &self.postgres,
+            tenants: &self.tenants,
+        }
     }
 }

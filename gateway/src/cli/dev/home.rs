@@ -35,8 +35,18 @@ impl Home {
         DirBuilder::new()
             .mode(mode)
             .create(&directory)
-            .map_err(|error| format!("cannot make {}: {error}; TMPDIR names another place", directory.display()))?;
-        Ok(Self { directory, listen, metrics, postgres })
+            .map_err(|error| {
+                format!(
+                    "cannot make {}: {error}; TMPDIR names another place",
+                    directory.display()
+                )
+            })?;
+        Ok(Self {
+            directory,
+            listen,
+            metrics,
+            postgres,
+        })
     }
 
     /// A path in the directory.
@@ -63,7 +73,9 @@ fn check_base(base: &Path, account: Option<Account>) -> Result<(), String> {
         ));
     }
     if account.is_some() {
-        let closed = base.ancestors().find(|folder| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0));
+        let closed = base
+            .ancestors()
+            .find(|folder| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0));
         if let Some(closed) = closed {
             return Err(format!(
                 "{} is closed to others, and PostgreSQL does not run as root: its account could not reach {shown}; \
@@ -87,9 +99,16 @@ fn free_addresses<const N: usize>() -> Result<[SocketAddr; N], String> {
     let offset = u16::from_be_bytes(random::bytes()) % width;
     let mut candidates = (0..width).map(|step| PORTS.start + (offset + step) % width);
     for address in &mut found {
-        let free = candidates.by_ref().find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|it| (port, it)));
+        let free = candidates.by_ref().find_map(|port| {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+                .ok()
+                .map(|it| (port, it))
+        });
         let Some((port, listener)) = free else {
-            return Err(format!("no free port on 127.0.0.1 from {} to {}", PORTS.start, PORTS.end));
+            return Err(format!(
+                "no free port on 127.0.0.1 from {} to {}",
+                PORTS.start, PORTS.end
+            ));
         };
         address.set_port(port);
         held.push(listener);
@@ -108,13 +127,21 @@ pub(super) fn make_private(path: &Path, account: Option<Account>) -> Result<(), 
 }
 
 /// Writes a file for its owner alone, ours or that account's. It replaces one that is there.
-pub(super) fn write_private(path: &Path, text: &str, account: Option<Account>) -> Result<(), String> {
+pub(super) fn write_private(
+    path: &Path,
+    text: &str,
+    account: Option<Account>,
+) -> Result<(), String> {
     let write = || {
         match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all(text.as_bytes())?;
         give(path, account)
     };
@@ -122,7 +149,9 @@ pub(super) fn write_private(path: &Path, text: &str, account: Option<Account>) -
 }
 
 fn give(path: &Path, account: Option<Account>) -> std::io::Result<()> {
-    account.map_or(Ok(()), |account| chown(path, Some(account.uid), Some(account.gid)))
+    account.map_or(Ok(()), |account| {
+        chown(path, Some(account.uid), Some(account.gid))
+    })
 }
 
 #[cfg(test)]
@@ -141,8 +170,19 @@ mod tests {
 
     #[test]
     fn a_temporary_directory_that_would_need_quoting_is_refused() {
-        for bad in ["/tmp/with space", "/tmp/it's", "relative", "/tmp/über", &format!("/{}", "long".repeat(20))] {
-            assert!(check_base(Path::new(bad), None).unwrap_err().contains("TMPDIR"), "{bad}");
+        for bad in [
+            "/tmp/with space",
+            "/tmp/it's",
+            "relative",
+            "/tmp/über",
+            &format!("/{}", "long".repeat(20)),
+        ] {
+            assert!(
+                check_base(Path::new(bad), None)
+                    .unwrap_err()
+                    .contains("TMPDIR"),
+                "{bad}"
+            );
         }
         check_base(Path::new("/tmp"), None).unwrap();
     }

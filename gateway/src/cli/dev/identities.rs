@@ -27,21 +27,39 @@ impl Identities {
     /// Draws all keys and issues all certificates.
     pub(super) fn draw(tenants: &[Tenant]) -> Result<Self, AuthorityError> {
         let now = clock::unix_seconds();
-        let validity = Validity { not_before: now - CLOCK_SKEW_SECONDS, not_after: now + LIFETIME_SECONDS };
-        let authority = |purpose: &str| Authority::new(&format!("Portcullis dev {purpose}"), generate_key()?, validity);
+        let validity = Validity {
+            not_before: now - CLOCK_SKEW_SECONDS,
+            not_after: now + LIFETIME_SECONDS,
+        };
+        let authority = |purpose: &str| {
+            Authority::new(
+                &format!("Portcullis dev {purpose}"),
+                generate_key()?,
+                validity,
+            )
+        };
         let issue = |authority: &Authority, common_name: &str, purpose: Purpose| {
             let dns = match purpose {
                 Purpose::Server => vec![common_name.to_owned()],
                 Purpose::Client => Vec::new(),
             };
             let common_name = common_name.to_owned();
-            let leaf = LeafRequest { common_name, dns, uris: Vec::new(), ips: Vec::new(), purpose, validity };
+            let leaf = LeafRequest {
+                common_name,
+                dns,
+                uris: Vec::new(),
+                ips: Vec::new(),
+                purpose,
+                validity,
+            };
             authority.issue(&leaf, &generate_key()?)
         };
         let servers = authority("endpoints")?;
         let databases = authority("databases")?;
         let database_clients = authority("database clients")?;
-        let to_databases = tenants.iter().map(|tenant| issue(&database_clients, &tenant.gateway_name(), Purpose::Client));
+        let to_databases = tenants
+            .iter()
+            .map(|tenant| issue(&database_clients, &tenant.gateway_name(), Purpose::Client));
         Ok(Self {
             server_authority: servers.authority_pem().to_owned(),
             server: issue(&servers, &format!("*.{ZONE}"), Purpose::Server)?,

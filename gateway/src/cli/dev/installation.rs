@@ -40,10 +40,24 @@ impl Installation {
             None => newest(&folders()).ok_or_else(|| missing("no PostgreSQL server was found"))?,
         };
         let beside = folder.join("psql");
-        let psql = if beside.is_file() { Some(beside) } else { on_path("psql") };
+        let psql = if beside.is_file() {
+            Some(beside)
+        } else {
+            on_path("psql")
+        };
         let psql = psql.ok_or_else(|| missing("no psql was found"))?;
-        let account = if rustix::process::geteuid().is_root() { Some(server_account()?) } else { None };
-        Ok(Self { initdb: folder.join("initdb"), postgres: folder.join("postgres"), psql, version, account })
+        let account = if rustix::process::geteuid().is_root() {
+            Some(server_account()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            initdb: folder.join("initdb"),
+            postgres: folder.join("postgres"),
+            psql,
+            version,
+            account,
+        })
     }
 }
 
@@ -61,27 +75,48 @@ fn missing(what: &str) -> String {
 
 /// The directory with `postgres` and `initdb`, if the caller says so.
 fn pg_bin_from_environment() -> Option<PathBuf> {
-    std::env::var_os("PG_BIN").filter(|value| !value.is_empty()).map(PathBuf::from)
+    std::env::var_os("PG_BIN")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// Debian's directories, and those of the PATH.
 fn folders() -> Vec<PathBuf> {
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    debian.map(|entry| entry.path().join("bin")).chain(path_folders()).collect()
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    debian
+        .map(|entry| entry.path().join("bin"))
+        .chain(path_folders())
+        .collect()
 }
 
 fn path_folders() -> Vec<PathBuf> {
-    std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+    std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default()
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
-    path_folders().into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())
+    path_folders()
+        .into_iter()
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 /// The first of the highest version.
 fn newest(folders: &[PathBuf]) -> Option<(PathBuf, String)> {
-    let usable = folders.iter().filter_map(|folder| Some((folder, served(folder).ok()?)));
-    let newest = usable.reduce(|best, next| if major(&next.1) > major(&best.1) { next } else { best });
+    let usable = folders
+        .iter()
+        .filter_map(|folder| Some((folder, served(folder).ok()?)));
+    let newest = usable.reduce(|best, next| {
+        if major(&next.1) > major(&best.1) {
+            next
+        } else {
+            best
+        }
+    });
     newest.map(|(folder, version)| (folder.clone(), version))
 }
 
@@ -92,27 +127,38 @@ fn served(folder: &Path) -> Result<String, String> {
             return Err(format!("there is no {program} in {}", folder.display()));
         }
     }
-    let asked = Command::new(folder.join("postgres")).arg("--version").output();
-    let told = asked.map_err(|error| format!("{}/postgres cannot be run: {error}", folder.display()))?;
+    let asked = Command::new(folder.join("postgres"))
+        .arg("--version")
+        .output();
+    let told =
+        asked.map_err(|error| format!("{}/postgres cannot be run: {error}", folder.display()))?;
     let told = String::from_utf8_lossy(&told.stdout);
     match told.split_whitespace().nth(2) {
-        Some(version) if major(version).is_some_and(|major| VERSIONS.contains(&major)) => Ok(version.to_owned()),
-        Some(_) | None => {
-            Err(format!("{} has {}: wanted is 15 to 18", folder.display(), told.lines().next().unwrap_or("no version")))
+        Some(version) if major(version).is_some_and(|major| VERSIONS.contains(&major)) => {
+            Ok(version.to_owned())
         }
+        Some(_) | None => Err(format!(
+            "{} has {}: wanted is 15 to 18",
+            folder.display(),
+            told.lines().next().unwrap_or("no version")
+        )),
     }
 }
 
 /// 15 of `15.18`, 18 of `18beta1`.
 fn major(version: &str) -> Option<u32> {
-    let digits = version.find(|it: char| !it.is_ascii_digit()).unwrap_or(version.len());
+    let digits = version
+        .find(|it: char| !it.is_ascii_digit())
+        .unwrap_or(version.len());
     version.get(..digits)?.parse().ok()
 }
 
 fn server_account() -> Result<Account, String> {
-    let accounts = fs::read_to_string(ACCOUNTS).map_err(|error| format!("{ACCOUNTS} cannot be read: {error}"))?;
-    account_in(&accounts, SERVER_ACCOUNT)
-        .ok_or_else(|| missing("PostgreSQL does not run as root, and there is no account `postgres` for it here"))
+    let accounts = fs::read_to_string(ACCOUNTS)
+        .map_err(|error| format!("{ACCOUNTS} cannot be read: {error}"))?;
+    account_in(&accounts, SERVER_ACCOUNT).ok_or_else(|| {
+        missing("PostgreSQL does not run as root, and there is no account `postgres` for it here")
+    })
 }
 
 const ACCOUNTS: &str = "/etc/passwd";
@@ -120,9 +166,16 @@ const SERVER_ACCOUNT: &str = "postgres";
 
 /// An account by name in passwd(5).
 fn account_in(accounts: &str, name: &str) -> Option<Account> {
-    let lines = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let fields = lines.into_iter().find(|fields| fields.first() == Some(&name))?;
-    Some(Account { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
+    let lines = accounts
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines
+        .into_iter()
+        .find(|fields| fields.first() == Some(&name))?;
+    Some(Account {
+        uid: fields.get(2)?.parse().ok()?,
+        gid: fields.get(3)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -139,7 +192,10 @@ mod tests {
     #[test]
     fn an_account_is_found_by_its_whole_name() {
         let accounts = "root:x:0:0:root:/r:/bin/sh\npostgres2:x:7:8::/:/bin/sh\npostgres:x:105:113:x:/p:/bin/bash\n";
-        assert_eq!(account_in(accounts, "postgres"), Some(Account { uid: 105, gid: 113 }));
+        assert_eq!(
+            account_in(accounts, "postgres"),
+            Some(Account { uid: 105, gid: 113 })
+        );
         assert_eq!(account_in(accounts, "post"), None);
     }
 

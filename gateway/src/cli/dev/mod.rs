@@ -33,7 +33,9 @@ use super::output::{complain, say};
 #[must_use]
 pub fn run(args: DevArgs) -> ExitCode {
     // One thread: there is nothing here but waiting.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dev(&args)),
         Err(error) => Err(format!("could not start: {error}")),
@@ -60,7 +62,10 @@ async fn dev(args: &DevArgs) -> Result<(), String> {
     };
     if !args.json {
         let directory = home.directory.display();
-        say(&format!("Starting PostgreSQL {} and a node in {directory} …", installation.version));
+        say(&format!(
+            "Starting PostgreSQL {} and a node in {directory} …",
+            installation.version
+        ));
     }
     let outcome = live(args, &home, &installation, &janitor, &mut told).await;
     let tidied = janitor.finish().await;
@@ -71,14 +76,24 @@ async fn dev(args: &DevArgs) -> Result<(), String> {
 }
 
 /// From the first child to the last one's end, whoever wanted it.
-async fn live(args: &DevArgs, home: &Home, installation: &Installation, janitor: &Janitor, told: &mut Told) -> Result<(), String> {
+async fn live(
+    args: &DevArgs,
+    home: &Home,
+    installation: &Installation,
+    janitor: &Janitor,
+    told: &mut Told,
+) -> Result<(), String> {
     // Told to stop meanwhile: what has been started so far is dropped, and so let off its leash.
     let mut fleet = tokio::select! {
         fleet = Fleet::start(home, installation, janitor) => fleet?,
         () = told.to_stop() => return Ok(()),
     };
     let report = fleet.report(home, installation);
-    say(&if args.json { report.json()? } else { report.page() });
+    say(&if args.json {
+        report.json()?
+    } else {
+        report.page()
+    });
     let outcome = tokio::select! {
         problem = fleet.ended() => Err(problem),
         () = told.to_stop() => Ok(()),
@@ -88,7 +103,11 @@ async fn live(args: &DevArgs, home: &Home, installation: &Installation, janitor:
 }
 
 fn keeping(args: &DevArgs) -> children::Leftovers {
-    if args.keep { children::Leftovers::Keep } else { children::Leftovers::Remove }
+    if args.keep {
+        children::Leftovers::Keep
+    } else {
+        children::Leftovers::Remove
+    }
 }
 
 /// The signals that end this command in order.
@@ -100,7 +119,8 @@ struct Told {
 
 impl Told {
     fn listen() -> Result<Self, String> {
-        let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be listened for: {error}"));
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("signals cannot be listened for: {error}"));
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

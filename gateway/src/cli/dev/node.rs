@@ -26,16 +26,32 @@ pub(super) async fn start(
     tenants: &[Tenant],
 ) -> Result<Child, String> {
     write_files(home, identities, tenants)?;
-    let program = std::env::current_exe().map_err(|error| format!("our own program cannot be found: {error}"))?;
-    let command = vec![program.into(), "serve".into(), "--config".into(), home.path("node.toml").into()];
-    let launch = Launch { name: "the node", command, log: home.path("node.log"), account: None };
+    let program = std::env::current_exe()
+        .map_err(|error| format!("our own program cannot be found: {error}"))?;
+    let command = vec![
+        program.into(),
+        "serve".into(),
+        "--config".into(),
+        home.path("node.toml").into(),
+    ];
+    let launch = Launch {
+        name: "the node",
+        command,
+        log: home.path("node.log"),
+        account: None,
+    };
     let mut node = Child::start(launch, janitor).await?;
     let mut last = String::new();
     let outcome = tokio::select! {
         problem = node.ended() => return Err(problem),
         outcome = timeout(START_LIMIT, ready(home, installation, tenants, &mut last)) => outcome,
     };
-    outcome.map_err(|_| node.told(&format!("the node does not serve after {} s: {last}", START_LIMIT.as_secs())))?;
+    outcome.map_err(|_| {
+        node.told(&format!(
+            "the node does not serve after {} s: {last}",
+            START_LIMIT.as_secs()
+        ))
+    })?;
     Ok(node)
 }
 
@@ -50,16 +66,33 @@ fn write_files(home: &Home, identities: &Identities, tenants: &[Tenant]) -> Resu
         ("ca.pem".to_owned(), identities.server_authority.clone()),
         ("server.pem".to_owned(), identities.server.chain_pem.clone()),
         ("server.key".to_owned(), identities.server.key_pem.clone()),
-        (format!("policy/{DATABASE_AUTHORITIES}"), identities.database_authority.clone()),
-        ("node.toml".to_owned(), configuration(home.listen, home.metrics, tenants)),
+        (
+            format!("policy/{DATABASE_AUTHORITIES}"),
+            identities.database_authority.clone(),
+        ),
+        (
+            "node.toml".to_owned(),
+            configuration(home.listen, home.metrics, tenants),
+        ),
         ("pgpass".to_owned(), passwords(home.listen, tenants)),
     ];
     for (tenant, issued) in tenants.iter().zip(&identities.database_clients) {
-        files.push((format!("policy/{}.yaml", tenant.id), tenant.policy(home.postgres)));
-        files.push((format!("database-client-{}.pem", tenant.id), issued.chain_pem.clone()));
-        files.push((format!("database-client-{}.key", tenant.id), issued.key_pem.clone()));
+        files.push((
+            format!("policy/{}.yaml", tenant.id),
+            tenant.policy(home.postgres),
+        ));
+        files.push((
+            format!("database-client-{}.pem", tenant.id),
+            issued.chain_pem.clone(),
+        ));
+        files.push((
+            format!("database-client-{}.key", tenant.id),
+            issued.key_pem.clone(),
+        ));
     }
-    files.iter().try_for_each(|(name, text)| write_private(&home.path(name), text, None))
+    files
+        .iter()
+        .try_for_each(|(name, text)| write_private(&home.path(name), text, None))
 }
 
 /// `node.toml`; paths are relative to it.
@@ -102,7 +135,16 @@ pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 fn passwords(listen: SocketAddr, tenants: &[Tenant]) -> String {
     tenants
         .iter()
-        .map(|it| format!("{}:{}:{}:{}:{}\n", it.server_name, listen.port(), it.database, it.user, it.password))
+        .map(|it| {
+            format!(
+                "{}:{}:{}:{}:{}\n",
+                it.server_name,
+                listen.port(),
+                it.database,
+                it.user,
+                it.password
+            )
+        })
         .collect()
 }
 
@@ -125,20 +167,44 @@ async fn ready(home: &Home, installation: &Installation, tenants: &[Tenant], las
 
 /// How many tenants the node has in force.
 async fn in_force(socket: &Path) -> Result<usize, String> {
-    let question = Question { method: Method::Get, target: "/v1/status", body: Vec::new() };
-    let limits = AnswerLimits { bytes: MAX_ADMIN_REPLY, time: START_LIMIT };
-    let answer = ask_unix(socket, question, limits).await.map_err(|error| format!("its admin socket: {error}"))?;
-    let status: StatusReply = serde_json::from_slice(&answer.body).map_err(|error| format!("its admin socket: {error}"))?;
+    let question = Question {
+        method: Method::Get,
+        target: "/v1/status",
+        body: Vec::new(),
+    };
+    let limits = AnswerLimits {
+        bytes: MAX_ADMIN_REPLY,
+        time: START_LIMIT,
+    };
+    let answer = ask_unix(socket, question, limits)
+        .await
+        .map_err(|error| format!("its admin socket: {error}"))?;
+    let status: StatusReply = serde_json::from_slice(&answer.body)
+        .map_err(|error| format!("its admin socket: {error}"))?;
     Ok(status.tenants)
 }
 
-async fn signs_in(home: &Home, installation: &Installation, tenants: &[Tenant]) -> Result<(), String> {
-    let Some(tenant) = tenants.first() else { return Ok(()) };
+async fn signs_in(
+    home: &Home,
+    installation: &Installation,
+    tenants: &[Tenant],
+) -> Result<(), String> {
+    let Some(tenant) = tenants.first() else {
+        return Ok(());
+    };
     let mut psql = psql(&installation.psql);
-    psql.arg(connection(home, tenant)).env("PGPASSFILE", home.path("pgpass"));
-    psql.env("PGCHANNELBINDING", "require").env("PGCONNECT_TIMEOUT", "10");
-    let said = run(psql, "select 1;\n").await.map_err(|problem| format!("{}'s client: {problem}", tenant.id))?;
-    if said.trim() == "1" { Ok(()) } else { Err(format!("{}'s client was answered {said:?}", tenant.id)) }
+    psql.arg(connection(home, tenant))
+        .env("PGPASSFILE", home.path("pgpass"));
+    psql.env("PGCHANNELBINDING", "require")
+        .env("PGCONNECT_TIMEOUT", "10");
+    let said = run(psql, "select 1;\n")
+        .await
+        .map_err(|problem| format!("{}'s client: {problem}", tenant.id))?;
+    if said.trim() == "1" {
+        Ok(())
+    } else {
+        Err(format!("{}'s client was answered {said:?}", tenant.id))
+    }
 }
 
 /// How a tenant's client connects: libpq's connection string, without the password.
@@ -162,10 +228,17 @@ mod tests {
 
     #[test]
     fn the_node_file_is_understood() {
-        let (listen, metrics) = ("127.0.0.1:20001".parse().unwrap(), "127.0.0.1:20002".parse().unwrap());
+        let (listen, metrics) = (
+            "127.0.0.1:20001".parse().unwrap(),
+            "127.0.0.1:20002".parse().unwrap(),
+        );
         let text = configuration(listen, metrics, &sample());
-        let config = NodeConfig::parse(&text, Path::new("/tmp/portcullis-dev-x/node.toml")).unwrap();
-        assert_eq!(config.admin.socket, Path::new("/tmp/portcullis-dev-x/admin.sock"));
+        let config =
+            NodeConfig::parse(&text, Path::new("/tmp/portcullis-dev-x/node.toml")).unwrap();
+        assert_eq!(
+            config.admin.socket,
+            Path::new("/tmp/portcullis-dev-x/admin.sock")
+        );
         assert_eq!(config.metrics, Some(metrics));
         assert_eq!(config.listeners.len(), 1);
         assert_eq!(config.listeners[0].address, listen);
@@ -177,7 +250,10 @@ mod tests {
         let [acme, globex] = sample();
         let text = passwords("127.0.0.1:20001".parse().unwrap(), &[acme.clone(), globex]);
         assert_eq!(text.lines().count(), 2);
-        let line = format!("acme-orders.dev.portcullis.test:20001:orders:acme_app:{}", acme.password);
+        let line = format!(
+            "acme-orders.dev.portcullis.test:20001:orders:acme_app:{}",
+            acme.password
+        );
         assert_eq!(text.lines().next(), Some(line.as_str()));
     }
 }

@@ -30,8 +30,17 @@ pub(super) async fn start(
     let data = folder.join("data");
     initialise(&folder, &data, installation, janitor).await?;
     configure(home, &folder, &data, account, identities, tenants)?;
-    let command = vec![installation.postgres.clone().into(), "-D".into(), data.clone().into()];
-    let launch = Launch { name: "PostgreSQL", command, log: folder.join("postgres.log"), account };
+    let command = vec![
+        installation.postgres.clone().into(),
+        "-D".into(),
+        data.clone().into(),
+    ];
+    let launch = Launch {
+        name: "PostgreSQL",
+        command,
+        log: folder.join("postgres.log"),
+        account,
+    };
     let mut server = Child::start(launch, janitor).await?;
     tokio::select! {
         problem = server.ended() => return Err(problem),
@@ -40,7 +49,13 @@ pub(super) async fn start(
         }
     }
     let databases: String = tenants.iter().map(Tenant::set_up).collect();
-    as_superuser(installation, &folder, home.postgres, &format!("{SET_UP}\n{databases}")).await?;
+    as_superuser(
+        installation,
+        &folder,
+        home.postgres,
+        &format!("{SET_UP}\n{databases}"),
+    )
+    .await?;
     Ok(server)
 }
 
@@ -50,18 +65,40 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// The service role and its functions, as they are shipped for real clusters.
 const SET_UP: &str = include_str!("../../../deploy/postgres/setup.sql");
 
-async fn initialise(folder: &Path, data: &Path, installation: &Installation, janitor: &Janitor) -> Result<(), String> {
+async fn initialise(
+    folder: &Path,
+    data: &Path,
+    installation: &Installation,
+    janitor: &Janitor,
+) -> Result<(), String> {
     // Who may come is written afterwards; until then nobody may.
-    let options = ["--no-sync", "--no-locale", "--encoding=UTF8", "--username=postgres", "--auth=reject", "--pgdata"];
+    let options = [
+        "--no-sync",
+        "--no-locale",
+        "--encoding=UTF8",
+        "--username=postgres",
+        "--auth=reject",
+        "--pgdata",
+    ];
     let command = std::iter::once(installation.initdb.clone().into())
         .chain(options.map(Into::into))
         .chain([data.into()])
         .collect();
-    let launch = Launch { name: "initdb", command, log: folder.join("initdb.log"), account: installation.account };
+    let launch = Launch {
+        name: "initdb",
+        command,
+        log: folder.join("initdb.log"),
+        account: installation.account,
+    };
     let initdb = Child::start(launch, janitor).await?;
     timeout(START_LIMIT, initdb.finished())
         .await
-        .unwrap_or_else(|_| Err(format!("initdb is not done after {} s", START_LIMIT.as_secs())))
+        .unwrap_or_else(|_| {
+            Err(format!(
+                "initdb is not done after {} s",
+                START_LIMIT.as_secs()
+            ))
+        })
 }
 
 fn configure(
@@ -79,7 +116,11 @@ fn configure(
     ] {
         write_private(&folder.join(name), text, account)?;
     }
-    write_private(&data.join("postgresql.conf"), &settings(folder, home.postgres), account)?;
+    write_private(
+        &data.join("postgresql.conf"),
+        &settings(folder, home.postgres),
+        account,
+    )?;
     write_private(&data.join("pg_hba.conf"), &rules(tenants), account)?;
     write_private(&data.join("pg_ident.conf"), &map(tenants), account)
 }
@@ -114,7 +155,12 @@ synchronous_commit = off
 fn rules(tenants: &[Tenant]) -> String {
     let roles: String = tenants
         .iter()
-        .map(|tenant| format!("hostssl {} {} 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n", tenant.database, tenant.user))
+        .map(|tenant| {
+            format!(
+                "hostssl {} {} 127.0.0.1/32 scram-sha-256 clientcert=verify-ca\n",
+                tenant.database, tenant.user
+            )
+        })
         .collect();
     format!(
         "\
@@ -129,7 +175,15 @@ host all all ::/0 reject
 
 /// `pg_ident.conf`: the gateway, by each of its certificates, may be the service role.
 fn map(tenants: &[Tenant]) -> String {
-    tenants.iter().map(|tenant| format!("portcullis \"{}\" portcullis_service\n", tenant.gateway_name())).collect()
+    tenants
+        .iter()
+        .map(|tenant| {
+            format!(
+                "portcullis \"{}\" portcullis_service\n",
+                tenant.gateway_name()
+            )
+        })
+        .collect()
 }
 
 /// Waits until the server says that it is ready, as pg_ctl does.
@@ -137,7 +191,11 @@ async fn ready(data: &Path) {
     let told = data.join("postmaster.pid");
     loop {
         let text = std::fs::read_to_string(&told).unwrap_or_default();
-        if text.lines().nth(STATUS_LINE).is_some_and(|status| status.trim() == "ready") {
+        if text
+            .lines()
+            .nth(STATUS_LINE)
+            .is_some_and(|status| status.trim() == "ready")
+        {
             return;
         }
         sleep(LOOK_EVERY).await;
@@ -150,18 +208,33 @@ const STATUS_LINE: usize = 7;
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs SQL as superuser over the socket; it goes in by a pipe, never as an argument.
-async fn as_superuser(installation: &Installation, folder: &Path, address: SocketAddr, sql: &str) -> Result<(), String> {
+async fn as_superuser(
+    installation: &Installation,
+    folder: &Path,
+    address: SocketAddr,
+    sql: &str,
+) -> Result<(), String> {
     let mut psql = psql(&installation.psql);
     psql.args(["--set", "ON_ERROR_STOP=1", "--file", "-"]);
-    psql.env("PGHOST", folder).env("PGPORT", address.port().to_string());
+    psql.env("PGHOST", folder)
+        .env("PGPORT", address.port().to_string());
     psql.env("PGUSER", "postgres").env("PGDATABASE", "postgres");
-    run(psql, sql).await.map(drop).map_err(|problem| format!("the databases could not be set up: {problem}"))
+    run(psql, sql)
+        .await
+        .map(drop)
+        .map_err(|problem| format!("the databases could not be set up: {problem}"))
 }
 
 /// psql that reads nobody's settings.
 pub(super) fn psql(program: &PathBuf) -> Command {
     let mut psql = Command::new(program);
-    psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--no-password"]);
+    psql.args([
+        "--no-psqlrc",
+        "--quiet",
+        "--tuples-only",
+        "--no-align",
+        "--no-password",
+    ]);
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"PG") {
             psql.env_remove(name);
@@ -174,7 +247,10 @@ pub(super) fn psql(program: &PathBuf) -> Command {
 /// Runs a command with this on its standard input; what it printed, or what it complained of.
 pub(super) async fn run(mut command: Command, input: &str) -> Result<String, String> {
     let work = async {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(input.as_bytes()).await {
@@ -185,7 +261,9 @@ pub(super) async fn run(mut command: Command, input: &str) -> Result<String, Str
         }
         child.wait_with_output().await
     };
-    let output = timeout(RUN_LIMIT, work).await.map_err(|_| format!("no end after {} s", RUN_LIMIT.as_secs()))?;
+    let output = timeout(RUN_LIMIT, work)
+        .await
+        .map_err(|_| format!("no end after {} s", RUN_LIMIT.as_secs()))?;
     let output = output.map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -20,7 +20,13 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// One line of JSON. It holds the passwords: they are good for this run and nothing else.
     pub(super) fn json(&self) -> Result<String, String> {
-        let Self { home, installation, node, postgres, tenants } = self;
+        let Self {
+            home,
+            installation,
+            node,
+            postgres,
+            tenants,
+        } = self;
         let path = |name: &str| home.path(name).display().to_string();
         let endpoints = tenants
             .iter()
@@ -44,9 +50,19 @@ impl Report<'_> {
             metrics: home.metrics.to_string(),
             policy_dir: path("policy"),
             directory: home.directory.display().to_string(),
-            pids: Pids { dev: std::process::id(), node: node.pid(), postgres: postgres.pid() },
-            logs: Logs { node: node.log().display().to_string(), postgres: postgres.log().display().to_string() },
-            postgres: Database { address: home.postgres.to_string(), version: &installation.version },
+            pids: Pids {
+                dev: std::process::id(),
+                node: node.pid(),
+                postgres: postgres.pid(),
+            },
+            logs: Logs {
+                node: node.log().display().to_string(),
+                postgres: postgres.log().display().to_string(),
+            },
+            postgres: Database {
+                address: home.postgres.to_string(),
+                version: &installation.version,
+            },
             psql: installation.psql.display().to_string(),
             endpoints,
         };
@@ -55,11 +71,21 @@ impl Report<'_> {
 
     /// A page with lines to paste.
     pub(super) fn page(&self) -> String {
-        let Self { home, installation, node, postgres, tenants } = self;
-        let program = std::env::current_exe().map_or_else(|_| "portcullis".to_owned(), |it| it.display().to_string());
+        let Self {
+            home,
+            installation,
+            node,
+            postgres,
+            tenants,
+        } = self;
+        let program = std::env::current_exe()
+            .map_or_else(|_| "portcullis".to_owned(), |it| it.display().to_string());
         let policy = home.path("policy");
         let policy = policy.display();
-        let mut page = format!("\nReady: a node on {}, PostgreSQL {} behind it, two tenants.\n", home.listen, installation.version);
+        let mut page = format!(
+            "\nReady: a node on {}, PostgreSQL {} behind it, two tenants.\n",
+            home.listen, installation.version
+        );
         for tenant in *tenants {
             let prefixes: Vec<&str> = tenant.allow.iter().map(|(prefix, _)| *prefix).collect();
             page.push_str(&format!(

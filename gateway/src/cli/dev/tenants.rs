@@ -42,7 +42,10 @@ pub(super) fn sample() -> [Tenant; 2] {
             database: "orders",
             user: "acme_app",
             password: password(),
-            allow: &[("127.0.0.1/32", "this machine"), ("198.51.100.0/24", "the office")],
+            allow: &[
+                ("127.0.0.1/32", "this machine"),
+                ("198.51.100.0/24", "the office"),
+            ],
             contents: "CREATE TABLE orders (id integer PRIMARY KEY, item text NOT NULL, amount integer NOT NULL);\n\
                        INSERT INTO orders VALUES (1, 'anvil', 2), (2, 'rocket skates', 1), (3, 'tunnel paint', 12);",
         },
@@ -53,7 +56,10 @@ pub(super) fn sample() -> [Tenant; 2] {
             database: "shop",
             user: "globex_app",
             password: password(),
-            allow: &[("127.9.9.0/24", "a part of loopback that no client of yours comes from")],
+            allow: &[(
+                "127.9.9.0/24",
+                "a part of loopback that no client of yours comes from",
+            )],
             contents: "CREATE TABLE customers (id integer PRIMARY KEY, name text NOT NULL);\n\
                        INSERT INTO customers VALUES (1, 'Hank'), (2, 'Lisa');",
         },
@@ -73,7 +79,12 @@ impl Tenant {
             .iter()
             .map(|(prefix, note)| format!("      - {{prefix: {prefix}, origin: public, note: {note}, owner: ops@{}.example}}\n", self.id))
             .collect();
-        let Self { id, endpoint, server_name, .. } = self;
+        let Self {
+            id,
+            endpoint,
+            server_name,
+            ..
+        } = self;
         format!(
             "\
 # Who may reach {id}'s endpoints, and where they lead. After a change:
@@ -99,7 +110,13 @@ endpoints:
 
     /// SQL that makes its role and its database, for psql as superuser.
     pub(super) fn set_up(&self) -> String {
-        let Self { user, password, database, contents, .. } = self;
+        let Self {
+            user,
+            password,
+            database,
+            contents,
+            ..
+        } = self;
         format!(
             "CREATE ROLE {user} LOGIN PASSWORD '{password}';\n\
              CREATE DATABASE {database} OWNER {user};\n\
@@ -121,8 +138,8 @@ endpoints:
 mod tests {
     use std::collections::BTreeMap;
 
-    use portcullis_certs::authority::{Authority, generate_key};
     use portcullis_certs::Validity;
+    use portcullis_certs::authority::{Authority, generate_key};
     use portcullis_policy::{Address, Origin, State, Timestamp};
 
     use super::*;
@@ -145,13 +162,27 @@ mod tests {
     fn this_machine_reaches_acme_and_not_globex() {
         let mut state = State::default();
         let put = parse(&files()).unwrap();
-        let command = portcullis_policy::Command::Apply { base: None, put, remove: vec![], author: "test".to_owned() };
+        let command = portcullis_policy::Command::Apply {
+            base: None,
+            put,
+            remove: vec![],
+            author: "test".to_owned(),
+        };
         state.apply(&command, Timestamp::from_millis(0)).unwrap();
         let reaches = |tenant: &str, endpoint: &str| {
             let (tenant, endpoint) = (tenant.parse().unwrap(), endpoint.parse().unwrap());
-            let reach = portcullis_policy::reach(&state.view(), &tenant, &endpoint, Timestamp::from_millis(1)).unwrap();
+            let reach = portcullis_policy::reach(
+                &state.view(),
+                &tenant,
+                &endpoint,
+                Timestamp::from_millis(1),
+            )
+            .unwrap();
             let here: std::net::IpAddr = "127.0.0.1".parse().unwrap();
-            reach.0.get(&Origin::Public).is_some_and(|set| set.contains(Address::from(here)))
+            reach
+                .0
+                .get(&Origin::Public)
+                .is_some_and(|set| set.contains(Address::from(here)))
         };
         assert!(reaches("acme", "orders"));
         assert!(!reaches("globex", "shop"));
@@ -162,17 +193,30 @@ mod tests {
         let [acme, globex] = sample();
         assert_ne!(acme.password, globex.password);
         assert_ne!(acme.password, sample()[0].password);
-        assert!(acme.password.len() == 32 && acme.password.bytes().all(|it| it.is_ascii_alphanumeric()));
+        assert!(
+            acme.password.len() == 32 && acme.password.bytes().all(|it| it.is_ascii_alphanumeric())
+        );
     }
 
     fn files() -> PolicyFiles {
-        let validity = Validity { not_before: 0, not_after: 4_000_000_000 };
+        let validity = Validity {
+            not_before: 0,
+            not_after: 4_000_000_000,
+        };
         let authority = Authority::new("Databases", generate_key().unwrap(), validity).unwrap();
         let mut files: BTreeMap<String, String> = sample()
             .iter()
-            .map(|tenant| (format!("{}.yaml", tenant.id), tenant.policy("127.0.0.1:20001".parse().unwrap())))
+            .map(|tenant| {
+                (
+                    format!("{}.yaml", tenant.id),
+                    tenant.policy("127.0.0.1:20001".parse().unwrap()),
+                )
+            })
             .collect();
-        files.insert(DATABASE_AUTHORITIES.to_owned(), authority.authority_pem().to_owned());
+        files.insert(
+            DATABASE_AUTHORITIES.to_owned(),
+            authority.authority_pem().to_owned(),
+        );
         PolicyFiles { files }
     }
 }

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use portcullis_policy::{
-    Address, Attempt, Authentication, Cluster, ClusterId, EndpointId, Origin, Permit, Purpose,
-    Reference, Revision, ServerName, TenantId, Timestamp,
+    Address, Attempt, EndpointId, Footing, Origin, Permit, Purpose, Reference, Revision,
+    ServerName, TenantId, Timestamp,
 };
 use tokio::sync::mpsc;
 
@@ -70,22 +70,10 @@ pub(super) struct Standing {
     pub(super) expires: Option<Timestamp>,
 }
 
-/// What a connection stands on, whoever may reach it.
-#[derive(Debug)]
-struct Footing {
-    cluster_id: ClusterId,
-    cluster: Arc<Cluster>,
-    authentication: Authentication,
-}
-
 impl Standing {
     pub(super) fn of(permit: &Permit) -> Self {
         Self {
-            footing: Arc::new(Footing {
-                cluster_id: permit.cluster_id().clone(),
-                cluster: Arc::clone(permit.cluster()),
-                authentication: permit.endpoint().authentication.clone(),
-            }),
+            footing: Arc::new(permit.footing()),
             revision: permit.revision(),
             entry: permit.entry().to_string(),
             expires: permit.expires(),
@@ -212,11 +200,7 @@ impl LiveHandle {
     /// it, the same proof asked of the client.
     pub(in crate::proxy) fn continues_under(&self, permit: &Permit) -> bool {
         let footing = Arc::clone(&self.standing.lock().footing);
-        *permit.tenant() == self.tenant
-            && *permit.endpoint_id() == self.endpoint
-            && *permit.cluster_id() == footing.cluster_id
-            && *permit.cluster() == footing.cluster
-            && permit.endpoint().authentication == footing.authentication
+        permit.continues(&footing)
     }
 
     pub(super) fn expires(&self) -> Option<Timestamp> {
