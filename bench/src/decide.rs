@@ -302,9 +302,7 @@ impl Flat {
 
     fn contains(&self, address: portcullis_policy::Address) -> bool {
         match self {
-            Self::V4(ranges) => {
-                u32::try_from(bits(address)).is_ok_and(|bits| within(ranges, bits))
-            }
+            Self::V4(ranges) => u32::try_from(bits(address)).is_ok_and(|bits| within(ranges, bits)),
             Self::V6(ranges) => within(ranges, bits(address)),
         }
     }

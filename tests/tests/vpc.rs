@@ -9,7 +9,8 @@ use std::sync::Barrier;
 
 use overlap::{Boundary, Family, PUBLIC, SOON, Site, World};
 use portcullis_tests::client::{Binding, tagged};
-use portcullis_tests::{Dial, EndpointText, Psql, RawClient, requires_root, wait};
+use portcullis_tests::{Dial, Ending, EndpointText, Psql, RawClient, requires_root, wait};
+use serde_json::Value;
 
 #[test]
 fn in_namespaces_clients_with_equal_addresses_and_ports_reach_their_own_databases_at_once() {
@@ -30,71 +31,81 @@ fn on_interfaces_clients_with_equal_addresses_and_ports_reach_their_own_database
 fn everybody_is_at_home(world: &World) {
     world.few_upstream_ports();
     let from = SocketAddr::new(world.plan.client, 40_000);
+    let own = |site: &Site| world.dial(site, &site.name());
     let together = Barrier::new(world.sites.len());
     let mut sessions: Vec<RawClient> = std::thread::scope(|scope| {
-        let calling = world.sites.iter().map(|site| {
+        let calling = world.sites.each_ref().map(|site| {
             scope.spawn(|| {
                 together.wait();
-                let mut session = world
-                    .dial(site, &site.name())
-                    .from_port(from)
-                    .sign_in("app", site.id, "postgres");
-                together.wait();
-                for _ in 0..50 {
-                    assert_eq!(
-                        session.query("select tenant from marker").unwrap(),
-                        [[Some(site.id.to_owned())]]
-                    );
-                }
-                session
+                let dial = own(site).from_port(from);
+                dial.sign_in("app", site.id, "postgres")
             })
         });
-        let calling: Vec<_> = calling.collect();
-        let sessions = calling.into_iter().map(|thread| thread.join().unwrap());
-        sessions.collect()
+        let sessions = calling.map(|thread| thread.join().unwrap());
+        sessions.into()
     });
-    let tuple = |session: &RawClient| {
+    for session in &sessions {
         let socket = session.socket();
-        (socket.local_addr().unwrap(), socket.peer_addr().unwrap())
-    };
-    let equal = (from, SocketAddr::new(world.plan.leg, 5433));
-    assert_eq!(
-        sessions.iter().map(tuple).collect::<Vec<_>>(),
-        [equal, equal]
-    );
-
-    // Three connections to each database out of five ports: some port serves both at once.
-    for site in &world.sites {
-        for _ in 0..2 {
-            let dial = world.dial(site, &site.name());
-            sessions.push(dial.sign_in("app", site.id, "postgres"));
+        assert_eq!(socket.local_addr().unwrap(), from);
+        let listener = SocketAddr::new(world.plan.leg, 5433);
+        assert_eq!(socket.peer_addr().unwrap(), listener);
+    }
+    for _ in 0..20 {
+        for (site, session) in world.sites.iter().zip(&mut sessions) {
+            let row = session.query("select tenant from marker").unwrap();
+            assert_eq!(row, [[Some(site.id.to_owned())]]);
         }
     }
-    let ports = "select client_port from pg_stat_activity where client_port > 0 order by 1";
-    let [acme, globex] = [0, 1].map(|index| world.sites[index].server.sql(ports));
+    let listed = world.gateway.ask(&["connections"]);
+    let listed = listed["connections"].as_array().unwrap();
+    for (site, connection) in world.sites.iter().zip(by_tenant(listed)) {
+        assert_eq!(connection["tenant"], site.id);
+        assert_eq!(connection["origin"], site.origin());
+        let address = format!("{}", world.plan.client);
+        assert_eq!(
+            (&connection["address"], &connection["port"]),
+            (&address.into(), &40_000.into())
+        );
+    }
+
+    // With the gateway's own, four connections to each database from six ports: two serve both.
+    for site in world.sites.iter().cycle().take(4) {
+        sessions.push(own(site).sign_in("app", site.id, "postgres"));
+    }
+    let ports = "select client_port from pg_stat_activity where client_port > 0";
+    let [acme, globex] = world.sites.each_ref().map(|site| site.server.sql(ports));
     let shared = acme
         .lines()
-        .find(|port| globex.lines().any(|other| other == *port));
-    assert!(
-        shared.is_some(),
-        "no port in common: {acme:?} and {globex:?}"
-    );
+        .filter(|port| globex.lines().any(|other| other == *port));
+    assert!(shared.count() >= 2, "{acme:?} and {globex:?}");
 
-    let listed = world.gateway.ask(&["connections"]).to_string();
-    for site in &world.sites {
-        assert!(listed.contains(&site.origin()), "{listed}");
+    for (index, site) in world.sites.iter().enumerate() {
         let psql = Psql::new(
             world.listener(site),
             &site.name(),
             &world.gateway.authorities_pem(),
         );
-        let psql = psql
-            .user("app", site.id, "postgres")
-            .inside(&site.client)
-            .parameter("channel_binding", "require");
-        drop(sessions.pop());
-        assert_eq!(psql.run("select tenant from marker").ok(), site.id);
+        let psql = psql.user("app", site.id, "postgres").inside(&site.client);
+        let told = psql
+            .parameter("channel_binding", "require")
+            .run("select tenant from marker");
+        assert_eq!(told.ok(), site.id);
+        // Role, database and cluster are called the same at both, and yet are not the same.
+        let mut client = own(site)
+            .start(&[("user", "app"), ("database", "postgres")])
+            .unwrap();
+        let foreign = world.sites[1 - index].id;
+        match client.authenticate("app", foreign, Binding::None) {
+            Err(Ending::Refused(error)) => assert_eq!(error.sqlstate(), "28P01"),
+            other => panic!("the other tenant's password: {other:?}"),
+        }
     }
+}
+
+fn by_tenant(connections: &[Value]) -> Vec<&Value> {
+    let mut sorted: Vec<&Value> = connections.iter().collect();
+    sorted.sort_by_key(|connection| connection["tenant"].as_str());
+    sorted
 }
 
 #[test]

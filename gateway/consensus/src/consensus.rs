@@ -3,7 +3,7 @@
 use crate::store::Store;
 use crate::{OpenError, ProposeError, StorageError};
 use arc_swap::ArcSwap;
-use portcullis_policy::{Applied, Command, State, Timestamp, View};
+use portcullis_policy::{Applied, Command, Rejection, State, Timestamp, View};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +48,22 @@ impl Consensus {
     /// The latest state that is durable. Never waits for a proposal.
     pub fn view(&self) -> Arc<View> {
         self.published.load_full()
+    }
+
+    /// What `command` would do as of the moment `at`: the view that it would leave and what it
+    /// would change. Nobody sees it and nothing is written.
+    ///
+    /// Errors: the [`Rejection`] that the command itself would meet.
+    pub fn rehearse(&self, command: &Command, at: Timestamp) -> Result<(View, Applied), Rejection> {
+        // Cheap: per-tenant parts are shared, and the writer is held only for as long as that takes.
+        let mut state = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .state
+            .clone();
+        let applied = state.apply(command, at)?;
+        Ok((state.view(), applied))
     }
 
     /// Executes `command` as of the moment `at`, whole or not at all.

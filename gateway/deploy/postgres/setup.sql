@@ -136,7 +136,7 @@ AS $body$
         WHERE s.pid = backend_pid
             AND portcullis.backend_started(s.pid) = started
             AND s.client_addr IS NOT DISTINCT FROM pg_catalog.inet_client_addr()
-
+            AND NOT a.rolsuper
             AND a.rolname <> 'portcullis_service'
     ), false)
 $body$;

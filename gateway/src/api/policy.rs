@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
 use portcullis_consensus::ProposeError;
-use portcullis_policy::{
-    Applied, Command, Rejection, Snapshot, State, Tenant, TenantId, Timestamp, View, warnings,
-};
+use portcullis_policy::{Applied, Command, Rejection, Tenant, TenantId, Timestamp, View, warnings};
 use serde_json::json;
 
 use super::describe;
@@ -62,8 +60,10 @@ pub async fn plan(
         let before = node.consensus.view();
         let changeset = Changeset::read(&before, &files, missing)?;
         let command = changeset.command(&before, String::new());
-        let (after, applied) =
-            rehearse(&before, &command, at).map_err(|rejection| rejected(&rejection))?;
+        let (after, applied) = node
+            .consensus
+            .rehearse(&command, at)
+            .map_err(|rejection| rejected(&rejection))?;
         Ok(PlanReply {
             node: node.name.clone(),
             revision: before.revision().get(),
@@ -328,17 +328,6 @@ impl Changeset {
             author,
         }
     }
-}
-
-/// What a command would do to a view, without anybody seeing it.
-fn rehearse(before: &View, command: &Command, at: Timestamp) -> Result<(View, Applied), Rejection> {
-    let tenants = before.tenants().map(|tenant| tenant.document()).collect();
-    let mut state = State::restore(Snapshot {
-        revision: before.revision(),
-        tenants,
-    })?;
-    let applied = state.apply(command, at)?;
-    Ok((state.view(), applied))
 }
 
 fn warned<'a>(documents: impl IntoIterator<Item = &'a Tenant>, at: Timestamp) -> Vec<Warning> {

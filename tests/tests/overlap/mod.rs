@@ -126,11 +126,11 @@ impl World {
         why.ok().to_owned()
     }
 
-    /// Leaves the legs five ports to call databases from.
+    /// Leaves the legs six ports to call databases from.
     pub(crate) fn few_upstream_ports(&self) {
         for leg in &self.legs {
             let file = "/proc/sys/net/ipv4/ip_local_port_range";
-            leg.within(move || std::fs::write(file, "50000 50004").unwrap());
+            leg.within(move || std::fs::write(file, "50000 50005").unwrap());
         }
     }
 }

@@ -152,15 +152,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(STOP_SECONDS + 5);
 
 /// `sh -c … leash SECONDS LOG PROGRAM ARGUMENT…`. The loop is there because a shell starts what it
 /// puts in the background with SIGINT ignored: one that comes before the program has its handler
-/// is lost. The last kill is for what is left of our own group: the sleep of that loop.
+/// is lost. The id is told by a subshell: if we are gone by then, writing kills it and not the
+/// shell. The last kill is for what is left of our own group: the sleep of that loop.
 const LEASH: &str = r#"
 exec 3<&0
 limit=$1 log=$2
 shift 2
 "$@" </dev/null >>"$log" 2>&1 3<&- &
 child=$!
-echo "$child"
-exec >/dev/null
 {
     read -r line
     tries=0
@@ -169,8 +168,10 @@ exec >/dev/null
         tries=$((tries + 1))
         [ "$tries" -lt "$limit" ] || kill -s KILL "$child"
     done
-} <&3 2>/dev/null &
+} <&3 >/dev/null 2>&1 &
 exec 3<&-
+(echo "$child")
+exec >/dev/null
 wait "$child"
 status=$?
 trap '' TERM

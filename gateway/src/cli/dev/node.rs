@@ -1,7 +1,7 @@
 //! The node: its configuration, its start, and when it really serves.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::time::{sleep, timeout};
 
@@ -53,6 +53,17 @@ pub(super) async fn start(
         ))
     })?;
     Ok(node)
+}
+
+/// The program that we are, even if it was replaced on disk since we started.
+fn own_program() -> Result<PathBuf, String> {
+    let program = std::env::current_exe()
+        .map_err(|error| format!("our own program cannot be found: {error}"))?;
+    if program.exists() {
+        Ok(program)
+    } else {
+        Ok(format!("/proc/{}/exe", std::process::id()).into())
+    }
 }
 
 /// How long the node may take until it serves.

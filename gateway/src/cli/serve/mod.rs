@@ -73,11 +73,13 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     let admin = crate::http::bind_unix(&config.admin.socket)
         .map_err(|error| format!("admin socket {}: {error}", config.admin.socket.display()))?;
     let mut control = tokio::task::JoinSet::new();
-    control.spawn(api::serve(Arc::clone(&node), admin, stop.clone()));
+    // The admin socket and the metrics outlive the drain: that is when an operator looks.
+    let over = CancellationToken::new();
+    control.spawn(api::serve(Arc::clone(&node), admin, over.clone()));
     if let Some((listener, metrics)) = build::metrics(&config).await? {
-        control.spawn(api::metrics::serve(listener, metrics, stop.clone()));
+        control.spawn(api::metrics::serve(listener, metrics, over.clone()));
     }
-    control.spawn(expiries(Arc::clone(&node.front), stop.clone()));
+    control.spawn(expiries(Arc::clone(&node.front), over.clone()));
 
     let workers = start_workers(&node, bound.workers, &stop)?;
     announce(&node, &bound.addresses);
@@ -92,6 +94,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     for worker in workers {
         drop(tokio::task::spawn_blocking(move || worker.join()).await);
     }
+    over.cancel();
     while control.join_next().await.is_some() {}
     node.tasks.close();
     node.tasks.wait().await;
