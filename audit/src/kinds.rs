@@ -2,7 +2,7 @@
 //!
 //! A kind is public API: alerts and searches are written against it. Kinds are added, never renamed.
 
-/// A connection was decided on, and lets through.
+/// A connection was decided on, proved who it is, and is open.
 pub const CONNECTION_PERMITTED: &str = "connection.permitted";
 /// A connection was decided on, and is refused.
 pub const CONNECTION_DENIED: &str = "connection.denied";
@@ -12,9 +12,7 @@ pub const CONNECTION_CLOSED: &str = "connection.closed";
 pub const CONNECTION_LAPSED: &str = "connection.lapsed";
 /// A permitted client did not prove who it is.
 pub const AUTHENTICATION_FAILED: &str = "authentication.failed";
-/// A permitted client proved who it is.
-pub const AUTHENTICATION_SUCCEEDED: &str = "authentication.succeeded";
-/// A peer sent what the protocol does not allow; the field `reason` names what.
+/// A peer sent what the protocol does not allow; the field `code` names what.
 pub const PROTOCOL_VIOLATION: &str = "protocol.violation";
 /// A cancel request was passed on to the database.
 pub const CANCEL_FORWARDED: &str = "cancel.forwarded";
@@ -30,19 +28,24 @@ pub const NODE_STARTED: &str = "node.started";
 pub const NODE_STOPPED: &str = "node.stopped";
 /// A database could not be reached, verified or signed in to.
 pub const UPSTREAM_FAILED: &str = "upstream.failed";
-/// Work was turned away because a limit was reached; the field `limit` names it.
+/// Work was turned away because a limit was reached; the field `code` names it.
 pub const LIMIT_SHED: &str = "limit.shed";
+/// Somebody who may not command this node called its admin API.
+pub const ADMIN_REFUSED: &str = "admin.refused";
+/// The audit log ended in half a line when it was opened, as after a power cut; the half was kept aside.
+pub const LEDGER_TORN: &str = "ledger.torn";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
+    ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
-    AUTHENTICATION_SUCCEEDED,
     CANCEL_DENIED,
     CANCEL_FORWARDED,
     CONNECTION_CLOSED,
     CONNECTION_DENIED,
     CONNECTION_LAPSED,
     CONNECTION_PERMITTED,
+    LEDGER_TORN,
     LIMIT_SHED,
     NODE_STARTED,
     NODE_STOPPED,

@@ -36,29 +36,15 @@ impl Sample {
 
     /// This over that, round by round: what disturbed a round disturbed both.
     pub(crate) fn over(&self, that: &Self) -> Self {
-        self.with(that, |this, that| this / that)
-    }
-
-    /// This less that, round by round.
-    pub(crate) fn less(&self, that: &Self) -> Self {
-        self.with(that, |this, that| this - that)
+        assert_eq!(self.0.len(), that.0.len(), "taken in the same rounds");
+        let pairs = self.0.iter().zip(&that.0);
+        pairs.map(|(this, that)| this / that).collect()
     }
 
     /// For summary.json.
     pub(crate) fn json(&self) -> Value {
         let (low, high) = self.ends();
         json!({"median": self.median(), "low": low, "high": high, "rounds": self.0})
-    }
-
-    fn with(&self, that: &Self, both: impl Fn(f64, f64) -> f64) -> Self {
-        assert_eq!(self.0.len(), that.0.len(), "taken in the same rounds");
-        Self(
-            self.0
-                .iter()
-                .zip(&that.0)
-                .map(|(a, b)| both(*a, *b))
-                .collect(),
-        )
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -104,6 +90,5 @@ mod tests {
         let slow: Sample = [10.0, 40.0].into_iter().collect();
         let fast: Sample = [5.0, 20.0].into_iter().collect();
         assert_eq!(slow.over(&fast).ends(), (2.0, 2.0));
-        assert_eq!(slow.less(&fast).ends(), (5.0, 20.0));
     }
 }

@@ -155,11 +155,9 @@ impl Stage {
         self.server
             .sql(&format!("grant create on schema public to {USER}"));
         let mut pgbench = self.pgbench(Way::Direct);
-        pgbench.args(["--initialize", "--init-steps=dtGp", "--quiet"]);
+        pgbench.args(["--initialize", "--init-steps=dtGvp", "--quiet"]);
         pgbench.arg(format!("--scale={scale}"));
         let _ = process::run(&pgbench, FILL_LIMIT).ok();
-        self.server
-            .sql("vacuum analyze pgbench_accounts; checkpoint");
     }
 }
 

@@ -254,8 +254,8 @@ fn a_load_balancers_door_reads_no_header_of_a_stranger_and_none_that_is_wrong() 
     for (from, bytes, kind, code) in [
         (1, header.clone(), "protocol.violation", "proxy_untrusted_peer"),
         (1, text.clone(), "protocol.violation", "proxy_untrusted_peer"),
-        (9, text, "protocol.violation", "proxy_missing"),
-        (9, unknown, "protocol.violation", "proxy_missing"),
+        (9, text, "protocol.violation", "proxy_version"),
+        (9, unknown, "protocol.violation", "proxy_version"),
         (9, SSL_REQUEST.repeat(2), "protocol.violation", "proxy_missing"),
         (9, huge, "protocol.violation", "proxy_length"),
         (9, unspecified, "protocol.violation", "proxy_unusable"),
@@ -281,7 +281,7 @@ fn a_load_balancers_door_reads_no_header_of_a_stranger_and_none_that_is_wrong() 
 /// token: the one proof for which the gateway asks nobody.
 fn trapped() -> (Trap, Gateway) {
     let trap = Trap::new();
-    let token = "{token: {issuer: x, audience: x, claim: sub, map: [], \
+    let token = "{token: {issuer: x, audience: x, claim: sub, map: [{value: x, role: app}], \
         keys: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}}";
     let gateway = gateway(&trap.acme(orders().authentication(token)));
     (trap, gateway)

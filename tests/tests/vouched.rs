@@ -150,7 +150,6 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
         (stranger.sign(&header(), &claims()), "token_signature"),
         (format!("{signed}.AAAA"), "token_signature"),
         ("secret".to_owned(), "token_malformed"),
-        (String::new(), "token_malformed"),
     ] {
         let told = refusal_of_token(&gateway, "reports", &token);
         let event = event_of(&gateway, "authentication.failed", &told);
@@ -166,15 +165,22 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
 }
 
 #[test]
-fn a_token_longer_than_its_named_maximum_is_refused_before_it_is_read() {
+fn a_token_that_is_empty_or_longer_than_its_named_maximum_is_refused_before_it_is_read() {
     let issuer = Issuer::new();
     let gateway = issuer.gateway(Version::V15);
-    let mut client = as_user(&gateway.dial(NAME), "reports").unwrap();
-    let from = client.local_address();
-    client.read_until(b'R').unwrap();
-    client.send(&[b'p', 0x7f, 0xff, 0xff, 0xff]).unwrap();
-    assert_eq!(client.refusal().sqlstate(), "08P01");
-    scene::event(&gateway, "protocol.violation", "message_length", from);
+    for (message, code) in [
+        (vec![b'p', 0x7f, 0xff, 0xff, 0xff], "message_length"),
+        (vec![b'p', 0, 0, 0x40, 5], "message_length"),
+        (tagged(b'p', b"\0"), "message_malformed"),
+        (tagged(b'p', b"no terminator"), "message_malformed"),
+    ] {
+        let mut client = as_user(&gateway.dial(NAME), "reports").unwrap();
+        let from = client.local_address();
+        client.read_until(b'R').unwrap();
+        client.send(&message).unwrap();
+        assert_eq!(client.refusal().sqlstate(), "08P01");
+        scene::event(&gateway, "protocol.violation", code, from);
+    }
 }
 
 fn by_certificate(version: Version, authority: &TestAuthority) -> Gateway {

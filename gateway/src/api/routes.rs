@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_audit::Event;
+use portcullis_audit::{Event, kinds};
 use tokio::net::UnixListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,11 @@ impl Service for Admin {
         if self.commanders.recognise(peer).is_some() {
             return Ok(());
         }
-        let event = Event::new(clock::now().as_millis(), ADMIN_REFUSED, &*self.node.name);
+        let event = Event::new(
+            clock::now().as_millis(),
+            kinds::ADMIN_REFUSED,
+            &*self.node.name,
+        );
         self.node.ledger.record(match peer {
             Peer::Local(caller) => event
                 .with("by", author(*caller))
@@ -172,9 +176,6 @@ fn captured(request: &Request) -> &str {
     request.captured.first().map_or("", String::as_str)
 }
 
-/// Somebody who may not command this node tried to.
-const ADMIN_REFUSED: &str = "admin.refused";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +199,7 @@ mod tests {
         };
         assert!(admin.admit(&Peer::Local(own)).is_ok());
         served.node.ledger.flush_and_close();
-        let events = served.events(ADMIN_REFUSED);
+        let events = served.events(kinds::ADMIN_REFUSED);
         assert_eq!(events.len(), 1);
         assert_eq!(
             (&events[0]["uid"], &events[0]["pid"]),

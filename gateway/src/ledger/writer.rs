@@ -95,10 +95,7 @@ fn shed_event(node: &str, shed: &BTreeMap<String, u64>) -> Event {
 
 /// Says that a crash left half a line, and where its bytes are now.
 pub(super) fn torn_event(node: &str, torn: &Torn) -> Event {
-    Event::new(clock::now().as_millis(), LEDGER_TORN, node)
+    Event::new(clock::now().as_millis(), kinds::LEDGER_TORN, node)
         .with("bytes", torn.bytes)
         .with("kept_in", torn.kept_in)
 }
-
-/// A crash had left half a line at the end of the file.
-const LEDGER_TORN: &str = "ledger.torn";

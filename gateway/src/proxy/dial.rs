@@ -179,15 +179,19 @@ impl SignIn<'_> {
     /// would be to our certificate, which the database does not know.
     async fn relay(&mut self) -> Result<(), Refusal> {
         for _ in 0..UPSTREAM_START_MESSAGES {
-            let (message, bytes) = self.next().await?;
+            let (message, bytes) = self.read().await?;
             let mut asked = match &message {
                 Backend::AuthenticationOk => return Ok(()),
+                // The database authenticates, so its no is told in its own words.
+                Backend::Error(fields) => {
+                    return Err(Refusal::by_database(in_its_words(fields), describe(fields)));
+                }
                 Backend::Sasl(offered) if offered.iter().any(|name| name == SCRAM_SHA_256) => {
                     authentication_sasl(&[SCRAM_SHA_256])
                 }
                 Backend::Cleartext | Backend::Md5 { .. } | Backend::SaslContinue(_) => bytes,
-                Backend::SaslFinal(_) => {
-                    // Not an answerable request: AuthenticationOk follows.
+                // Nothing to answer: AuthenticationOk follows a SaslFinal.
+                Backend::SaslFinal(_) | Backend::Notice(_) => {
                     self.owed.extend(bytes);
                     continue;
                 }
@@ -197,8 +201,6 @@ impl SignIn<'_> {
                 | Backend::BackendKeyData { .. }
                 | Backend::ReadyForQuery(_)
                 | Backend::NegotiateProtocolVersion { .. }
-                | Backend::Error(_)
-                | Backend::Notice(_)
                 | Backend::Other(_) => {
                     return Err(self.unexpected(&message, "a password or SCRAM request"));
                 }

@@ -28,7 +28,8 @@ impl From<Complaint> for ReadError {
 }
 
 /// Feeds `codec` with exactly as many bytes as it asks for, never one more: what follows stays in
-/// the socket for whoever reads next. Returns the fact and its bytes.
+/// the socket for whoever reads next. The codec sees each piece as it arrives: what cannot become
+/// right is refused at once, not when its time is up. Returns the fact and its bytes.
 pub(super) async fn read_unit<S, T>(
     stream: &mut S,
     mut codec: impl FnMut(&[u8]) -> Result<Step<T>, Complaint>,
@@ -43,9 +44,14 @@ where
             Step::Need(more) => {
                 let have = bytes.len();
                 bytes.resize(have + more, 0);
-                if let Some(room) = bytes.get_mut(have..) {
-                    stream.read_exact(room).await?;
+                let arrived = match bytes.get_mut(have..) {
+                    Some(room) => stream.read(room).await?,
+                    None => 0,
+                };
+                if arrived == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
+                bytes.truncate(have + arrived);
             }
         }
     }

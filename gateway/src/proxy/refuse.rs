@@ -105,10 +105,10 @@ impl Refusal {
     pub(super) fn authentication(
         code: &'static str,
         story: impl Into<String>,
-        told: ErrorResponse,
+        mut told: ErrorResponse,
         reference: &Reference,
     ) -> Self {
-        let told = told.with_hint(format!("The reference of this attempt is {reference}."));
+        told.message.push_str(&format!(" (reference {reference})"));
         Self::new(kinds::AUTHENTICATION_FAILED, code, story, Some(told))
     }
 
@@ -170,14 +170,15 @@ impl Refusal {
         )
     }
 
-    /// The database itself refused the session, after our sign-in: its own words go to the client.
+    /// The database itself refused the session or the client's proof: its own words go to the
+    /// client.
     pub(super) fn by_database(told: ErrorResponse, story: impl Into<String>) -> Self {
-        Self::new(
-            kinds::UPSTREAM_FAILED,
-            "refused_by_database",
-            story,
-            Some(told),
-        )
+        // Class 28: invalid authorization specification.
+        let kind = match told.code.as_str().starts_with("28") {
+            true => kinds::AUTHENTICATION_FAILED,
+            false => kinds::UPSTREAM_FAILED,
+        };
+        Self::new(kind, "refused_by_database", story, Some(told))
     }
 
     /// The permit lapsed while the connection was on its way in.

@@ -196,11 +196,12 @@ impl Session {
                 }
                 Step::Done(message, consumed) => {
                     received.drain(..consumed);
-                    match message {
-                        Message::BackendKeyData { pid, secret } => key = Some((pid, secret)),
-                        Message::ReadyForQuery(_) => break,
-                        Message::Error(fields) => panic!("{fields:?}"),
-                        _ => {}
+                    if let Message::BackendKeyData { pid, secret } = message {
+                        key = Some((pid, secret));
+                    } else if let Message::Error(fields) = message {
+                        panic!("{fields:?}");
+                    } else if matches!(message, Message::ReadyForQuery(_)) {
+                        break;
                     }
                 }
             }

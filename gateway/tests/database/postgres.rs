@@ -150,6 +150,7 @@ impl Postgres {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut held = Held { pid: 0, psql };
         let find = format!(
             "SELECT pid FROM pg_stat_activity WHERE usename = '{role}' AND query LIKE '%pg_sleep(600)' \
              AND pid <> pg_backend_pid()"
@@ -157,7 +158,8 @@ impl Postgres {
         let until = clock::instant() + Duration::from_secs(5);
         loop {
             if let Ok(pid) = self.sql(&find).parse() {
-                return Held { pid, psql };
+                held.pid = pid;
+                return held;
             }
             assert!(clock::instant() < until, "{role} did not get in");
             std::thread::sleep(Duration::from_millis(20));

@@ -61,7 +61,7 @@ fn the_service_role_may_execute_its_functions_and_nothing_else() {
     ] {
         let answer = ask(refused);
         // PostgreSQL before 15 lets everybody create in schema public; that is not ours to change.
-        if refused.contains("public.mine") && !answer.is_err() {
+        if refused.contains("public.mine") && answer.is_ok() {
             continue;
         }
         assert!(answer.is_err(), "{refused}: {answer:?}");

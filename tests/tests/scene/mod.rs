@@ -66,11 +66,20 @@ pub(crate) fn acme(server: &Postgres, endpoint: EndpointText) -> TenantText {
 
 /// A gateway with a public listener before this tenant's databases.
 pub(crate) fn gateway(tenant: &TenantText) -> Gateway {
-    Gateway::builder()
+    let gateway = Gateway::builder()
         .listener(Listener::public())
         .tenant(tenant)
         .signs_in_at(tenant.id(), clients())
-        .start()
+        .start();
+    assert_in_force(&gateway, 1);
+    gateway
+}
+
+/// A gateway starts with a policy that it refuses, and then lets nobody in: no test may take that
+/// for its answer.
+pub(crate) fn assert_in_force(gateway: &Gateway, tenants: u64) {
+    let status = gateway.ask(&["status"]);
+    assert_eq!(status["tenants"], tenants, "{}", gateway.log_text());
 }
 
 /// 127.0.`network`.`host`: an address to call from.

@@ -26,10 +26,8 @@ pub(super) async fn start(
     tenants: &[Tenant],
 ) -> Result<Child, String> {
     write_files(home, identities, tenants)?;
-    let program = std::env::current_exe()
-        .map_err(|error| format!("our own program cannot be found: {error}"))?;
     let command = vec![
-        program.into(),
+        own_program()?.into(),
         "serve".into(),
         "--config".into(),
         home.path("node.toml").into(),

@@ -240,6 +240,8 @@ pub(super) fn psql(program: &PathBuf) -> Command {
             psql.env_remove(name);
         }
     }
+    // libpq also looks for certificates and revocation lists below the home directory.
+    psql.env("HOME", "/nonexistent");
     psql.env("LC_ALL", "C").current_dir("/").kill_on_drop(true);
     psql
 }

@@ -330,4 +330,6 @@ impl Checker<'_> {
 }
 
 #[cfg(test)]
+mod listener_tests;
+#[cfg(test)]
 mod tests;

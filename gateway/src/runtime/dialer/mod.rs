@@ -16,4 +16,6 @@ pub mod server;
 pub use client::{DIALER_DEADLINE, Dialer, DialerError, MAX_UNDER_WAY};
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

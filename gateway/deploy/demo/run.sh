@@ -1,0 +1,252 @@
+#!/usr/bin/env bash
+# The demo: one gateway, one PostgreSQL, two tenants. Every step checks what came of it, and the
+# first that is not as promised ends the demo with an error.
+#
+#   PORTCULLIS=target/debug/portcullis gateway/deploy/demo/run.sh    (what `make demo` does)
+#   ONCE=1                                                            end instead of staying
+#
+# Needs bash, coreutils, sed, grep and PostgreSQL, which `portcullis dev` finds.
+set -euo pipefail
+
+main() {
+    start
+    an_allowed_client
+    a_denied_client
+    a_change_that_means_now
+    and_back_again
+    if [ -n "${ONCE:-}" ]; then
+        heading "The end: nothing is left behind"
+        stop
+        say "The node, PostgreSQL and their directory are gone."
+        heading "All as promised"
+    else
+        stay
+    fi
+}
+
+# --- the steps ---------------------------------------------------------------------------------
+
+start() {
+    local program=${PORTCULLIS:-}
+    [ -n "$program" ] || program=$(command -v portcullis) || fail "a portcullis: name one by PORTCULLIS=, or run \`make demo\`"
+    [ -x "$program" ] || fail "an executable at $program: run \`make demo\`, which builds it"
+    program=$(realpath "$program")
+
+    scratch=$(mktemp -d)
+    trap 'clean_up $?' EXIT
+    heading "Starting a gateway and a throw-away PostgreSQL on loopback"
+    shown "portcullis dev --json"
+    "$program" dev --json >"$scratch/ready" &
+    dev=$!
+    wait_for "$START_SECONDS" "\`portcullis dev\` to be ready" ready_or_gone
+    [ -s "$scratch/ready" ] || fail "\`portcullis dev\` to start; what it said is above"
+
+    directory=$(told directory) policy=$(told policy_dir) node_log=$(told '"logs":{"node' logs)
+    node=$(number node) postgres=$(number postgres)
+    # What follows is typed as one would in a terminal.
+    PATH=$(dirname "$program"):$(dirname "$(told psql)"):$PATH
+    PORTCULLIS_SOCKET=$(told admin_socket) PGPASSFILE=$(told password_file)
+    ACME=$(told connection acme-) GLOBEX=$(told connection globex-) POLICY=$policy
+    export PATH PORTCULLIS_SOCKET PGPASSFILE
+    say "Ready: a node on $(told listen) with PostgreSQL $(told version postgres) behind it."
+    settings
+}
+
+an_allowed_client() {
+    heading "A client that may come: by name (SNI), certificate verified, channel bound"
+    try 'psql -X "$ACME channel_binding=require" -c "select * from orders"'
+    expect_status 0 "acme's client to be let in"
+    expect_said 'rocket skates'
+}
+
+a_denied_client() {
+    heading "A client that may not: right name, right password, wrong address"
+    try 'psql -X "$GLOBEX channel_binding=require" -c "select * from customers"'
+    expect_status 2 "globex's client to be refused"
+    expect_said 'connection not permitted (reference PC-'
+    expect_unsaid 'address' "the reason to be kept from the client"
+    local reference
+    reference=$(grep -o 'PC-[0-9A-Z-]*' <<<"$said" | head -1)
+    say "That is all it learns. Whoever runs the gateway learns the rest by the reference:"
+    try "portcullis why $reference"
+    expect_status 0 "the reference to be known"
+    expect_said "$reference"
+    expect_said 'address_not_listed'
+    expect_said '127.0.0.1'
+}
+
+a_change_that_means_now() {
+    heading "A change means now: a live connection, and the entry it came in by withdrawn"
+    shown 'psql -X "$ACME" -c "select pg_sleep(600)" &'
+    psql -X "$ACME" -c "select pg_sleep(600)" >"$scratch/live" 2>&1 &
+    live=$!
+    wait_for 10 "the connection to be open" is_live
+    try 'portcullis connections'
+    expect_status 0 "the connections to be listed"
+    expect_said 'acme/orders'
+    expect_said '1 live connection'
+
+    cp "$policy/acme.yaml" "$scratch/acme.yaml"
+    try 'sed -i "/prefix: 127.0.0.1/d" $POLICY/acme.yaml'
+    try 'portcullis plan $POLICY'
+    expect_status 0 "the plan to be made"
+    expect_said '- 127.0.0.1/32 (1 address)'
+    expect_said '1 live connection would close'
+    kill -0 "$live" 2>/dev/null || fail "the plan to change nothing, but the connection has ended"
+
+    try 'portcullis apply $POLICY --receipt'
+    expect_status 0 "the change to be in force"
+    expect_said 'in force on 1/1 nodes'
+    expect_said '1 connection closed'
+    expect_said 'its backend gone'
+    local receipt=$said
+
+    say "And this is what psql printed, in the middle of its query:"
+    wait_for 5 "psql to have noticed" is_over
+    status=0
+    wait "$live" || status=$?
+    live=
+    said=$(<"$scratch/live")
+    sed 's/^/    /' <<<"$said"
+    expect_status 2 "psql to end in an error"
+    expect_said 'no longer permitted (reference PC-'
+    local reference
+    reference=$(grep -o 'PC-[0-9A-Z-]*' <<<"$said" | head -1)
+    grep -qF -- "$reference" <<<"$receipt" || fail "the receipt to name psql's reference $reference"
+
+    try 'psql -X "$ACME" -c "select 1"'
+    expect_status 2 "acme's client to be refused from now on"
+    expect_said 'connection not permitted'
+}
+
+and_back_again() {
+    heading "And back again"
+    cp "$scratch/acme.yaml" "$policy/acme.yaml"
+    say "(acme.yaml is as it was)"
+    try 'portcullis apply $POLICY'
+    expect_status 0 "the change to be in force"
+    expect_said '+ 127.0.0.1/32 (1 address)'
+    try 'psql -X "$ACME" -Atc "select '"'welcome back, '"' || current_user"'
+    expect_status 0 "acme's client to be let in again"
+    expect_said 'welcome back, acme_app'
+}
+
+stay() {
+    heading "It is yours to play with, until Ctrl-C. In another terminal, paste this first:"
+    settings
+    say
+    say "and then, for instance:"
+    for line in 'psql "$ACME"' 'psql "$GLOBEX"' 'portcullis connections' 'portcullis reach acme/orders' \
+        'portcullis explain --to globex/shop --from 127.9.9.7' 'portcullis cluster check acme' \
+        '"${EDITOR:-vi}" $POLICY/acme.yaml && portcullis plan $POLICY && portcullis apply $POLICY --receipt'; do
+        say "  $line"
+    done
+    say
+    trap 'stop; say; say "Ended; nothing is left behind."; exit 0' INT TERM
+    local status=0
+    wait "$dev" || status=$?
+    dev=
+    fail "\`portcullis dev\` to stay; it ended with exit code $status"
+}
+
+settings() {
+    say "  export PATH=$(dirname "$(command -v portcullis)"):$(dirname "$(command -v psql)"):\$PATH"
+    say "  export PORTCULLIS_SOCKET=$PORTCULLIS_SOCKET PGPASSFILE=$PGPASSFILE"
+    say "  POLICY=$POLICY"
+    say "  ACME='$ACME'"
+    say "  GLOBEX='$GLOBEX'"
+}
+
+# Ends everything in order, and looks whether it is so.
+stop() {
+    local status=0 pid=$dev
+    dev=
+    kill -INT "$pid"
+    wait "$pid" || status=$?
+    [ "$status" -eq 0 ] || fail "\`portcullis dev\` to end with exit code 0, not $status"
+    [ ! -e "$directory" ] || fail "$directory to be gone"
+    [ ! -e "/proc/$node" ] || fail "the node (process $node) to be gone"
+    [ ! -e "/proc/$postgres" ] || fail "PostgreSQL (process $postgres) to be gone"
+}
+
+# --- asking and checking -----------------------------------------------------------------------
+
+# Shows a command as one would type it, runs it and shows what it printed. Leaves `said` and `status`.
+try() {
+    shown "$1"
+    status=0
+    said=$(eval "$1" 2>&1) || status=$?
+    [ -z "$said" ] || sed 's/^/    /' <<<"$said"
+}
+
+expect_status() {
+    [ "$status" -eq "$1" ] || fail "$2 (exit code $1, not $status)"
+}
+
+expect_said() {
+    grep -qF -- "$1" <<<"$said" || fail "these words: $1"
+}
+
+expect_unsaid() {
+    if grep -qF -- "$1" <<<"$said"; then fail "$2, but it says: $1"; fi
+}
+
+# wait_for SECONDS WHAT COMMAND…
+wait_for() {
+    local until=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        [ "$SECONDS" -lt "$until" ] || fail "$what"
+        sleep 0.05
+    done
+}
+
+# How long a slow machine may take to initialise and start everything.
+START_SECONDS=120
+
+ready_or_gone() { [ -s "$scratch/ready" ] || ! kill -0 "$dev" 2>/dev/null; }
+is_live() { portcullis connections 2>/dev/null | grep -q ' open '; }
+is_over() { ! kill -0 "$live" 2>/dev/null; }
+
+# told KEY [CONTEXT]: a text of the line that `portcullis dev --json` prints. Nothing in it is
+# escaped: paths are of plain characters, and the rest is made of names and numbers.
+told() {
+    case "${1}-${2:-}" in
+        *-logs) sed -n 's/.*"logs":{"node":"\([^"]*\)".*/\1/p' "$scratch/ready" ;;
+        version-postgres) sed -n 's/.*"postgres":{[^}]*"version":"\([^"]*\)".*/\1/p' "$scratch/ready" ;;
+        connection-*) grep -o "\"connection\":\"host=$2[^\"]*\"" "$scratch/ready" | cut -d'"' -f4 ;;
+        *) grep -o "\"$1\":\"[^\"]*\"" "$scratch/ready" | head -1 | cut -d'"' -f4 ;;
+    esac
+}
+
+# number KEY: a process id of that line.
+number() { grep -o "\"$1\":[0-9][0-9]*" "$scratch/ready" | head -1 | cut -d: -f2; }
+
+# --- words -------------------------------------------------------------------------------------
+
+heading() { printf '\n== %s\n' "$1"; }
+shown() { printf '\n  $ %s\n' "$1"; }
+say() { printf '%s\n' "${1:-}"; }
+
+fail() {
+    printf '\ndemo: FAILED: expected %s\n' "$1" >&2
+    if [ -n "${node_log:-}" ] && [ -e "$node_log" ]; then
+        printf 'demo: the last of the node'\''s log (%s):\n' "$node_log" >&2
+        tail -n 15 "$node_log" >&2
+    fi
+    exit 1
+}
+
+# However this script ends, nothing that it started stays.
+clean_up() {
+    trap - EXIT
+    [ -z "${live:-}" ] || kill "$live" 2>/dev/null || true
+    if [ -n "${dev:-}" ]; then
+        kill -INT "$dev" 2>/dev/null || true
+        wait "$dev" || true
+    fi
+    rm -rf -- "$scratch"
+    exit "$1"
+}
+
+main "$@"
