@@ -9,12 +9,17 @@ use std::time::Duration;
 use portcullis_tests::process;
 use serde_json::{Value, json};
 
-use crate::machine::{Watch, load, processor_seconds};
+use crate::machine::{Watch, cores, load, processor_seconds};
 use crate::report::Table;
 use crate::sample::Sample;
 use crate::stage::{Stage, Way};
 
-const CLIENTS: [usize; 2] = [1, 16];
+/// Clients, and where everything runs.
+const SCENES: [(usize, Placement); 3] = [
+    (1, Placement::Free),
+    (1, Placement::OneProcessor),
+    (16, Placement::Free),
+];
 const WAYS: [Way; 3] = [Way::Direct, Way::Gateway, Way::Floor];
 /// What pgbench may take longer than it was told to run.
 const GRACE: Duration = Duration::from_secs(30);
@@ -38,7 +43,10 @@ pub(crate) fn measure(stage: &Stage, duration: Duration, rounds: usize) -> Table
     );
     let pids = WAYS.map(|way| stage.pid(way));
     let mut most_disturbed = 0.0_f64;
-    for clients in CLIENTS {
+    for (clients, placement) in SCENES {
+        for pid in &pids {
+            placement.hold(*pid);
+        }
         let loaded = load();
         let mut runs = WAYS.map(|way| (way, Vec::new()));
         for round in 0..rounds {
@@ -48,7 +56,8 @@ pub(crate) fn measure(stage: &Stage, duration: Duration, rounds: usize) -> Table
                 order.reverse();
             }
             for (way, runs) in order {
-                runs.push(run(stage, *way, &pids, clients, duration));
+                let pgbench = placement.command(pgbench(stage, *way, clients, duration));
+                runs.push(run(stage, *way, &pids, &pgbench, duration));
             }
         }
         let of = |runs: &[Run], figure: fn(&Run) -> f64| runs.iter().map(figure).collect();
@@ -64,7 +73,7 @@ pub(crate) fn measure(stage: &Stage, duration: Duration, rounds: usize) -> Table
             most_disturbed = most_disturbed.max(others.ends().1);
             table.row(
                 vec![
-                    format!("{clients:2} {}", way.word()),
+                    format!("{clients}{}, {}", placement.words(), way.word()),
                     format!("{per_second:.0}"),
                     match way {
                         Way::Direct => "1".to_owned(),
@@ -81,6 +90,7 @@ pub(crate) fn measure(stage: &Stage, duration: Duration, rounds: usize) -> Table
                 ],
                 json!({
                     "clients": clients,
+                    "on one processor": placement == Placement::OneProcessor,
                     "way": way.word(),
                     "queries per second": per_second.json(),
                     "throughput, ratio to direct": to_direct.json(),
@@ -121,12 +131,11 @@ struct Run {
     others: f64,
 }
 
-fn run(stage: &Stage, way: Way, pids: &[u32], clients: usize, duration: Duration) -> Run {
-    let command = command(stage, way, clients, duration);
+fn run(stage: &Stage, way: Way, pids: &[u32], pgbench: &Command, duration: Duration) -> Run {
     let watched = [pids[0], stage.pid(way), std::process::id()];
     let before = watched.map(processor_seconds);
     let watch = Watch::begin(pids);
-    let finished = process::run(&command, duration + GRACE);
+    let finished = process::run(pgbench, duration + GRACE);
     let told = Told::read(finished.ok());
     // A server process's time counts once the server has seen it end.
     while stage.connected() > 0 {
@@ -145,13 +154,61 @@ fn run(stage: &Stage, way: Way, pids: &[u32], clients: usize, duration: Duration
     }
 }
 
-fn command(stage: &Stage, way: Way, clients: usize, duration: Duration) -> Command {
+fn pgbench(stage: &Stage, way: Way, clients: usize, duration: Duration) -> Command {
     let mut pgbench = stage.pgbench(way);
     pgbench
         .args(["--select-only", "--protocol=prepared", "--no-vacuum"])
         .arg(format!("--client={clients}"))
         .arg(format!("--time={}", duration.as_secs()));
     pgbench
+}
+
+/// Where the processes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    /// Wherever the kernel puts them.
+    Free,
+    /// All on the same processor, one after the other as one client makes them. Left to the kernel,
+    /// it is a matter of luck whether every message also wakes a sleeping processor, which costs
+    /// about as much as everything else together.
+    OneProcessor,
+}
+
+impl Placement {
+    /// Moves every thread of a process, and the children that it will have.
+    fn hold(self, pid: u32) {
+        let mut taskset = Command::new("taskset");
+        taskset.args(["--all-tasks", "--cpu-list", "--pid", &self.processors()]);
+        taskset.arg(pid.to_string());
+        let _ = process::run(&taskset, GRACE).ok();
+    }
+
+    /// The same command, run there.
+    fn command(self, command: Command) -> Command {
+        let mut taskset = Command::new("taskset");
+        taskset.args(["--cpu-list", &self.processors()]);
+        taskset.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                taskset.env(name, value);
+            }
+        }
+        taskset
+    }
+
+    fn processors(self) -> String {
+        match self {
+            Self::Free => format!("0-{}", cores() - 1),
+            Self::OneProcessor => "0".to_owned(),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Free => "",
+            Self::OneProcessor => " on one processor",
+        }
+    }
 }
 
 /// What pgbench says at its end.

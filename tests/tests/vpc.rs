@@ -173,30 +173,22 @@ fn an_entry_of_one_network_admits_nobody_from_another_with_the_same_addresses() 
 #[test]
 fn a_withdrawal_closes_the_one_of_two_equal_connections_that_it_means() {
     requires_root!();
-    for boundary in [Boundary::Namespaces, Boundary::Interfaces] {
-        let world = World::new(boundary, Family::V4);
-        let from = SocketAddr::new(world.plan.client, 40_000);
-        let [mut acme, mut globex] = world.sites.each_ref().map(|site| {
-            let dial = world.dial(site, &site.name()).from_port(from);
-            dial.sign_in("app", site.id, "postgres")
-        });
-        let receipt = world
-            .gateway
-            .apply(&[world.sites[1].listing("10.0.1.8/32")]);
-        let closed = receipt["enforcement"]["closed"].as_array().unwrap();
-        assert_eq!(closed.len(), 1, "{receipt}");
-        assert_eq!(
-            closed[0]["connection"]["tenant"].as_str(),
-            Some("globex"),
-            "{receipt}"
-        );
-        let (messages, _) = globex.read_to_end();
-        assert_eq!(messages.last().unwrap().sqlstate(), "57P01");
-        assert_eq!(
-            acme.query("select tenant from marker").unwrap(),
-            [[Some("acme".to_owned())]]
-        );
-    }
+    let world = World::new(Boundary::Interfaces, Family::V4);
+    let from = SocketAddr::new(world.plan.client, 40_000);
+    let [mut acme, mut globex] = world.sites.each_ref().map(|site| {
+        let dial = world.dial(site, &site.name()).from_port(from);
+        dial.sign_in("app", site.id, "postgres")
+    });
+    let withdrawn = world.sites[1].listing("10.0.1.8");
+    let receipt = world.gateway.apply(&[withdrawn]);
+    let closed = receipt["enforcement"]["closed"].as_array().unwrap();
+    assert_eq!(closed.len(), 1, "{receipt}");
+    assert_eq!(closed[0]["connection"]["tenant"], "globex", "{receipt}");
+    assert_eq!(closed[0]["backend"], "gone", "{receipt}");
+    let (messages, _) = globex.read_to_end();
+    assert_eq!(messages.last().unwrap().sqlstate(), "57P01");
+    let row = acme.query("select tenant from marker").unwrap();
+    assert_eq!(row, [[Some("acme".to_owned())]]);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 #   ONCE=1                                                            end instead of staying
 #
 # Needs bash, coreutils, sed, grep and PostgreSQL, which `portcullis dev` finds.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'printf "\ndemo: FAILED at line %s: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 main() {
     start
@@ -41,14 +42,19 @@ start() {
     wait_for "$START_SECONDS" "\`portcullis dev\` to be ready" ready_or_gone
     [ -s "$scratch/ready" ] || fail "\`portcullis dev\` to start; what it said is above"
 
-    directory=$(told directory) policy=$(told policy_dir) node_log=$(told '"logs":{"node' logs)
-    node=$(number node) postgres=$(number postgres)
+    directory=$(told directory)
+    node_log=$(told node '"logs":')
+    node=$(told_number node)
+    postgres=$(told_number postgres)
     # What follows is typed as one would in a terminal.
     PATH=$(dirname "$program"):$(dirname "$(told psql)"):$PATH
-    PORTCULLIS_SOCKET=$(told admin_socket) PGPASSFILE=$(told password_file)
-    ACME=$(told connection acme-) GLOBEX=$(told connection globex-) POLICY=$policy
+    PORTCULLIS_SOCKET=$(told admin_socket)
+    PGPASSFILE=$(told password_file)
+    POLICY=$(told policy_dir)
+    ACME=$(told connection '"tenant":"acme"')
+    GLOBEX=$(told connection '"tenant":"globex"')
     export PATH PORTCULLIS_SOCKET PGPASSFILE
-    say "Ready: a node on $(told listen) with PostgreSQL $(told version postgres) behind it."
+    say "Ready: a node on $(told listen) with PostgreSQL $(told version '"postgres":{') behind it."
     settings
 }
 
@@ -64,7 +70,7 @@ a_denied_client() {
     try 'psql -X "$GLOBEX channel_binding=require" -c "select * from customers"'
     expect_status 2 "globex's client to be refused"
     expect_said 'connection not permitted (reference PC-'
-    expect_unsaid 'address' "the reason to be kept from the client"
+    expect_unsaid 'listed' "the reason to be kept from the client"
     local reference
     reference=$(grep -o 'PC-[0-9A-Z-]*' <<<"$said" | head -1)
     say "That is all it learns. Whoever runs the gateway learns the rest by the reference:"
@@ -86,7 +92,7 @@ a_change_that_means_now() {
     expect_said 'acme/orders'
     expect_said '1 live connection'
 
-    cp "$policy/acme.yaml" "$scratch/acme.yaml"
+    cp "$POLICY/acme.yaml" "$scratch/acme.yaml"
     try 'sed -i "/prefix: 127.0.0.1/d" $POLICY/acme.yaml'
     try 'portcullis plan $POLICY'
     expect_status 0 "the plan to be made"
@@ -121,7 +127,7 @@ a_change_that_means_now() {
 
 and_back_again() {
     heading "And back again"
-    cp "$scratch/acme.yaml" "$policy/acme.yaml"
+    cp "$scratch/acme.yaml" "$POLICY/acme.yaml"
     say "(acme.yaml is as it was)"
     try 'portcullis apply $POLICY'
     expect_status 0 "the change to be in force"
@@ -142,7 +148,7 @@ stay() {
         say "  $line"
     done
     say
-    trap 'stop; say; say "Ended; nothing is left behind."; exit 0' INT TERM
+    trap 'stop; say; say "Ended; nothing is left behind."; exit 0' INT TERM HUP
     local status=0
     wait "$dev" || status=$?
     dev=
@@ -161,7 +167,7 @@ settings() {
 stop() {
     local status=0 pid=$dev
     dev=
-    kill -INT "$pid"
+    kill -INT "$pid" 2>/dev/null || true
     wait "$pid" || status=$?
     [ "$status" -eq 0 ] || fail "\`portcullis dev\` to end with exit code 0, not $status"
     [ ! -e "$directory" ] || fail "$directory to be gone"
@@ -208,19 +214,20 @@ ready_or_gone() { [ -s "$scratch/ready" ] || ! kill -0 "$dev" 2>/dev/null; }
 is_live() { portcullis connections 2>/dev/null | grep -q ' open '; }
 is_over() { ! kill -0 "$live" 2>/dev/null; }
 
-# told KEY [CONTEXT]: a text of the line that `portcullis dev --json` prints. Nothing in it is
-# escaped: paths are of plain characters, and the rest is made of names and numbers.
+# told KEY [AFTER]: the text of a key, the first behind AFTER, in the line that `portcullis dev
+# --json` printed. Nothing in it is escaped: paths are of plain characters, the rest is names.
 told() {
-    case "${1}-${2:-}" in
-        *-logs) sed -n 's/.*"logs":{"node":"\([^"]*\)".*/\1/p' "$scratch/ready" ;;
-        version-postgres) sed -n 's/.*"postgres":{[^}]*"version":"\([^"]*\)".*/\1/p' "$scratch/ready" ;;
-        connection-*) grep -o "\"connection\":\"host=$2[^\"]*\"" "$scratch/ready" | cut -d'"' -f4 ;;
-        *) grep -o "\"$1\":\"[^\"]*\"" "$scratch/ready" | head -1 | cut -d'"' -f4 ;;
-    esac
+    local line
+    line=$(<"$scratch/ready")
+    [[ "${line#*"${2:-}"}" =~ \"$1\":\"([^\"]*)\" ]]
+    printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
-# number KEY: a process id of that line.
-number() { grep -o "\"$1\":[0-9][0-9]*" "$scratch/ready" | head -1 | cut -d: -f2; }
+# told_number KEY: a process id in that line.
+told_number() {
+    [[ "$(<"$scratch/ready")" =~ \"$1\":([0-9]+) ]]
+    printf '%s\n' "${BASH_REMATCH[1]}"
+}
 
 # --- words -------------------------------------------------------------------------------------
 

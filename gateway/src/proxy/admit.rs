@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portcullis_policy::{Decision, Permit, Purpose, Silent, Story, View, decide};
 
 use super::front::Front;
-use super::live::{Facts, LiveGuard};
+use super::live::{Facts, LiveGuard, LiveHandle};
 use super::refuse::Refusal;
 use crate::runtime::clock;
 use crate::runtime::limits::NEW_CONNECTIONS_PER_SECOND;
@@ -53,10 +53,21 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
     Err(Refusal::moved(&guard.handle().facts.reference))
 }
 
-/// Decides on a cancel request; `facts` are those of the connection it speaks for, but for where
-/// it comes from.
-pub(super) fn admit_cancel(view: &View, facts: &Facts) -> Result<(), Refusal> {
-    decided(view, facts, Purpose::Cancel).map(drop)
+/// Decides on a cancel request; `facts` are those of `target`, the connection it speaks for, but
+/// for where it comes from and the name it was sent to, which must lead to the same endpoint.
+pub(super) fn admit_cancel(
+    view: &View,
+    facts: &Facts,
+    target: &LiveHandle,
+) -> Result<(), Refusal> {
+    let permit = decided(view, facts, Purpose::Cancel)?;
+    match target.continues_under(&permit) {
+        true => Ok(()),
+        false => Err(Refusal::violation(
+            "other_endpoint",
+            "the request was sent to another endpoint than its key's",
+        )),
+    }
 }
 
 fn permit(view: &Arc<View>, facts: &Facts) -> Result<Permit, Refusal> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use portcullis_audit::kinds;
-use portcullis_policy::Reference;
+use portcullis_policy::{Reference, ServerName};
 use portcullis_wire::cancel::CancelRequest;
 use tokio::time::timeout;
 
@@ -21,6 +21,7 @@ pub(super) fn cancel(
     front: &Arc<Front>,
     arrival: Arrival,
     request: &CancelRequest,
+    server_name: Option<ServerName>,
     reference: Reference,
 ) {
     let denied = |code: &'static str, story: String| {
@@ -30,7 +31,8 @@ pub(super) fn cancel(
             .with("code", code)
             .with("story", story)
             .with("origin", arrival.origin.to_string())
-            .with("address", arrival.address.to_string());
+            .with("address", arrival.address.to_string())
+            .with("port", arrival.port);
         front
             .ledger
             .record(super::connection::under(event, &reference));
@@ -47,9 +49,10 @@ pub(super) fn cancel(
         origin: arrival.origin.clone(),
         address: arrival.address,
         port: arrival.port,
+        server_name: server_name.or_else(|| target.facts.server_name.clone()),
         ..target.facts.clone()
     };
-    if let Err(refusal) = admit_cancel(&front.view(), &facts) {
+    if let Err(refusal) = admit_cancel(&front.view(), &facts, &target) {
         return denied(refusal.code, refusal.story);
     }
     let Some(backend) = target.backend().cloned() else {
@@ -76,6 +79,7 @@ pub(super) fn cancel(
             .with("connection", of.to_string())
             .with("origin", facts.origin.to_string())
             .with("address", facts.address.to_string())
+            .with("port", facts.port)
             .with("outcome", outcome);
         front
             .ledger

@@ -50,8 +50,8 @@ pub(super) async fn connection(
     };
     let client = match attempt.in_time(greet(&attempt.front, &arrival, tcp)).await {
         Ok(Greeting::Client(client)) => client,
-        Ok(Greeting::Cancel(request)) => {
-            return cancel(&attempt.front, arrival, &request, attempt.reference);
+        Ok(Greeting::Cancel(request, name)) => {
+            return cancel(&attempt.front, arrival, &request, name, attempt.reference);
         }
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };

@@ -49,7 +49,8 @@ pub(super) struct Client {
 /// What the first packet asked for.
 pub(super) enum Greeting {
     Client(Box<Client>),
-    Cancel(CancelRequest),
+    /// A request, and the name it was sent to if it came inside TLS.
+    Cancel(CancelRequest, Option<ServerName>),
 }
 
 /// Where an attempt comes from, as we established it.
@@ -142,7 +143,7 @@ pub(super) async fn greet(
                     Ok(body.await?)
                 })
                 .await?;
-                return Ok(Greeting::Cancel(CancelRequest::decode(&body)?));
+                return Ok(Greeting::Cancel(CancelRequest::decode(&body)?, None));
             }
             FirstBytes::Startup { .. } => return Err(plaintext(&mut tcp).await),
         }
@@ -294,7 +295,9 @@ async fn startup(
                 let body = read_exactly(&mut stream, len)
                     .await
                     .map_err(Refusal::client_gone)?;
-                return Ok(Greeting::Cancel(CancelRequest::decode(&body)?));
+                let request = CancelRequest::decode(&body)?;
+                drop(stream.shutdown().await);
+                return Ok(Greeting::Cancel(request, server_name));
             }
             FirstBytes::Startup { len, version } => {
                 let body = read_exactly(&mut stream, len)

@@ -1,4 +1,4 @@
-//! Children that cannot outlive us, and the janitor who cleans up after them.
+//! Children that cannot outlive us.
 //!
 //! ```text
 //!   dev ──stdin (the leash)──► sh ──► node, postgres      each child under a shell of its own
@@ -8,8 +8,8 @@
 //!
 //! When the leash's write end closes, because we drop it or because we were killed, the shell
 //! interrupts its child and waits. The shells hold the janitor's pipe as long as their children
-//! live, so the janitor comes last. The kernel's parent-death signal would be shorter, but it is
-//! lost when a process changes its user, as PostgreSQL's must when we are root.
+//! live, so the janitor comes last. The kernel's parent-death signal would not do: it is tied to
+//! the thread that forked, lost when a process changes its user, and removes no directory.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::home::write_private;
 use super::installation::Account;
+use super::janitor::Janitor;
 use crate::runtime::clock::Duration;
 
 /// A child on its leash. Dropping it lets go: the child is told to end, and nobody waits for it
@@ -143,12 +144,12 @@ impl Child {
 const SHOWN_LINES: usize = 20;
 
 /// A process group of its own: Ctrl-C at the terminal is ours to pass on, in the right order.
-const OWN_GROUP: i32 = 0;
+pub(super) const OWN_GROUP: i32 = 0;
 
 /// How long a child may take to end before it is killed; the shell counts.
 const STOP_SECONDS: u64 = 15;
 /// When we stop waiting for the shell.
-const STOP_LIMIT: Duration = Duration::from_secs(STOP_SECONDS + 5);
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(STOP_SECONDS + 5);
 
 /// `sh -c … leash SECONDS LOG PROGRAM ARGUMENT…`. The loop is there because a shell starts what it
 /// puts in the background with SIGINT ignored: one that comes before the program has its handler
@@ -179,76 +180,86 @@ kill -s TERM -- -$$
 exit "$status"
 "#;
 
-/// What becomes of the directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leftovers {
-    /// It stays.
-    Keep,
-    /// It goes.
-    Remove,
-}
-
-/// The last of the children: waits for the end of all others, then removes the directory.
-#[derive(Debug)]
-pub(super) struct Janitor {
-    shell: tokio::process::Child,
-    pipe: std::io::PipeWriter,
-}
-
-impl Janitor {
-    /// Starts it. `directory` is removed with everything in it, however we end.
-    pub(super) fn start(directory: &Path, leftovers: Leftovers) -> Result<Self, String> {
-        let fail = |error: std::io::Error| format!("the clean-up could not be prepared: {error}");
-        let (reader, pipe) = std::io::pipe().map_err(fail)?;
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(JANITOR).arg("janitor");
-        if leftovers == Leftovers::Remove {
-            shell.arg(directory);
-        }
-        shell
-            .stdin(reader)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        shell.current_dir("/").process_group(OWN_GROUP);
-        let shell = shell.spawn().map_err(fail)?;
-        Ok(Self { shell, pipe })
-    }
-
-    /// Waits until all children have ended and the directory is gone.
-    pub(super) async fn finish(self) -> Result<(), String> {
-        let Self { mut shell, pipe } = self;
-        drop(pipe);
-        match timeout(STOP_LIMIT, shell.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(format!(
-                "the directory could not be removed ({})",
-                in_words(status)
-            )),
-            Ok(Err(error)) => Err(format!("the clean-up cannot be waited for: {error}")),
-            Err(_) => {
-                Err("not everything ended in time; the directory goes when it does".to_owned())
-            }
-        }
-    }
-
-    fn after_us(&self) -> Result<std::io::PipeWriter, String> {
-        self.pipe.try_clone().map_err(|error| error.to_string())
-    }
-}
-
-const JANITOR: &str = r#"
-trap '' HUP INT TERM
-cat >/dev/null
-[ -z "$1" ] || rm -rf -- "$1"
-"#;
-
 /// Shells put a signal's number on top of this to say how their child ended.
 const BY_SIGNAL: i32 = 128;
 
-fn in_words(status: ExitStatus) -> String {
+/// How a shell's child ended.
+pub(super) fn in_words(status: ExitStatus) -> String {
     match status.code() {
         Some(code) if code > BY_SIGNAL => format!("signal {}", code - BY_SIGNAL),
         Some(code) => format!("exit code {code}"),
         None => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::home::make_private;
+    use super::super::janitor::Leftovers;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_child_let_go_is_interrupted_and_the_directory_goes_after_it() {
+        let (directory, janitor) = started("let-go", Leftovers::Remove);
+        let child = Child::start(launch(&directory, PATIENT), &janitor)
+            .await
+            .unwrap();
+        let process = PathBuf::from(format!("/proc/{}", child.pid()));
+        assert!(process.exists());
+        drop(child);
+        janitor.finish().await.unwrap();
+        assert!(!process.exists() && !directory.exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_child_said_is_told_when_it_ends_by_itself() {
+        let (directory, janitor) = started("alone", Leftovers::Remove);
+        let mut child = Child::start(launch(&directory, "echo last words >&2; exit 7"), &janitor)
+            .await
+            .unwrap();
+        let told = child.ended().await;
+        assert_eq!(
+            told,
+            "the child ended by itself (exit code 7); the last of its log:\nlast words"
+        );
+        janitor.finish().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_directory_to_be_kept_is_kept() {
+        let (directory, janitor) = started("kept", Leftovers::Keep);
+        janitor.finish().await.unwrap();
+        std::fs::remove_dir(directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_child_is_let_go_even_before_it_said_its_id() {
+        let (directory, janitor) = started("early", Leftovers::Remove);
+        let start = Child::start(launch(&directory, PATIENT), &janitor);
+        // Polled once: its shell is there and has said nothing yet.
+        drop(timeout(Duration::ZERO, start).await);
+        janitor.finish().await.unwrap();
+        assert!(!directory.exists());
+    }
+
+    /// Ends when interrupted, as shells do not let what they start in the background do.
+    const PATIENT: &str = "exec env --default-signal=INT sleep 600";
+
+    fn started(name: &str, leftovers: Leftovers) -> (PathBuf, Janitor) {
+        let directory =
+            std::env::temp_dir().join(format!("portcullis-children-{}-{name}", std::process::id()));
+        make_private(&directory, None).unwrap();
+        let janitor = Janitor::start(&directory, leftovers).unwrap();
+        (directory, janitor)
+    }
+
+    fn launch(directory: &Path, script: &str) -> Launch {
+        let command = ["/bin/sh", "-c", script].map(Into::into).to_vec();
+        Launch {
+            name: "the child",
+            command,
+            log: directory.join("log"),
+            account: None,
+        }
     }
 }

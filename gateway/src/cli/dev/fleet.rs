@@ -1,9 +1,10 @@
 //! What runs: PostgreSQL, then the node before it.
 
-use super::children::{Child, Janitor};
+use super::children::Child;
 use super::home::Home;
 use super::identities::Identities;
 use super::installation::Installation;
+use super::janitor::Janitor;
 use super::report::Report;
 use super::tenants::{self, Tenant};
 use super::{node, postgres};

@@ -12,8 +12,10 @@ mod fleet;
 mod home;
 mod identities;
 mod installation;
+mod janitor;
 mod node;
 mod postgres;
+mod psql;
 mod report;
 mod tenants;
 
@@ -21,10 +23,10 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::children::Janitor;
 use self::fleet::Fleet;
 use self::home::Home;
 use self::installation::Installation;
+use self::janitor::{Janitor, Leftovers};
 use super::args::DevArgs;
 use super::exit::Exit;
 use super::output::{complain, say};
@@ -86,7 +88,7 @@ async fn live(
     // Told to stop meanwhile: what has been started so far is dropped, and so let off its leash.
     let mut fleet = tokio::select! {
         fleet = Fleet::start(home, installation, janitor) => fleet?,
-        () = told.to_stop() => return Ok(()),
+        () = told.stopped() => return Ok(()),
     };
     let report = fleet.report(home, installation);
     say(&if args.json {
@@ -96,17 +98,17 @@ async fn live(
     });
     let outcome = tokio::select! {
         problem = fleet.ended() => Err(problem),
-        () = told.to_stop() => Ok(()),
+        () = told.stopped() => Ok(()),
     };
     fleet.stop().await;
     outcome
 }
 
-fn keeping(args: &DevArgs) -> children::Leftovers {
+fn keeping(args: &DevArgs) -> Leftovers {
     if args.keep {
-        children::Leftovers::Keep
+        Leftovers::Keep
     } else {
-        children::Leftovers::Remove
+        Leftovers::Remove
     }
 }
 
@@ -128,7 +130,7 @@ impl Told {
         })
     }
 
-    async fn to_stop(&mut self) {
+    async fn stopped(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::{sleep, timeout};
 
-use super::children::{Child, Janitor, Launch};
+use super::children::{Child, Launch};
 use super::home::{Home, make_private, write_private};
 use super::identities::Identities;
 use super::installation::Installation;
-use super::postgres::{LOOK_EVERY, psql, run};
+use super::janitor::Janitor;
+use super::postgres::LOOK_EVERY;
+use super::psql::{psql, run};
 use super::tenants::{DATABASE_AUTHORITIES, Tenant};
 use crate::api::types::StatusReply;
 use crate::http::Method;

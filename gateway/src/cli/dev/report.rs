@@ -100,12 +100,14 @@ impl Report<'_> {
         }
         page.push_str(&format!(
             "
-You come from 127.0.0.1: acme lets you in, globex does not. Then, in another terminal:
+You come from 127.0.0.1: acme lets you in, globex does not. In another terminal:
 
 export PORTCULLIS_SOCKET={}
-{program} why PC-…                        # with the reference that psql showed
 {program} connections
-{program} plan {policy}            # after editing a file in there
+# with the reference that psql showed:
+{program} why PC-…
+# after editing a file in there:
+{program} plan {policy}
 {program} apply {policy} --receipt
 
 Metrics: http://{}/metrics
