@@ -185,7 +185,10 @@ impl Denial {
             DenialCode::EmptyList => format!("nobody may come via {origin}: there is no entry"),
             DenialCode::AddressNotListed => {
                 let entries = place.lists().door(origin).map_or(0, |list| list.entries);
-                format!("the address is in none of the {entries} entries via {origin}")
+                match entries {
+                    1 => format!("the address is not in the one entry via {origin}"),
+                    _ => format!("the address is in none of the {entries} entries via {origin}"),
+                }
             }
             DenialCode::EntryExpired => match self.entry() {
                 Some(entry) => format!("{entry} expired"),

@@ -207,8 +207,12 @@ impl Drop for Service {
 /// The same command under setpriv, so that it gets `signal` when this process dies.
 fn bound_to_us(command: &Command, signal: Signal) -> Command {
     let mut bound = Command::new("setpriv");
-    bound.arg("--pdeathsig").arg(name(signal)).arg("--");
-    bound.arg(command.get_program()).args(command.get_args());
+    bound.arg("--pdeathsig").arg(name(signal));
+    // A change of user clears the signal, so a setpriv that makes one must set both.
+    if command.get_program() != "setpriv" {
+        bound.arg("--").arg(command.get_program());
+    }
+    bound.args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => bound.env(name, value),

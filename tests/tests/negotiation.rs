@@ -28,8 +28,14 @@ fn inside_tls_a_second_request_for_encryption_is_declined_and_does_no_harm() {
             client.send(&request).unwrap();
             assert_eq!(client.read_exactly(1).unwrap(), b"N");
         }
-        client.send(&startup(V3_0, &[("user", "app"), ("database", "postgres")])).unwrap();
-        assert!(client.authenticate("app", "secret", Binding::ServerEndPoint).is_ok());
+        client
+            .send(&startup(V3_0, &[("user", "app"), ("database", "postgres")]))
+            .unwrap();
+        assert!(
+            client
+                .authenticate("app", "secret", Binding::ServerEndPoint)
+                .is_ok()
+        );
     }
 }
 
@@ -52,7 +58,10 @@ fn direct_tls_needs_the_application_protocol_and_an_sslrequest_does_not() {
     for (dial, protocol) in [
         (dial().direct(), Some("postgresql")),
         (dial().direct().tls12_only(), Some("postgresql")),
-        (dial().direct().alpn(&["h2", "postgresql"]), Some("postgresql")),
+        (
+            dial().direct().alpn(&["h2", "postgresql"]),
+            Some("postgresql"),
+        ),
         (dial(), None),
         (dial().alpn(&["postgresql"]), Some("postgresql")),
     ] {
@@ -62,7 +71,11 @@ fn direct_tls_needs_the_application_protocol_and_an_sslrequest_does_not() {
     for (port, dial, code) in [
         (41_001, dial().direct().alpn(&[]), "alpn"),
         (41_002, dial().direct().alpn(&["h2"]), "tls"),
-        (41_003, dial().direct().alpn(&["h2", "http/1.1"]).tls12_only(), "tls"),
+        (
+            41_003,
+            dial().direct().alpn(&["h2", "http/1.1"]).tls12_only(),
+            "tls",
+        ),
         (41_004, dial().alpn(&["h2"]), "tls"),
         (41_005, dial().alpn(&["postgres"]), "tls"),
     ] {
@@ -92,7 +105,12 @@ fn what_the_client_asks_for_is_negotiated_before_it_is_asked_to_sign_in() {
         (0x0003_0001, vec![], v(0, &[]), 4),
         (0x0003_0003, vec![], v(2, &[]), 32),
         (0x0003_270F, vec![grease], v(2, &[grease]), 32),
-        (0x0003_FFFF, vec!["_pq_.b", "_pq_.a"], v(2, &["_pq_.b", "_pq_.a"]), 32),
+        (
+            0x0003_FFFF,
+            vec!["_pq_.b", "_pq_.a"],
+            v(2, &["_pq_.b", "_pq_.a"]),
+            32,
+        ),
         (V3_0, vec!["_pq_.x"], v(0, &["_pq_.x"]), 4),
         (V3_2, vec!["_pq_.x"], v(2, &["_pq_.x"]), 32),
     ] {
@@ -105,7 +123,10 @@ fn what_the_client_asks_for_is_negotiated_before_it_is_asked_to_sign_in() {
             assert_eq!(client.read_message().unwrap(), expected, "{told}");
         }
         let messages = client.authenticate("app", "secret", Binding::None).unwrap();
-        assert!(messages.iter().all(|message| message.kind != b'v'), "{told}: told twice");
+        assert!(
+            messages.iter().all(|message| message.kind != b'v'),
+            "{told}: told twice"
+        );
         assert_eq!(key(&messages).len(), 4 + secret, "{told}");
         assert_eq!(client.query("select 1").unwrap(), [[Some("1".to_owned())]]);
     }
@@ -118,13 +139,26 @@ fn the_cancel_key_is_as_long_as_the_clients_protocol_says_whatever_the_database_
         let gateway = gateway(&acme(server, orders()));
         for (asked, length) in [(V3_0, 4), (V3_2, 32)] {
             let mut client = gateway.dial(NAME).connect().unwrap();
-            client.send(&startup(asked, &[("user", "app"), ("database", "postgres")])).unwrap();
+            client
+                .send(&startup(
+                    asked,
+                    &[("user", "app"), ("database", "postgres")],
+                ))
+                .unwrap();
             let messages = client.authenticate("app", "secret", Binding::None).unwrap();
             let (ours, secret) = key(&messages).split_at(4);
             assert_eq!(secret.len(), length, "{version:?}");
-            let pid = client.query("select pg_backend_pid()").unwrap().remove(0).remove(0);
+            let pid = client
+                .query("select pg_backend_pid()")
+                .unwrap()
+                .remove(0)
+                .remove(0);
             let ours = u32::from_be_bytes(ours.try_into().unwrap());
-            assert_ne!(pid, Some(ours.to_string()), "the database's own key stays with the gateway");
+            assert_ne!(
+                pid,
+                Some(ours.to_string()),
+                "the database's own key stays with the gateway"
+            );
         }
     }
 }
@@ -133,7 +167,11 @@ fn the_cancel_key_is_as_long_as_the_clients_protocol_says_whatever_the_database_
 fn psycopg_speaks_3_2_and_node_begins_with_tls() {
     let gateway = gateway(&acme(server(Version::V18), orders()));
     for negotiation in ["postgres", "direct"] {
-        for (least, most, full) in [("3.2", "3.2", 30_002), ("3.0", "latest", 30_002), ("3.0", "3.0", 30_000)] {
+        for (least, most, full) in [
+            ("3.2", "3.2", 30_002),
+            ("3.0", "latest", 30_002),
+            ("3.0", "3.0", 30_000),
+        ] {
             let psycopg = gateway
                 .psycopg(NAME)
                 .user("app", "secret", "postgres")
@@ -142,11 +180,17 @@ fn psycopg_speaks_3_2_and_node_begins_with_tls() {
                 .parameter("min_protocol_version", least)
                 .parameter("max_protocol_version", most);
             let told = psycopg.run("print(psycopg.connect(conninfo).pgconn.full_protocol_version)");
-            assert_eq!(told.ok(), full.to_string(), "{negotiation}, {least} to {most}");
+            assert_eq!(
+                told.ok(),
+                full.to_string(),
+                "{negotiation}, {least} to {most}"
+            );
         }
     }
     let node = gateway.node_pg(NAME).user("app", "secret", "postgres");
-    let node = node.parameter("sslnegotiation", "'direct'").parameter("enableChannelBinding", "true");
+    let node = node
+        .parameter("sslnegotiation", "'direct'")
+        .parameter("enableChannelBinding", "true");
     assert_eq!(node.query("select 1").ok(), "1");
 }
 
@@ -156,13 +200,18 @@ fn old_versions_of_tls_are_not_spoken() {
     for version in ["TLSv1", "TLSv1.1"] {
         let psql = gateway.psql(NAME).user("app", "secret", "postgres");
         let psql = psql.parameter("ssl_min_protocol_version", "TLSv1");
-        let told = psql.parameter("ssl_max_protocol_version", version).run("select 1");
+        let told = psql
+            .parameter("ssl_max_protocol_version", version)
+            .run("select 1");
         assert!(told.refused().contains("SSL error"), "{told}");
     }
 }
 
 fn key(messages: &[Message]) -> &[u8] {
-    let keys: Vec<&Message> = messages.iter().filter(|message| message.kind == b'K').collect();
+    let keys: Vec<&Message> = messages
+        .iter()
+        .filter(|message| message.kind == b'K')
+        .collect();
     assert_eq!(keys.len(), 1);
     &keys[0].body
 }

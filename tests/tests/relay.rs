@@ -38,7 +38,12 @@ fn the_database_may_ask_for_a_password_in_clear_or_by_md5() {
         let psql = gateway.psql(NAME).user(user, "secret", "postgres");
         assert_eq!(psql.run("select current_user").ok(), user);
         let wrong = gateway.psql(NAME).user(user, "wrong", "postgres");
-        assert!(wrong.run("select 1").refused().contains("authentication failed"));
+        assert!(
+            wrong
+                .run("select 1")
+                .refused()
+                .contains("authentication failed")
+        );
     }
 }
 
@@ -51,7 +56,10 @@ fn a_client_that_would_bind_to_tls_is_refused_by_the_database_in_its_words() {
         .user("app", "secret", "postgres")
         .run("select 1");
     let told = told.refused();
-    assert!(told.contains("SCRAM channel binding negotiation error"), "{told}");
+    assert!(
+        told.contains("SCRAM channel binding negotiation error"),
+        "{told}"
+    );
     // Required, the client itself refuses.
     let told = gateway
         .psql(NAME)
@@ -88,7 +96,10 @@ fn a_wrong_password_and_an_unknown_role_are_alike() {
     assert_eq!(known.sqlstate(), "28P01");
     let told = |refusal: &Message, user: &str| refusal.text().replace(user, "somebody");
     assert_eq!(told(&known, "app"), told(&unknown, "nob"));
-    assert!(known.text().contains("password authentication failed"), "{known:?}");
+    assert!(
+        known.text().contains("password authentication failed"),
+        "{known:?}"
+    );
     for user in ["app", "nob"] {
         gateway.event(user, |event| {
             event["kind"] == "authentication.failed" && event["user"] == user

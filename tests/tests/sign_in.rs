@@ -26,7 +26,11 @@ fn psql_signs_in_whatever_it_thinks_of_channel_binding() {
 fn every_honest_binding_is_let_in_and_every_false_one_is_refused_in_words() {
     for version in BOTH {
         let gateway = gateway(&acme(server(version), orders()));
-        for dial in [gateway.dial(NAME), gateway.dial(NAME).direct(), gateway.dial(NAME).tls12_only()] {
+        for dial in [
+            gateway.dial(NAME),
+            gateway.dial(NAME).direct(),
+            gateway.dial(NAME).tls12_only(),
+        ] {
             for binding in [Binding::None, Binding::ServerEndPoint] {
                 let entered = start(&dial, "app").authenticate("app", "secret", binding);
                 assert!(entered.is_ok(), "{version:?}, {binding:?}: {entered:?}");
@@ -49,7 +53,11 @@ fn the_offer_is_plus_and_plain_on_every_endpoint_known_or_not_in_the_database() 
     let gateway = gateway(&acme(server(Version::V15), orders()));
     for user in ["app", "nobody-by-this-name"] {
         let offer = start(&gateway.dial(NAME), user).read_message().unwrap();
-        assert_eq!(offer.body[4..], *b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", "{user}");
+        assert_eq!(
+            offer.body[4..],
+            *b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
+            "{user}"
+        );
     }
 }
 
@@ -82,8 +90,10 @@ fn a_wrong_password_an_unknown_role_and_a_role_that_may_not_sign_in_are_alike_on
         let event = event_of(&gateway, "authentication.failed", &other.refusal);
         assert_eq!(event["code"], code);
         // The password that would be right makes no difference either.
-        let with_password = start(&gateway.dial(NAME), user).authenticate(user, "secret", Binding::None);
-        let told = but_for_the_reference(&refused(with_password)).replace(&format!("\"{user}\""), "\"app\"");
+        let with_password =
+            start(&gateway.dial(NAME), user).authenticate(user, "secret", Binding::None);
+        let told = but_for_the_reference(&refused(with_password))
+            .replace(&format!("\"{user}\""), "\"app\"");
         assert_eq!(told, but_for_the_reference(&known.refusal), "{user}");
     }
     assert_eq!(known.refusal.sqlstate(), "28P01");
@@ -119,14 +129,21 @@ fn a_changed_password_works_after_one_failure_at_the_latest_and_the_old_one_at_n
         // The gateway's copy still says 'one'; the database is asked, and says no.
         let old = refused(attempt(&gateway, "changing", "one"));
         assert_eq!(old.sqlstate(), "28P01", "{old:?}");
-        let new = attempt(&gateway, "changing", "two").or_else(|_| attempt(&gateway, "changing", "two"));
+        let new =
+            attempt(&gateway, "changing", "two").or_else(|_| attempt(&gateway, "changing", "two"));
         assert!(new.is_ok(), "{version:?}: {new:?}");
-        assert_eq!(refused(attempt(&gateway, "changing", "one")).sqlstate(), "28P01");
+        assert_eq!(
+            refused(attempt(&gateway, "changing", "one")).sqlstate(),
+            "28P01"
+        );
 
         server.sql("alter role changing password 'three'");
         let first = attempt(&gateway, "changing", "three");
         let second = attempt(&gateway, "changing", "three");
-        assert!(first.is_ok() || second.is_ok(), "{version:?}: {first:?}, {second:?}");
+        assert!(
+            first.is_ok() || second.is_ok(),
+            "{version:?}: {first:?}, {second:?}"
+        );
     }
 }
 
@@ -181,8 +198,14 @@ fn a_message_that_is_no_answer_ends_the_exchange() {
         (tagged(b'Q', b"select 1\0"), "unexpected_message"),
         (tagged(b'p', b""), "message_malformed"),
         (tagged(b'p', b"SCRAM-SHA-256"), "message_malformed"),
-        (tagged(b'p', b"NOT-OFFERED\0\0\0\0\x09n,,n=,r=a"), "sasl_mechanism"),
-        (tagged(b'p', b"SCRAM-SHA-256\0\0\0\0\x05hello"), "scram_malformed"),
+        (
+            tagged(b'p', b"NOT-OFFERED\0\0\0\0\x09n,,n=,r=a"),
+            "sasl_mechanism",
+        ),
+        (
+            tagged(b'p', b"SCRAM-SHA-256\0\0\0\0\x05hello"),
+            "scram_malformed",
+        ),
         (long, "message_length"),
         (vec![b'p', 0xff, 0xff, 0xff, 0xff], "message_length"),
     ] {
@@ -201,7 +224,8 @@ fn a_message_that_is_no_answer_ends_the_exchange() {
 }
 
 fn start(dial: &Dial, user: &str) -> portcullis_tests::RawClient {
-    dial.start(&[("user", user), ("database", "postgres")]).unwrap()
+    dial.start(&[("user", user), ("database", "postgres")])
+        .unwrap()
 }
 
 fn attempt(gateway: &Gateway, user: &str, password: &str) -> Result<Vec<Message>, Ending> {
@@ -228,12 +252,17 @@ fn answer_wrongly(client: &mut portcullis_tests::RawClient, behind: &[u8]) -> (M
     let nonce = part(&server_first, "r=");
     let proof = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let last = format!("c=biws,r={nonce},p={proof}");
-    client.send(&[&tagged(b'p', last.as_bytes()), behind].concat()).unwrap();
+    client
+        .send(&[&tagged(b'p', last.as_bytes()), behind].concat())
+        .unwrap();
     (offer, server_first)
 }
 
 fn part(text: &str, letter: &str) -> String {
-    text.split(',').find_map(|part| part.strip_prefix(letter)).unwrap().to_owned()
+    text.split(',')
+        .find_map(|part| part.strip_prefix(letter))
+        .unwrap()
+        .to_owned()
 }
 
 /// Everything that a stranger without a password sees of a sign-in.

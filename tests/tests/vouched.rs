@@ -24,11 +24,17 @@ fn a_mapped_certificate_signs_in_as_its_role_and_as_no_other() {
         let reports = tenant.client("somebody", &["spiffe://acme.test/reports"]);
         let batch = tenant.client("batch", &[]);
         for (credential, user) in [(&reports, "reports"), (&batch, "batch")] {
-            let psql = gateway.psql(NAME).credential(credential).user(user, "", "postgres");
+            let psql = gateway
+                .psql(NAME)
+                .credential(credential)
+                .user(user, "", "postgres");
             assert_eq!(psql.run("select current_user").ok(), user, "{version:?}");
             for start in [gateway.dial(NAME), gateway.dial(NAME).direct()] {
                 let mut client = as_user(&start.credential(credential), user).unwrap();
-                assert_eq!(client.read_until(b'Z').unwrap()[0].authentication(), Some(0));
+                assert_eq!(
+                    client.read_until(b'Z').unwrap()[0].authentication(),
+                    Some(0)
+                );
             }
         }
         let told = refusal(&gateway.dial(NAME).credential(&reports), "batch");
@@ -54,14 +60,19 @@ fn an_unmapped_certificate_and_none_at_all_are_alike() {
     ] {
         let other = tenant.client("reports", &names);
         let told = refusal(&gateway.dial(NAME).credential(&other), "reports");
-        assert_eq!(but_for_the_reference(&told), but_for_the_reference(&none), "{names:?}");
+        assert_eq!(
+            but_for_the_reference(&told),
+            but_for_the_reference(&none),
+            "{names:?}"
+        );
         let event = event_of(&gateway, "authentication.failed", &told);
         assert_eq!(event["code"], "certificate_not_mapped");
     }
 }
 
 #[test]
-fn a_certificate_that_the_tenants_authority_did_not_issue_for_now_and_for_clients_ends_the_handshake() {
+fn a_certificate_that_the_tenants_authority_did_not_issue_for_now_and_for_clients_ends_the_handshake()
+ {
     let tenant = TestAuthority::new("Acme clients");
     let gateway = by_certificate(Version::V15, &tenant);
     let with = |validity, purpose| {
@@ -73,8 +84,14 @@ fn a_certificate_that_the_tenants_authority_did_not_issue_for_now_and_for_client
         tenant.issue(&leaf)
     };
     for (why, credential) in [
-        ("another authority", TestAuthority::new("Globex clients").client("batch", &[])),
-        ("another authority of the same name", TestAuthority::new("Acme clients").client("batch", &[])),
+        (
+            "another authority",
+            TestAuthority::new("Globex clients").client("batch", &[]),
+        ),
+        (
+            "another authority of the same name",
+            TestAuthority::new("Acme clients").client("batch", &[]),
+        ),
         ("expired", with(validity(-10, -1), Purpose::Client)),
         ("not valid yet", with(validity(1, 10), Purpose::Client)),
         ("a server's", with(validity(-1, 10), Purpose::Server)),
@@ -86,9 +103,14 @@ fn a_certificate_that_the_tenants_authority_did_not_issue_for_now_and_for_client
                 Err(error) => Ending::from(error),
             };
             let told = format!("{ending:?}");
-            assert!(told.contains("alert") || ending == Ending::Reset, "{why}: {told}");
+            assert!(
+                told.contains("alert") || ending == Ending::Reset,
+                "{why}: {told}"
+            );
         }
-        gateway.event(why, |event| event["kind"] == "protocol.violation" && event["code"] == "tls");
+        gateway.event(why, |event| {
+            event["kind"] == "protocol.violation" && event["code"] == "tls"
+        });
     }
     assert_eq!(server(Version::V15).connections_of("batch"), 0);
 }
@@ -99,11 +121,20 @@ fn a_query_sent_right_behind_the_start_up_packet_is_answered() {
     let gateway = by_certificate(Version::V18, &tenant);
     let dial = gateway.dial(NAME).credential(&tenant.client("batch", &[]));
     let mut client = dial.connect().unwrap();
-    let startup = portcullis_tests::client::startup(0x0003_0000, &[("user", "batch"), ("database", "postgres")]);
-    client.send(&[startup, tagged(b'Q', b"select 'early'\0")].concat()).unwrap();
+    let startup = portcullis_tests::client::startup(
+        0x0003_0000,
+        &[("user", "batch"), ("database", "postgres")],
+    );
+    client
+        .send(&[startup, tagged(b'Q', b"select 'early'\0")].concat())
+        .unwrap();
     client.read_until(b'Z').unwrap();
     let answer = client.read_until(b'Z').unwrap();
-    let row = answer.iter().find(|message| message.kind == b'D').unwrap().row();
+    let row = answer
+        .iter()
+        .find(|message| message.kind == b'D')
+        .unwrap()
+        .row();
     assert_eq!(row, [Some("early".to_owned())]);
 }
 
@@ -114,10 +145,16 @@ fn a_good_token_signs_in_as_the_role_that_it_maps_to() {
         let gateway = issuer.gateway(version);
         let good = issuer.sign(&header(), &claims());
         let psql = gateway.psql(NAME).user("reports", &good, "postgres");
-        assert_eq!(psql.run("select current_user").ok(), "reports", "{version:?}");
+        assert_eq!(
+            psql.run("select current_user").ok(),
+            "reports",
+            "{version:?}"
+        );
         let node = gateway.node_pg(NAME).user("reports", &good, "postgres");
         assert_eq!(node.query("select current_user").ok(), "reports");
-        let event = gateway.event("a sign-in by token", |event| event["kind"] == "connection.permitted");
+        let event = gateway.event("a sign-in by token", |event| {
+            event["kind"] == "connection.permitted"
+        });
         assert_eq!(event["authenticated_by"], "token of user:7");
     }
 }
@@ -146,7 +183,10 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
         (with("group", json!("cleaners")), "token_not_mapped"),
         (none, "token_alg"),
         (headed(json!({"alg": "HS256"})), "token_alg"),
-        (headed(json!({"alg": "ES256", "crit": ["x"], "x": 1})), "token_crit"),
+        (
+            headed(json!({"alg": "ES256", "crit": ["x"], "x": 1})),
+            "token_crit",
+        ),
         (stranger.sign(&header(), &claims()), "token_signature"),
         (format!("{signed}.AAAA"), "token_signature"),
         ("secret".to_owned(), "token_malformed"),
@@ -157,11 +197,17 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
         assert_eq!(told.sqlstate(), "28P01");
         let expected = "authentication failed for user \"reports\" (reference PC-XXXX-XXXX-XXXX)";
         assert!(but_for_the_reference(&told).contains(expected), "{told:?}");
-        assert!(!gateway.log_text().contains(&good), "a token is a credential");
+        assert!(
+            !gateway.log_text().contains(&good),
+            "a token is a credential"
+        );
     }
     let told = refusal_of_token(&gateway, "batch", &good);
     let event = event_of(&gateway, "authentication.failed", &told);
-    assert_eq!(event["code"], "token_not_mapped", "another role than the token's");
+    assert_eq!(
+        event["code"], "token_not_mapped",
+        "another role than the token's"
+    );
 }
 
 #[test]
@@ -184,7 +230,11 @@ fn a_token_that_is_empty_or_longer_than_its_named_maximum_is_refused_before_it_i
 }
 
 fn by_certificate(version: Version, authority: &TestAuthority) -> Gateway {
-    let pem: String = authority.pem().lines().map(|line| format!("\n            {line}")).collect();
+    let pem: String = authority
+        .pem()
+        .lines()
+        .map(|line| format!("\n            {line}"))
+        .collect();
     let text = format!(
         "\n      certificate:\n        authorities: |{pem}\n        map:\n\
          \x20         - {{name: \"uri:spiffe://acme.test/reports\", role: reports}}\n\
@@ -204,8 +254,14 @@ fn refusal(dial: &Dial, user: &str) -> Message {
 fn refusal_of_token(gateway: &Gateway, user: &str, token: &str) -> Message {
     let mut client = as_user(&gateway.dial(NAME), user).unwrap();
     let asked = client.read_message().unwrap();
-    assert_eq!(asked.authentication(), Some(3), "a password in clear, inside TLS");
-    client.send(&tagged(b'p', format!("{token}\0").as_bytes())).unwrap();
+    assert_eq!(
+        asked.authentication(),
+        Some(3),
+        "a password in clear, inside TLS"
+    );
+    client
+        .send(&tagged(b'p', format!("{token}\0").as_bytes()))
+        .unwrap();
     client.refusal()
 }
 
@@ -243,7 +299,10 @@ impl Issuer {
 
     fn sign(&self, header: &Value, claims: &Value) -> String {
         let signed = format!("{}.{}", encode(header), encode(claims));
-        let signer = self.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).unwrap();
+        let signer = self
+            .key
+            .choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])
+            .unwrap();
         let signature = fixed(&signer.sign(signed.as_bytes()).unwrap());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }

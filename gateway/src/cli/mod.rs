@@ -4,8 +4,8 @@
 //! through its admin socket and know nothing that the API does not tell; `serve` and `dev` build
 //! the rooms and put them together.
 //!
-//! Deliberately absent: any decision, and any configuration by environment but the one variable
-//! that names the socket.
+//! Deliberately absent: any decision, and any configuration by environment but the variable that
+//! names the socket, and what `dev` needs to find PostgreSQL and a place for its files.
 
 pub mod args;
 mod ask;

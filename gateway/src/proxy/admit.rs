@@ -55,11 +55,7 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
 
 /// Decides on a cancel request; `facts` are those of `target`, the connection it speaks for, but
 /// for where it comes from and the name it was sent to, which must lead to the same endpoint.
-pub(super) fn admit_cancel(
-    view: &View,
-    facts: &Facts,
-    target: &LiveHandle,
-) -> Result<(), Refusal> {
+pub(super) fn admit_cancel(view: &View, facts: &Facts, target: &LiveHandle) -> Result<(), Refusal> {
     let permit = decided(view, facts, Purpose::Cancel)?;
     match target.continues_under(&permit) {
         true => Ok(()),

@@ -18,10 +18,6 @@ use super::io::{ReadError, send};
 use super::live::{Facts, Full, Lapse};
 use crate::runtime::limits::FAREWELL;
 
-/// What a lapsed client is told to do next.
-pub(super) const LAPSED_HINT: &str =
-    "The owner of this endpoint can see why with: portcullis why REFERENCE";
-
 /// Why a connection ended before it was open.
 #[derive(Debug)]
 pub(super) struct Refusal {

@@ -11,7 +11,6 @@ use tokio::time::timeout_at;
 use super::handle::{Lapse, LiveHandle};
 use super::registry::{Lapsed, Live, decide_again};
 use super::{ClosedConnection, Enforcement, LiveConnection};
-use crate::proxy::refuse::LAPSED_HINT;
 use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::limits::{BACKENDS_GONE, ENFORCEMENT};
 
@@ -172,7 +171,7 @@ fn lapse(
             "this connection is no longer permitted (reference {})",
             handle.facts.reference
         ),
-        hint: LAPSED_HINT,
+        hint: portcullis_policy::CLIENT_HINT,
         story: reason.story().to_owned(),
         since,
         receipts,
