@@ -3,12 +3,11 @@
 
 mod scene;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use portcullis_tests::client::{GSSENC_REQUEST, SSL_REQUEST, V3_0, startup, tagged};
-use portcullis_tests::{Dial, Ending, Gateway, Listener, RawClient};
-use scene::{NAME, SOON, Trap, clients, event, gateway, orders};
+use portcullis_tests::{Dial, Ending, Gateway, RawClient};
+use scene::{NAME, SOON, Trap, event, gateway, orders};
 
 /// Bytes that are no beginning, with nothing of TLS.
 #[test]
@@ -320,73 +319,6 @@ fn drips(plain: &Dial, gateway: &Gateway) {
     let lasted = began.elapsed();
     assert!(lasted < Duration::from_secs(6), "closed after {lasted:?}");
     event(gateway, "protocol.violation", "first_bytes_timeout", from);
-}
-
-#[test]
-fn a_load_balancers_door_reads_no_header_of_a_stranger_and_none_that_is_wrong() {
-    let trap = Trap::new();
-    let gateway = Gateway::builder()
-        .listener(Listener::public().balanced("127.0.9.0/24"))
-        .tenant(&trap.acme(orders()))
-        .signs_in_at("acme", clients())
-        .start();
-    let header = portcullis_tests::balancer::proxy_v2(
-        "127.0.0.7:1111".parse().unwrap(),
-        "127.0.0.1:5433".parse().unwrap(),
-        &[],
-    );
-    let mut local = header.clone();
-    local[12] = 0x20;
-    let mut unspecified = header.clone();
-    unspecified[13] = 0;
-    let twice = [header.clone(), header.clone()].concat();
-    let huge = [&header[..14], &[0xff, 0xff]].concat();
-    let text = b"PROXY TCP4 127.0.0.7 127.0.0.1 1 2\r\n".to_vec();
-    let unknown = b"PROXY UNKNOWN 127.0.0.7 1.1.1.1 1 2\r\n".to_vec();
-    for (from, bytes, kind, code) in [
-        (
-            1,
-            header.clone(),
-            "protocol.violation",
-            "proxy_untrusted_peer",
-        ),
-        (
-            1,
-            text.clone(),
-            "protocol.violation",
-            "proxy_untrusted_peer",
-        ),
-        (9, text, "protocol.violation", "proxy_version"),
-        (9, unknown, "protocol.violation", "proxy_version"),
-        (
-            9,
-            SSL_REQUEST.repeat(2),
-            "protocol.violation",
-            "proxy_missing",
-        ),
-        (9, huge, "protocol.violation", "proxy_length"),
-        (9, unspecified, "protocol.violation", "proxy_unusable"),
-        (9, local, "connection.closed", "proxy_local"),
-        (
-            9,
-            header[..20].to_vec(),
-            "protocol.violation",
-            "proxy_timeout",
-        ),
-        (9, twice, "protocol.violation", "proxy_unexpected"),
-    ] {
-        let dial = Dial::plain(gateway.address()).from(scene::here(from, 1));
-        let mut client = dial.connect().unwrap();
-        let mut known = client.local_address();
-        client.send(&bytes).unwrap();
-        assert_ne!(ended(&mut client), Ending::Silent, "{code}");
-        if code == "proxy_unexpected" {
-            // The first of the two was believed.
-            known = "127.0.0.7:1111".parse::<SocketAddr>().unwrap();
-        }
-        event(&gateway, kind, code, known);
-    }
-    trap.assert_untouched();
 }
 
 /// A gateway before a database that nobody must reach. Clients of its endpoint are asked for a

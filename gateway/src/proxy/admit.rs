@@ -8,7 +8,6 @@ use super::front::Front;
 use super::live::{Facts, LiveGuard, LiveHandle};
 use super::refuse::Refusal;
 use crate::runtime::clock;
-use crate::runtime::limits::NEW_CONNECTIONS_PER_SECOND;
 
 /// Decides, and registers what is let in as live.
 ///
@@ -18,10 +17,7 @@ use crate::runtime::limits::NEW_CONNECTIONS_PER_SECOND;
 pub(super) fn admit(front: &Front, facts: Facts) -> Result<(Permit, LiveGuard), Refusal> {
     let view = front.view();
     let permit = permit(&view, &facts)?;
-    let per_second = permit
-        .limits()
-        .new_connections_per_second
-        .unwrap_or(NEW_CONNECTIONS_PER_SECOND);
+    let per_second = permit.limits().new_connections_per_second_or_default();
     if !front
         .throttle
         .pace(permit.tenant(), per_second, clock::instant())

@@ -23,10 +23,6 @@ pub const UPSTREAM_SIGN_IN: Duration = Duration::from_secs(10);
 pub const UNAUTHENTICATED_TOTAL: usize = 5_000;
 /// Connections that are not authenticated yet, from one IPv4 address or one IPv6 /64.
 pub const UNAUTHENTICATED_PER_SOURCE: usize = 256;
-/// Open connections of one tenant, unless its policy names a smaller number.
-pub const CONNECTIONS_PER_TENANT: u32 = 2_000;
-/// New connections per second of one tenant, unless its policy names another number.
-pub const NEW_CONNECTIONS_PER_SECOND: u32 = 500;
 /// Negotiation requests (SSLRequest, GSSENCRequest) before the start-up packet.
 pub const NEGOTIATION_REQUESTS: usize = 2;
 /// Bytes of one backend message during sign-in.

@@ -11,7 +11,6 @@ use portcullis_policy::{
 
 use super::LiveConnection;
 use super::handle::{Facts, LiveHandle, Standing};
-use crate::runtime::limits::CONNECTIONS_PER_TENANT;
 
 /// A cancel key as the client holds it: process id and secret.
 pub(in crate::proxy) type CancelKey = (u32, Vec<u8>);
@@ -52,7 +51,8 @@ impl Live {
         since: Timestamp,
     ) -> Result<LiveGuard, Full> {
         let limits = permit.limits();
-        let tenant_cap = limits.connections.unwrap_or(CONNECTIONS_PER_TENANT);
+        let tenant_cap = limits.connections_or_default();
+        let endpoint_cap = limits.connections_per_endpoint_or_default();
         let key = (permit.tenant().clone(), permit.endpoint_id().clone());
         let mut index = self.index.lock();
         if index
@@ -65,15 +65,11 @@ impl Live {
                 limit: tenant_cap,
             });
         }
-        if let Some(cap) = limits.connections_per_endpoint
-            && index
-                .endpoints
-                .get(&key)
-                .is_some_and(|sources| sources.len() >= cap as usize)
-        {
+        let at_endpoint = index.endpoints.get(&key).map_or(0, BTreeMap::len);
+        if at_endpoint >= endpoint_cap as usize {
             return Err(Full {
                 what: "connections-per-endpoint",
-                limit: cap,
+                limit: endpoint_cap,
             });
         }
         index.next += 1;
