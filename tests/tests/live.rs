@@ -10,7 +10,7 @@ use portcullis_tests::client::{V3_0, startup};
 use portcullis_tests::{
     Ending, EndpointText, Gateway, Listener, Postgres, TenantText, Version, wait,
 };
-use scene::{NAME, SOON, Trap, acme, backends, clients, gateway, here, orders, server};
+use scene::{NAME, SOON, Trap, acme, clients, gateway, here, orders, server};
 use serde_json::Value;
 
 const REPORTS: &str = "acme-reports.db.test";
@@ -198,7 +198,6 @@ fn in_the_middle_of_a_message_not_a_byte_comes_after_the_receipt() {
             rest - by_now
         );
         assert_ne!(end, Ending::Silent);
-        backends(server, "app", server.connections_of("app"));
     }
 }
 

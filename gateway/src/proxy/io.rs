@@ -72,3 +72,38 @@ pub(super) async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) ->
     stream.write_all(bytes).await?;
     stream.flush().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_bytes(bytes: &[u8]) -> Result<Step<()>, Complaint> {
+        match bytes.len() {
+            _ if bytes.contains(&b'!') => Err(Complaint::ProxyMissing),
+            3 => Ok(Step::Done((), 3)),
+            have => Ok(Step::Need(3 - have)),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_become_right_is_refused_though_more_was_asked_for() {
+        let (mut peer, mut ours) = tokio::io::duplex(16);
+        peer.write_all(b"a!").await.unwrap();
+        let refused = read_unit(&mut ours, three_bytes).await;
+        assert!(matches!(
+            refused,
+            Err(ReadError::Complaint(Complaint::ProxyMissing))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_comes_in_pieces_is_read_to_its_end_and_no_further() {
+        let (mut peer, mut ours) = tokio::io::duplex(1);
+        let sending = tokio::spawn(async move { peer.write_all(b"abcd").await });
+        let ((), bytes) = read_unit(&mut ours, three_bytes).await.unwrap();
+        assert_eq!(bytes, b"abc");
+        assert_eq!(read_exactly(&mut ours, 1).await.unwrap(), b"d");
+        sending.await.unwrap().unwrap();
+        assert!(read_unit(&mut ours, three_bytes).await.is_err());
+    }
+}
