@@ -18,10 +18,11 @@ use crate::machine::{Watch, load};
 use crate::report::Table;
 use crate::sample::Sample;
 
-/// Decisions timed at once: some milliseconds.
-const BATCH: u32 = 50_000;
-/// Rounds for each round that was asked for: a batch is short, and medians like many.
-const ROUNDS_EACH: usize = 3;
+/// Decisions timed at once: a millisecond at most, so that few batches are interrupted on a machine
+/// that does other things too. As many go before them untimed, to find the way again.
+const BATCH: u32 = 4_000;
+/// Rounds for each round that was asked for: medians like many.
+const ROUNDS_EACH: usize = 20;
 
 /// Measures; `Err` tells which decisions asked for memory.
 pub(crate) fn measure(rounds: usize) -> (Table, Result<(), String>) {
@@ -220,19 +221,21 @@ impl Place {
         };
         let decide_first = round.is_multiple_of(2);
         for decides in [decide_first, !decide_first] {
-            let draws = Draws::new(self.fleet, asked, round);
+            let mut draws = Draws::new(self.fleet, asked, round);
             if decides {
+                self.decide(&mut draws, asked);
                 let before = allocations::asked();
-                figures.decide = self.decide(draws, asked);
+                figures.decide = self.decide(&mut draws, asked);
                 figures.asked_for_memory = allocations::asked() - before;
             } else {
-                figures.search = self.search(draws, asked);
+                self.search(&mut draws, asked);
+                figures.search = self.search(&mut draws, asked);
             }
         }
         figures
     }
 
-    fn decide(&self, mut draws: Draws, asked: Asked) -> f64 {
+    fn decide(&self, draws: &mut Draws, asked: Asked) -> f64 {
         let begin = Instant::now();
         let mut permitted = 0;
         for _ in 0..BATCH {
@@ -254,7 +257,7 @@ impl Place {
         each(begin, asked, permitted)
     }
 
-    fn search(&self, mut draws: Draws, asked: Asked) -> f64 {
+    fn search(&self, draws: &mut Draws, asked: Asked) -> f64 {
         let begin = Instant::now();
         let mut permitted = 0;
         for _ in 0..BATCH {

@@ -207,9 +207,12 @@ impl Drop for Service {
 /// The same command under setpriv, so that it gets `signal` when this process dies.
 fn bound_to_us(command: &Command, signal: Signal) -> Command {
     let mut bound = Command::new("setpriv");
-    bound.arg("--pdeathsig").arg(name(signal));
     // A change of user clears the signal, so a setpriv that makes one must set both.
-    if command.get_program() != "setpriv" {
+    let is_setpriv = command.get_program() == "setpriv";
+    if !is_setpriv || command.get_args().all(|argument| argument != "--pdeathsig") {
+        bound.arg("--pdeathsig").arg(name(signal));
+    }
+    if !is_setpriv {
         bound.arg("--").arg(command.get_program());
     }
     bound.args(command.get_args());

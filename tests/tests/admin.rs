@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use portcullis_tests::gateway::binary;
 use portcullis_tests::{
-    Dial, Finished, Gateway, Listener, Scratch, Version, process, requires_root,
+    Dial, Finished, Gateway, Listener, Scratch, Version, process, requires_root, wait,
 };
-use scene::{NAME, Trap, acme, event, gateway, orders, server};
+use scene::{NAME, SOON, Trap, acme, event, gateway, orders, server};
 
 #[test]
 fn another_user_is_refused_at_the_admin_socket_and_leaves_its_mark() {
@@ -108,7 +108,10 @@ fn nothing_listens_on_the_network_but_what_the_configuration_names() {
         .copied()
         .chain([gateway.metrics_address()])
         .collect();
-    assert_eq!(listening(gateway.pid()), all);
+    // Of the listeners the socket that the harness waits for is not the last.
+    wait::wait_for("every listener and no other", SOON, || {
+        listening(gateway.pid()) == all
+    });
     // Not named, there are no metrics.
     let text = std::fs::read_to_string(gateway.configuration()).unwrap();
     let metrics = format!("[metrics]\nlisten = \"{}\"\n", gateway.metrics_address());
@@ -116,7 +119,9 @@ fn nothing_listens_on_the_network_but_what_the_configuration_names() {
     std::fs::write(gateway.configuration(), text.replace(&metrics, "")).unwrap();
     gateway.terminate();
     gateway.start_again();
-    assert_eq!(listening(gateway.pid()), doors);
+    wait::wait_for("the doors alone", SOON, || {
+        listening(gateway.pid()) == doors
+    });
 }
 
 #[test]
@@ -214,7 +219,10 @@ impl Account {
     fn new(uid: u32) -> Self {
         let scratch = Scratch::new("account");
         let program = scratch.path().join("portcullis");
-        std::fs::copy(binary(), &program).unwrap();
+        // By cp, not by us: a file that this process had open for writing is "busy" for a while.
+        let mut copy = Command::new("cp");
+        copy.arg(binary()).arg(&program);
+        let _ = process::run(&copy, LIMIT).ok();
         Self {
             uid,
             program,

@@ -253,6 +253,30 @@ fn a_restart_keeps_the_last_good_policy_though_the_directory_is_broken() {
     assert_eq!(refusals, 2);
 }
 
+#[test]
+fn a_node_that_is_told_to_stop_lets_the_living_finish_and_one_that_is_interrupted_tells_them() {
+    let server = server(Version::V15);
+    let mut gateway = gateway(&acme(server, orders()));
+    let mut last = open(&gateway);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    let told = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    told(rustix::process::Signal::TERM);
+    wait::wait_for("no new client is taken", SOON, || {
+        gateway.dial(NAME).start(&[("user", "app")]).is_err()
+    });
+    assert_eq!(last.query("select 1").unwrap().len(), 1);
+    drop(last);
+    gateway.terminate();
+    gateway.start_again();
+
+    let mut live = open(&gateway);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let refusal = live.refusal();
+    assert_eq!(refusal.sqlstate(), "57P01");
+    assert!(refusal.text().contains("shutting down"), "{refusal:?}");
+}
+
 fn open(gateway: &Gateway) -> RawClient {
     gateway.dial(NAME).sign_in("app", "secret", "postgres")
 }

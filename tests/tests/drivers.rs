@@ -281,35 +281,6 @@ fn what_the_database_says_no_to_is_told_in_its_own_words() {
     );
 }
 
-#[test]
-fn a_database_that_is_not_there_is_told_with_a_reference_that_why_explains() {
-    let mut server = scene::new_server(Version::V15);
-    let gateway = gateway(&acme(&server, orders().authentication("relay")));
-    server.stop();
-    let told = gateway
-        .psql(NAME)
-        .user("app", "secret", "postgres")
-        .run("select 1");
-    let told = told.refused();
-    assert!(
-        told.contains("the database cannot be reached right now"),
-        "{told}"
-    );
-    let reference: String = told[told.find("PC-").unwrap()..].chars().take(17).collect();
-    let why = gateway.command(&["why", &reference]);
-    assert!(why.ok().contains("upstream.failed"), "{why}");
-    server.start_again();
-    let mut client = gateway.dial(NAME).sign_in("app", "secret", "postgres");
-    assert_eq!(client.query("select 1").unwrap().len(), 1);
-    server.stop();
-    let (_, ending) = client.read_to_end();
-    assert_ne!(
-        ending,
-        portcullis_tests::Ending::Silent,
-        "the end of the database is the end"
-    );
-}
-
 /// PostgreSQL 15 knows no direct TLS; the gateway does before either.
 fn negotiations(version: Version) -> &'static [&'static str] {
     match version {

@@ -223,6 +223,56 @@ fn a_message_that_is_no_answer_ends_the_exchange() {
     }
 }
 
+#[test]
+fn a_role_whose_time_ends_while_its_verifier_is_remembered_is_let_in_no_more() {
+    let server = server(Version::V18);
+    server.sql("create role brief login password 'secret'");
+    let ends = "format('alter role brief valid until %L', now() + interval '2 seconds')";
+    server.sql(&format!("do $$ begin execute {ends}; end $$"));
+    let gateway = gateway(&acme(server, orders()));
+    assert!(attempt(&gateway, "brief", "secret").is_ok());
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let refusal = refused(attempt(&gateway, "brief", "secret"));
+    assert_eq!(refusal.sqlstate(), "28P01");
+    let event = event_of(&gateway, "authentication.failed", &refusal);
+    assert_eq!(event["code"], "role_expired");
+}
+
+#[test]
+fn neither_the_log_nor_the_audit_events_hold_a_password_or_a_verifier() {
+    let server = server(Version::V15);
+    server.sql("create role discreet login password 'Correct-Horse-7'");
+    let gateway = gateway(&acme(server, orders()));
+    let psql = gateway
+        .psql(NAME)
+        .user("discreet", "Correct-Horse-7", "postgres");
+    assert_eq!(psql.run("select 1").ok(), "1");
+    let wrong = gateway
+        .psql(NAME)
+        .user("discreet", "Correct-Horse-8", "postgres");
+    assert!(
+        wrong
+            .run("select 1")
+            .refused()
+            .contains("authentication failed")
+    );
+    let verifier = server.sql("select rolpassword from pg_authid where rolname = 'discreet'");
+    gateway.event("both", |event| event["kind"] == "authentication.failed");
+    let events: Vec<String> = gateway.events().iter().map(ToString::to_string).collect();
+    let written = format!("{}{}", gateway.log_text(), events.join("\n"));
+    let keys = verifier.split(['$', ':']).skip(2);
+    for secret in keys.chain(["Correct-Horse", "SCRAM-SHA-256$"]) {
+        assert!(
+            !secret.is_empty() && !written.contains(secret),
+            "{secret} is in\n{written}"
+        );
+    }
+    assert!(
+        gateway.log_text().lines().count() == gateway.log().len(),
+        "the log is JSON lines"
+    );
+}
+
 fn start(dial: &Dial, user: &str) -> portcullis_tests::RawClient {
     dial.start(&[("user", user), ("database", "postgres")])
         .unwrap()

@@ -360,7 +360,7 @@ fn rejected(rejection: &Rejection) -> Refusal {
     };
     Refusal::new(status, rejection.code(), format!("{rejection}{cause}")).next(match rejection {
         Rejection::StaleBase { .. } => "plan again: somebody else applied in between",
-        Rejection::NetworkClaimed { .. } | Rejection::PrivateLinkClaimed { .. } | Rejection::ServerNameClaimed { .. } => {
+        Rejection::NetworkClaimed { .. } | Rejection::PrivateLinkClaimed { .. } | Rejection::PlaceClaimed { .. } | Rejection::ServerNameClaimed { .. } => {
             "it belongs to one tenant: take it out of the other's file, and apply both files together"
         }
         Rejection::FleetLimit { .. } => "aggregate prefixes, or remove entries that `plan` calls shadowed or unused",

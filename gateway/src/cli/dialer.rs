@@ -4,17 +4,13 @@ use std::process::ExitCode;
 
 use super::args::DialerArgs;
 use super::exit::Exit;
+use super::logging::log_as_json;
 use super::output::complain;
 use crate::runtime::dialer::server::{Allowed, Options, serve};
 
 /// Serves until it is stopped.
 pub(super) fn run(args: DialerArgs) -> ExitCode {
-    // Somebody else's subscriber is as good as ours.
-    drop(
-        tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .try_init(),
-    );
+    log_as_json();
     let allowed = if args.allow_any {
         Allowed::Any
     } else {

@@ -12,6 +12,7 @@ mod ask;
 pub mod dev;
 mod dialer;
 pub mod exit;
+mod logging;
 pub mod output;
 mod policy;
 mod questions;

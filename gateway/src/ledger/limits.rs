@@ -41,3 +41,9 @@ pub const MAX_FOUND: usize = 1000;
 /// Bytes of one line on disk. An event's line is shorter (`portcullis_audit::MAX_EVENT_BYTES`);
 /// what is longer was not written by us, and is passed over.
 pub const MAX_LINE: usize = 128 * 1024;
+
+/// Searches that wait for the writer at once; further ones read what is there.
+pub const MAX_READERS: usize = 64;
+
+/// How long a search waits for the writer.
+pub const CATCH_UP: Duration = Duration::from_secs(1);

@@ -105,6 +105,12 @@ impl Ledger {
     /// # Errors
     /// Those of reading.
     pub fn find(&self, reference: &Reference) -> io::Result<Vec<Event>> {
+        // Whoever was just told a reference must find it. A writer that is stuck must not keep
+        // the rest from being found, so this wait has an end.
+        self.queue
+            .caught_up()
+            .recv_timeout(limits::CATCH_UP)
+            .unwrap_or_default();
         find::by_reference(self.files.open_all()?, reference)
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
+use std::sync::mpsc;
 
 use parking_lot::{Condvar, Mutex};
 use portcullis_audit::Event;
 use tokio::sync::oneshot;
 
-use super::limits::{Limits, MAX_SHED_KINDS, QUEUE_DURABLE};
+use super::limits::{Limits, MAX_READERS, MAX_SHED_KINDS, QUEUE_DURABLE};
 use crate::runtime::clock::Duration;
 
 /// Events on their way to the writer. Its lock is held for a push or a swap, never across a
@@ -25,6 +26,7 @@ struct Inside {
     waiting: Vec<Waiting>,
     durable: usize,
     shed: BTreeMap<String, u64>,
+    readers: Vec<mpsc::SyncSender<()>>,
     closed: bool,
 }
 
@@ -41,6 +43,8 @@ pub(super) struct Batch {
     pub(super) events: Vec<Waiting>,
     /// How many events of each kind were counted instead of queued.
     pub(super) shed: BTreeMap<String, u64>,
+    /// Who waits to read what was recorded before they came.
+    pub(super) readers: Vec<mpsc::SyncSender<()>>,
     /// Nothing will follow.
     pub(super) last: bool,
 }
@@ -91,6 +95,18 @@ impl Queue {
         Ok(receiver)
     }
 
+    /// Ends (the sender is dropped) when everything recorded so far is with the kernel.
+    pub(super) fn caught_up(&self) -> mpsc::Receiver<()> {
+        let (sender, receiver) = mpsc::sync_channel(0);
+        let mut inside = self.inside.lock();
+        if !inside.closed && inside.readers.len() < MAX_READERS {
+            inside.readers.push(sender);
+        }
+        drop(inside);
+        self.work.notify_one();
+        receiver
+    }
+
     /// Events that could not be written after all are counted like those that found no room.
     pub(super) fn count_shed(&self, kinds: BTreeMap<String, u64>) {
         let mut inside = self.inside.lock();
@@ -118,6 +134,7 @@ impl Queue {
         Batch {
             events: mem::take(&mut inside.waiting),
             shed: mem::take(&mut inside.shed),
+            readers: mem::take(&mut inside.readers),
             last: inside.closed,
         }
     }
@@ -127,7 +144,7 @@ impl Inside {
     /// Shed counts alone do not wake the writer: they come while it is busy, or after a failure
     /// of the disk, which a loop at full speed would not heal.
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && !self.closed
+        self.waiting.is_empty() && self.readers.is_empty() && !self.closed
     }
 
     fn shed(&mut self, kind: String, count: u64) {

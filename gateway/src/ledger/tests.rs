@@ -21,6 +21,21 @@ fn what_is_recorded_is_found_by_its_reference_in_order() {
 }
 
 #[test]
+fn what_was_just_recorded_is_found_at_once() {
+    let directory = directory("at-once");
+    let ledger = Ledger::open(&directory, "gw1").unwrap();
+    for bits in 1..200 {
+        ledger.record(event("connection.denied", Some(bits), 0));
+        let found = ledger.find(&Reference::from_bits(bits)).unwrap();
+        assert_eq!(
+            found.len(),
+            1,
+            "the reference that was told last is not found"
+        );
+    }
+}
+
+#[test]
 fn files_are_readable_by_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let directory = directory("modes");

@@ -46,6 +46,10 @@ fn write(node: &str, queue: &Queue, files: &Files, batch: Batch) -> Unfinished {
         lines.push_str(&shed_event(node, &batch.shed).line());
         lines.push('\n');
     }
+    if lines.is_empty() && !batch.last && !batch.readers.is_empty() {
+        // Nobody recorded anything; somebody only wants to read.
+        return Unfinished::Sync;
+    }
     let must_sync =
         batch.last || lines.is_empty() || batch.events.iter().any(|waiting| waiting.done.is_some());
     let written = files

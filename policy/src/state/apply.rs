@@ -6,7 +6,7 @@ use super::view::{TenantView, View};
 use crate::document::{DocumentPath, line};
 use crate::id::{Revision, TenantId};
 use crate::limits::{MAX_ENTRIES_IN_FLEET, MAX_ENTRIES_PER_TENANT};
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, Via};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -211,6 +211,9 @@ impl View {
         for link in &tenant.private_links {
             self.private_links.remove(link);
         }
+        for place in places(&tenant) {
+            self.places.remove(place);
+        }
         for name in tenant
             .endpoints
             .values()
@@ -243,6 +246,16 @@ impl View {
                 });
             }
         }
+        for place in places(&tenant) {
+            if let Some(owner) = self.places.insert(place.clone(), claimant.clone()) {
+                let (place, claimant) = (place.clone(), claimant.clone());
+                return Err(Rejection::PlaceClaimed {
+                    place,
+                    owner,
+                    claimant,
+                });
+            }
+        }
         for view in tenant.endpoints.values() {
             for name in &view.endpoint().names {
                 if let Some(owner) = self.names.insert(name.clone(), Arc::clone(view)) {
@@ -259,4 +272,12 @@ impl View {
         self.tenants.insert(claimant.clone(), Arc::clone(&tenant));
         Ok(())
     }
+}
+
+/// The places of a tenant's clusters, each once: clusters of one tenant may share its VPC.
+fn places(tenant: &TenantView) -> BTreeSet<&Via> {
+    let clusters = tenant.clusters().values();
+    clusters
+        .filter_map(|cluster| cluster.via.as_ref())
+        .collect()
 }

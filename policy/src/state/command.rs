@@ -4,7 +4,7 @@ use crate::document::DocumentError;
 use crate::id::{NetworkId, Revision, TenantId};
 use crate::origin::PrivateLinkId;
 use crate::server_name::ServerName;
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, Via};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -71,6 +71,15 @@ pub enum Rejection {
         /// Who claims it too.
         claimant: TenantId,
     },
+    /// A network namespace or interface is the way into one tenant's VPC.
+    PlaceClaimed {
+        /// The place.
+        place: Via,
+        /// Whose it is.
+        owner: TenantId,
+        /// Who claims it too.
+        claimant: TenantId,
+    },
     /// A server name leads to one endpoint.
     ServerNameClaimed {
         /// The name.
@@ -104,6 +113,7 @@ impl Rejection {
             Self::Document { .. } => "document",
             Self::NetworkClaimed { .. } => "network_claimed",
             Self::PrivateLinkClaimed { .. } => "private_link_claimed",
+            Self::PlaceClaimed { .. } => "place_claimed",
             Self::ServerNameClaimed { .. } => "server_name_claimed",
             Self::FleetLimit { .. } => "fleet_limit",
             Self::NamedTwice(_) => "named_twice",
@@ -139,6 +149,14 @@ impl fmt::Display for Rejection {
                 f,
                 "tenant {claimant} claims private link {private_link}, which belongs to tenant {owner}"
             ),
+            Self::PlaceClaimed {
+                place,
+                owner,
+                claimant,
+            } => write!(
+                f,
+                "tenant {claimant} has a cluster in {place}, which belongs to tenant {owner}"
+            ),
             Self::ServerNameClaimed {
                 name,
                 owner,
@@ -165,6 +183,7 @@ impl std::error::Error for Rejection {
             Self::StaleBase { .. }
             | Self::NetworkClaimed { .. }
             | Self::PrivateLinkClaimed { .. }
+            | Self::PlaceClaimed { .. }
             | Self::ServerNameClaimed { .. }
             | Self::FleetLimit { .. }
             | Self::NamedTwice(_)

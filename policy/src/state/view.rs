@@ -5,7 +5,7 @@ use crate::id::{ClusterId, EndpointId, NetworkId, Revision, TenantId};
 use crate::network::AllowLists;
 use crate::origin::{Origin, PrivateLinkId};
 use crate::server_name::ServerName;
-use crate::tenant::{Cluster, Endpoint, Tenant, TenantLimits};
+use crate::tenant::{Cluster, Endpoint, Tenant, TenantLimits, Via};
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,6 +19,8 @@ pub struct View {
     pub(super) names: OrdMap<ServerName, Arc<EndpointView>>,
     pub(super) networks: OrdMap<NetworkId, TenantId>,
     pub(super) private_links: OrdMap<PrivateLinkId, TenantId>,
+    /// Where sockets towards a tenant's clusters are made: its VPC, as this machine knows it.
+    pub(super) places: OrdMap<Via, TenantId>,
 }
 
 impl View {
@@ -31,6 +33,7 @@ impl View {
             names: OrdMap::new(),
             networks: OrdMap::new(),
             private_links: OrdMap::new(),
+            places: OrdMap::new(),
         }
     }
 

@@ -44,7 +44,8 @@ pub(super) fn unprivileged(program: &Path) -> Command {
     command
         .arg(format!("--reuid={uid}"))
         .arg(format!("--regid={gid}"))
-        .args(["--clear-groups", "--"])
+        // The change of user clears a parent-death signal that was set before it. QUIT is PostgreSQL's immediate stop.
+        .args(["--clear-groups", "--pdeathsig", "QUIT", "--"])
         .arg(program);
     command
 }

@@ -19,6 +19,7 @@ use tracing::{error, info};
 
 use self::build::{Bound, Built};
 use super::exit::Exit;
+use super::logging::log_as_json;
 use super::output::complain;
 use crate::api;
 use crate::config::FileError;
@@ -177,19 +178,6 @@ fn announce(node: &api::Node, addresses: &[String]) {
     .with("listeners", addresses.to_vec());
     event.revision = Some(revision.get());
     node.ledger.record(event);
-}
-
-/// Structured logs: JSON lines on standard error. The level is fixed: a log must not be talked
-/// into telling more than it should.
-fn log_as_json() {
-    let filter = tracing_subscriber::EnvFilter::new("warn,portcullis=info");
-    drop(
-        tracing_subscriber::fmt()
-            .json()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .try_init(),
-    );
 }
 
 /// Keys and client keys live in this process's memory; a core dump would put them on disk.

@@ -169,6 +169,14 @@ impl<'s> Claims<'s> {
             let at = reader.find(&format!("private-links[{index}]"));
             claimed.push((format!("private link {link}"), at));
         }
+        let mut places = BTreeSet::new();
+        for (id, cluster) in &tenant.clusters {
+            // Clusters of one tenant may share its VPC.
+            if let Some(place) = cluster.via.as_ref().filter(|place| places.insert(*place)) {
+                let at = reader.find(&format!("clusters.{id}.via"));
+                claimed.push((place.to_string(), at));
+            }
+        }
         for (id, endpoint) in &tenant.endpoints {
             for (index, name) in endpoint.names.iter().enumerate() {
                 let at = reader.find(&format!("endpoints.{id}.names[{index}]"));
