@@ -105,7 +105,7 @@ pub(crate) fn measure(rounds: usize) -> (Table, Result<(), String>) {
         }
     }
     table.note(format!(
-        "a random entry each time; medians (low–high) of {} rounds of {BATCH}; others used {others:.0} % of the machine",
+        "a random entry each time, caches cold from the other rows; medians (low–high) of {} rounds of {BATCH}; others used {others:.0} % of the machine",
         rounds * ROUNDS_EACH
     ));
     let verdict = match asked_for_memory.is_empty() {

@@ -336,15 +336,27 @@ impl Permit {
     }
 
     /// Whether a connection that stands on `footing` may go on under this permit as it stands: the same endpoint of the
-    /// same tenant, the same cluster behind it, the same proof asked of the client.
+    /// same tenant, a cluster that still has every server it had, reached and verified in the same way, and the same
+    /// proof asked of the client.
     #[must_use]
     pub fn continues(&self, footing: &Footing) -> bool {
         *self.tenant() == footing.tenant
             && *self.endpoint_id() == footing.endpoint
             && *self.cluster_id() == footing.cluster_id
-            && (Arc::ptr_eq(self.cluster(), &footing.cluster) || *self.cluster() == footing.cluster)
+            && still_leads_to(self.cluster(), &footing.cluster)
             && self.endpoint().authentication == footing.authentication
     }
+}
+
+/// A server that joined disturbs nobody; one that left may be the very one that a connection is to.
+fn still_leads_to(now: &Arc<Cluster>, then: &Arc<Cluster>) -> bool {
+    Arc::ptr_eq(now, then)
+        || (now.tls == then.tls
+            && now.via == then.via
+            && then
+                .backends
+                .iter()
+                .all(|server| now.backends.contains(server)))
 }
 
 /// What a connection stands on, whoever may reach it. Unlike a permit it does not hold its revision's allow list, which

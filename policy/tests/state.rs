@@ -482,6 +482,18 @@ fn a_permit_continues_only_where_it_leads_to_the_same_place_by_the_same_proof() 
     check(false, &|acme| {
         drop(acme.clusters.insert(name("main"), cluster("10.0.0.99")))
     });
+    // A server that joins disturbs nobody; one that leaves may be the one.
+    let another = Backend {
+        host: "10.0.0.98".to_owned(),
+        port: 5432,
+    };
+    check(true, &|acme| main_of(acme).backends.push(another.clone()));
+    check(false, &|acme| {
+        main_of(acme).backends = vec![another.clone()]
+    });
+    check(false, &|acme| {
+        main_of(acme).via = Some(Via::Interface("eth7".to_owned()))
+    });
     check(false, &|acme| {
         let orders = acme
             .endpoints
@@ -489,4 +501,8 @@ fn a_permit_continues_only_where_it_leads_to_the_same_place_by_the_same_proof() 
             .unwrap();
         acme.endpoints.insert(name("orders-2"), orders);
     });
+}
+
+fn main_of(tenant: &mut Tenant) -> &mut Cluster {
+    tenant.clusters.get_mut(&name::<ClusterId>("main")).unwrap()
 }

@@ -152,9 +152,8 @@ fn tokio_postgres_prepares_and_pipelines() {
 
 #[test]
 fn fifty_megabytes_come_out_and_go_in_unharmed() {
-    for version in BOTH {
-        let gateway = open(version);
-        let script = format!(
+    let gateway = open(Version::V18);
+    let script = format!(
             "import hashlib\nLARGE = {LARGE:?}\n{}",
             "
 with psycopg.connect(conninfo, autocommit=True) as c:
@@ -175,9 +174,8 @@ with psycopg.connect(conninfo, autocommit=True) as c:
     print(sum(len(t) for (t,) in rows))
 "
         );
-        let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
-        assert_eq!(psycopg.run(&script).ok(), "50000000", "{version:?}");
-    }
+    let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
+    assert_eq!(psycopg.run(&script).ok(), "50000000");
 }
 
 #[test]

@@ -152,6 +152,24 @@ fn a_running_query_is_gone_from_the_database_when_the_receipt_is_there() {
 }
 
 #[test]
+fn the_receipt_says_how_many_were_closed_and_how_fast() {
+    let server = server(Version::V15);
+    let gateway = gateway(&acme(server, orders()));
+    let _live = [0, 1].map(|_| gateway.dial(NAME).sign_in("app", "secret", "postgres"));
+    gateway.write_policy(&acme(server, listed(&[("127.0.9.9", "")])));
+    let directory = gateway.policy_directory().display().to_string();
+    let told = gateway.command(&["apply", &directory, "--receipt"]);
+    let last = told.ok().lines().last().unwrap();
+    let start = "in force on 1/1 nodes at revision 2, 2 connections closed, slowest ";
+    assert!(last.starts_with(start) && last.ends_with("ms"), "{told}");
+    assert_eq!(
+        told.ok().matches("address_not_listed after").count(),
+        2,
+        "{told}"
+    );
+}
+
+#[test]
 fn in_the_middle_of_a_message_not_a_byte_comes_after_the_receipt() {
     let server = server(Version::V15);
     for flood in [

@@ -3,8 +3,26 @@
 mod scene;
 
 use portcullis_tests::client::{Binding, GSSENC_REQUEST, SSL_REQUEST, V3_0, V3_2, startup};
-use portcullis_tests::{Dial, Ending, Message, Version};
+use portcullis_tests::{Dial, Ending, EndpointText, Message, Version};
 use scene::{BOTH, NAME, acme, event, gateway, orders, server};
+
+#[test]
+fn the_name_that_a_client_calls_leads_to_that_endpoints_database() {
+    let (old, new) = (server(Version::V15), server(Version::V18));
+    let reports = EndpointText::new("reports", "acme-reports.db.test").allow("127.0.0.1", "public");
+    let tenant = acme(old, orders())
+        .cluster("reports", new)
+        .endpoint(reports);
+    let gateway = gateway(&tenant);
+    for (name, version) in [(NAME, "15"), ("acme-reports.db.test", "18")] {
+        for negotiation in ["postgres", "direct"] {
+            let psycopg = gateway.psycopg(name).user("app", "secret", "postgres");
+            let psycopg = psycopg.parameter("sslnegotiation", negotiation);
+            let told = psycopg.query("select current_setting('server_version_num')::int / 10000");
+            assert_eq!(told.ok(), version, "{name}, {negotiation}");
+        }
+    }
+}
 
 #[test]
 fn gss_encryption_is_declined_and_the_client_goes_on_with_tls() {
