@@ -10,6 +10,8 @@ pub const CONNECTION_DENIED: &str = "connection.denied";
 pub const CONNECTION_CLOSED: &str = "connection.closed";
 /// A live connection's permit stopped being true, and it was stopped.
 pub const CONNECTION_LAPSED: &str = "connection.lapsed";
+/// What became of the backend of a connection that lapsed.
+pub const BACKEND_ENDED: &str = "backend.ended";
 /// A permitted client did not prove who it is.
 pub const AUTHENTICATION_FAILED: &str = "authentication.failed";
 /// A peer sent what the protocol does not allow; the field `code` names what.
@@ -36,9 +38,10 @@ pub const ADMIN_REFUSED: &str = "admin.refused";
 pub const LEDGER_TORN: &str = "ledger.torn";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
+    BACKEND_ENDED,
     CANCEL_DENIED,
     CANCEL_FORWARDED,
     CONNECTION_CLOSED,

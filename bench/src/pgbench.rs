@@ -110,6 +110,9 @@ pub(crate) fn measure(stage: &Stage, duration: Duration, rounds: usize) -> Table
     table.note(format!(
         "medians (low–high) of {rounds} rounds of {duration:?}; floor: a TLS relay without protocol, policy or sign-in, TLS on both sides"
     ));
+    table.note(
+        "on one processor all four wait for each other: its CPU column is the steady one, its throughput is no client's",
+    );
     if most_disturbed > DISTURBED {
         table.note(format!(
             "DISTURBED: others used up to {most_disturbed:.0} % of the machine; run it again in a quiet moment"

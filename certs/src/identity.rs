@@ -102,7 +102,8 @@ impl Validity {
         (self.not_before..=self.not_after).contains(&moment)
     }
 
-    fn of(leaf_der: &[u8]) -> Option<Self> {
+    /// The period of a certificate; `None` if it is not one.
+    pub fn of(leaf_der: &[u8]) -> Option<Self> {
         let (_, leaf) = X509Certificate::from_der(leaf_der).ok()?;
         Some(Self {
             not_before: leaf.validity().not_before.timestamp(),

@@ -153,9 +153,12 @@ fn tokio_postgres_prepares_and_pipelines() {
 #[test]
 fn fifty_megabytes_come_out_and_go_in_unharmed() {
     let gateway = open(Version::V18);
-    let script = format!(
-            "import hashlib\nLARGE = {LARGE:?}\n{}",
-            "
+    let script = format!("import hashlib\nLARGE = {LARGE:?}\n{THERE_AND_BACK}");
+    let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
+    assert_eq!(psycopg.run(&script).ok(), "50000000");
+}
+
+const THERE_AND_BACK: &str = "
 with psycopg.connect(conninfo, autocommit=True) as c:
     c.execute('create temp table there as select n, t from (' + LARGE.replace('select', 'select n,', 1) + ') q(n, t)')
     ours, rows = hashlib.sha256(), c.execute('select t from there order by n').fetchall()
@@ -172,11 +175,7 @@ with psycopg.connect(conninfo, autocommit=True) as c:
     assert big == 'y' * 40000000
     assert c.execute('select length(%s::text)', (big,)).fetchone()[0] == 40000000
     print(sum(len(t) for (t,) in rows))
-"
-        );
-    let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
-    assert_eq!(psycopg.run(&script).ok(), "50000000");
-}
+";
 
 #[test]
 fn node_postgres_reads_a_large_result_whole() {

@@ -24,8 +24,9 @@ use crate::runtime::clock::{self, Instant};
 /// `VALID UNTIL` or a dropped role goes unnoticed here. (The database itself, which is signed in
 /// to afterwards with the very same secret, notices at once.)
 pub const VERIFIER_MAX_AGE: Duration = Duration::from_secs(30);
-/// That there is no such role is believed for this long.
-pub const NEGATIVE_MAX_AGE: Duration = Duration::from_secs(5);
+/// How long an absent role is remembered. As long as one that exists: different ages would tell
+/// them apart by the time of an answer. A failed proof forgets either.
+pub const NEGATIVE_MAX_AGE: Duration = VERIFIER_MAX_AGE;
 /// Roles of one cluster that are remembered, unknown ones included.
 pub const MAX_CACHED: usize = 4096;
 /// Roles of one cluster that are asked for at the same time.

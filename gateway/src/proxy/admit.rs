@@ -29,6 +29,10 @@ pub(super) fn admit(front: &Front, facts: Facts) -> Result<(Permit, LiveGuard), 
         .live
         .register(facts, &permit, clock::now())
         .map_err(|full| Refusal::full(&full, &reference))?;
+    // Asked after registering: whoever drains sets this before it ends those who are registered.
+    if front.is_draining() {
+        return Err(Refusal::draining(&reference));
+    }
     let permit = confirm(front, permit, &guard)?;
     Ok((permit, guard))
 }
@@ -42,6 +46,8 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
     }
     let newest = self::permit(&view, &guard.handle().facts)?;
     if guard.handle().continues_under(&newest) {
+        // The entry, and so the moment at which it expires, may be another.
+        front.live.stand(guard.handle(), &newest);
         return Ok(newest);
     }
     // Between the decision and now the name came to lead elsewhere; the next attempt will be

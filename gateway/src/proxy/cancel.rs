@@ -66,7 +66,8 @@ pub(super) fn cancel(
     };
     let front = Arc::clone(front);
     let of = target.facts.reference;
-    front.background.clone().spawn(async move {
+    let owner = Arc::clone(&front);
+    owner.after(async move {
         let _turn = turn;
         let outcome = match timeout(CANCEL, backend::cancel(front.upstreams(), &backend)).await {
             Ok(Ok(())) => "delivered".to_owned(),

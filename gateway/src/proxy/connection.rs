@@ -12,7 +12,7 @@ use tokio_rustls::rustls::Connection;
 use tokio_util::task::TaskTracker;
 
 use super::admit::{admit, confirm};
-use super::authenticate::authenticate;
+use super::authenticate::{Credential, authenticate};
 use super::cancel::cancel;
 use super::dial::{Dialed, dial};
 use super::front::Front;
@@ -25,9 +25,10 @@ use super::splice::{End, Leg, Splice};
 use super::throttle::Ticket;
 use crate::database::UpstreamStream;
 use crate::database::backend::see_gone;
-use crate::runtime::clock::{self, Instant};
-use crate::runtime::limits::{AUTHENTICATION, FAREWELL, PRE_AUTHENTICATION};
+use crate::runtime::clock::{self, Duration, Instant};
+use crate::runtime::limits::{AUTHENTICATION, HANDOVER, PRE_AUTHENTICATION};
 use crate::runtime::random;
+use crate::runtime::sockets::abort_on_close;
 
 /// Serves one accepted connection until it is refused or open; an open one goes on in a task of
 /// its own, which is a fraction of this one's size.
@@ -71,7 +72,7 @@ pub(super) async fn connection(
     match entered {
         Ok(entered) => attempt.open(*client, entered, guard, &tasks).await,
         Err(refusal) => {
-            attempt.withdraw(&refusal, &guard);
+            attempt.withdraw(&guard);
             drop(guard);
             attempt.refuse(&refusal, client, &facts).await;
         }
@@ -152,6 +153,16 @@ impl Attempt {
             .await?;
         let permit = confirm(&self.front, permit, guard)?;
         let how = credential.describe();
+        // A place among the unauthenticated is held no longer than that: a database that is slow to
+        // answer must not shut the door for others. In relay the database is still to ask.
+        let ticket = match &credential {
+            Credential::Relay => Some(ticket),
+            Credential::Vouched { expires, .. } => {
+                self.front.live.proof_lasts_until(guard.handle(), *expires);
+                None
+            }
+            Credential::Scram { .. } => None,
+        };
         let dialed = dial(&self.front, permit, credential, client, guard).await?;
         drop(ticket);
         Ok(Entered { dialed, how })
@@ -166,10 +177,21 @@ impl Attempt {
         let Client { mut stream, .. } = client;
         let handle = Arc::clone(guard.handle());
         self.permitted(&handle, &how);
-        if let Err(error) = send(&mut stream, &owed).await {
-            let known = handle.facts.clone();
-            drop(guard);
-            return self.record(&Refusal::client_gone(error), Known::Facts(&known));
+        let sent = tokio::select! {
+            biased;
+            _ = handle.lapsed() => Err(std::io::Error::other("the permit lapsed")),
+            sent = timeout(HANDOVER, send(&mut stream, &owed)) => sent.unwrap_or_else(|late| Err(late.into())),
+        };
+        if let Err(error) = sent {
+            if let Some(lapse) = handle.take_unreported() {
+                // What was owed may stand half in the kernel's buffer.
+                if let Err(error) = abort_on_close(stream.get_ref().0) {
+                    tracing::warn!(%error, "a socket could not be set to reset");
+                }
+                drop((stream, upstream));
+                return self.lapsed(&handle, lapse, false);
+            }
+            return self.closed(&handle, "client_broken", error.to_string());
         }
         handle.opened();
         let (tcp, tls) = stream.into_inner();
@@ -190,22 +212,29 @@ impl Attempt {
         let end = (&mut splice).await;
         metrics::gauge!("portcullis_connections_open").decrement(1.0);
         let handle = Arc::clone(guard.handle());
-        match end {
-            End::Lapsed { told, lapse } => {
+        let (code, story) = match end {
+            End::Lapsed { told } => {
                 let client = splice.cut(told);
-                drop(guard);
-                self.lapsed(&handle, lapse, told);
-                if let Some(client) = client {
-                    drop(timeout(FAREWELL, client.linger()).await);
+                if let Some(lapse) = handle.take_unreported() {
+                    self.lapsed(&handle, lapse, told);
                 }
+                drop(guard);
+                if let Some(client) = client {
+                    client.linger().await;
+                }
+                return;
             }
-            // The sockets and the guard close when this function ends.
-            End::ClientClosed => self.closed(&handle, "client_closed", String::new()),
-            End::UpstreamClosed => self.closed(&handle, "database_closed", String::new()),
-            End::Broken { side, error } => {
-                self.closed(&handle, side.broken(), error.to_string());
-            }
+            End::ClientClosed => ("client_closed", String::new()),
+            End::UpstreamClosed => ("database_closed", String::new()),
+            End::Broken { side, error } => (side.broken(), error.to_string()),
+        };
+        drop(splice);
+        match handle.take_unreported() {
+            // It ended by itself at the moment at which it was stopped.
+            Some(lapse) => self.lapsed(&handle, lapse, false),
+            None => self.closed(&handle, code, story),
         }
+        drop(guard);
     }
 
     /// Tells a client no and records why.
@@ -216,16 +245,17 @@ impl Attempt {
     }
 
     /// A connection that lapsed on its way in reports to whoever waits for it.
-    fn withdraw(&self, refusal: &Refusal, guard: &LiveGuard) {
-        if let Some(lapse) = &refusal.lapse {
-            self.lapsed(guard.handle(), (**lapse).clone(), false);
+    fn withdraw(&self, guard: &LiveGuard) {
+        if let Some(lapse) = guard.handle().take_unreported() {
+            self.lapsed(guard.handle(), lapse, false);
         }
     }
 
-    /// Reports that no byte passes any more, then sees the backend gone in the background.
+    /// Reports and records that no byte passes any more, then sees the backend gone.
     fn lapsed(&self, handle: &Arc<LiveHandle>, lapse: Lapse, told: bool) {
         let after = clock::instant().saturating_duration_since(lapse.since);
         metrics::counter!("portcullis_lapsed_total", "code" => lapse.code).increment(1);
+        count_bytes(handle);
         let key = self.reference.to_string();
         let backend = handle.backend().cloned();
         if let Some(receipts) = &lapse.receipts {
@@ -241,16 +271,12 @@ impl Attempt {
             .with("code", lapse.code)
             .with("story", lapse.story.clone())
             .with("told", told)
-            .with(
-                "after_ms",
-                u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-            );
-        let event = under(event, &self.reference);
-        let front = Arc::clone(&self.front);
-        self.front.background.spawn(async move {
-            let Some(backend) = backend else {
-                return front.ledger.record(event.with("backend", "none"));
-            };
+            .with("after_ms", whole_milliseconds(after));
+        self.front.ledger.record(under(event, &self.reference));
+        let Some(backend) = backend else { return };
+        let (front, reference, handle) =
+            (Arc::clone(&self.front), self.reference, Arc::clone(handle));
+        self.front.after(async move {
             let seen = see_gone(&front.services, &backend).await;
             let after = clock::instant().saturating_duration_since(lapse.since);
             let ending = seen.ending.reason();
@@ -261,12 +287,10 @@ impl Attempt {
                     ending,
                 }));
             }
-            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            front.ledger.record(
-                event
-                    .with("backend", ending)
-                    .with("backend_after_ms", after),
-            );
+            let event = describe(front.event(kinds::BACKEND_ENDED), &handle)
+                .with("backend", ending)
+                .with("after_ms", whole_milliseconds(after));
+            front.ledger.record(under(event, &reference));
         });
     }
 
@@ -277,27 +301,19 @@ impl Attempt {
         let event = describe(self.front.event(kinds::CONNECTION_PERMITTED), handle)
             .with("entry", handle.describe().entry)
             .with("authenticated_by", how)
-            .with(
-                "took_ms",
-                u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            );
+            .with("took_ms", whole_milliseconds(took));
         self.front.ledger.record(under(event, &self.reference));
     }
 
     fn closed(&self, handle: &LiveHandle, code: &'static str, story: String) {
-        let (bytes_in, bytes_out) = handle.counted();
-        metrics::counter!("portcullis_bytes_total", "direction" => "in").increment(bytes_in);
-        metrics::counter!("portcullis_bytes_total", "direction" => "out").increment(bytes_out);
+        let (bytes_in, bytes_out) = count_bytes(handle);
         let lasted = clock::instant().saturating_duration_since(self.began);
         let event = describe(self.front.event(kinds::CONNECTION_CLOSED), handle)
             .with("code", code)
             .with("story", story)
             .with("bytes_in", bytes_in)
             .with("bytes_out", bytes_out)
-            .with(
-                "lasted_ms",
-                u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
-            );
+            .with("lasted_ms", whole_milliseconds(lasted));
         self.front.ledger.record(under(event, &self.reference));
     }
 
@@ -305,7 +321,7 @@ impl Attempt {
     fn record(&self, refusal: &Refusal, known: Known<'_>) {
         metrics::counter!("portcullis_connections_total", "outcome" => refusal.kind, "code" => refusal.code).increment(1);
         if refusal.lapse.is_some() {
-            // Its event is written when its backend was seen gone.
+            // Whoever lapsed it is told, and the event written, by `lapsed`.
             return;
         }
         let mut event = self
@@ -332,6 +348,18 @@ impl Attempt {
         }
         self.front.ledger.record(under(event, &self.reference));
     }
+}
+
+/// Adds what passed to the metrics; answers it: from the client, to the client.
+fn count_bytes(handle: &LiveHandle) -> (u64, u64) {
+    let (bytes_in, bytes_out) = handle.counted();
+    metrics::counter!("portcullis_bytes_total", "direction" => "in").increment(bytes_in);
+    metrics::counter!("portcullis_bytes_total", "direction" => "out").increment(bytes_out);
+    (bytes_in, bytes_out)
+}
+
+fn whole_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `event` under `reference`.

@@ -4,7 +4,7 @@
 
 use portcullis_policy::{Permit, Reference};
 use portcullis_wire::error::{ErrorFields, ErrorResponse, SqlState};
-use portcullis_wire::limits::MAX_SASL_MESSAGE;
+use portcullis_wire::limits::{MAX_SASL_MESSAGE, MAX_TOKEN_MESSAGE};
 use portcullis_wire::message::{
     Backend, authentication_ok, authentication_sasl, backend_key_data, password_message,
     sasl_final, sasl_initial_response, sasl_response,
@@ -13,6 +13,7 @@ use portcullis_wire::negotiate::ProtocolVersion;
 use portcullis_wire::scram::{Binding, Client as Scram, ClientKey, SCRAM_SHA_256, Verifier};
 use portcullis_wire::startup::encode_startup;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::authenticate::Credential;
 use super::front::Front;
@@ -23,7 +24,7 @@ use super::refuse::Refusal;
 use crate::database::backend::Backend as Process;
 use crate::database::service::Target;
 use crate::database::{Upstream, UpstreamStream};
-use crate::runtime::limits::{UPSTREAM_SIGN_IN, UPSTREAM_START_MESSAGES};
+use crate::runtime::limits::{UPSTREAM_SIGN_IN, UPSTREAM_START_BYTES, UPSTREAM_START_MESSAGES};
 use crate::runtime::random;
 
 /// A database that is ready for queries, and what the client is owed before it may send any.
@@ -60,6 +61,8 @@ pub(super) async fn dial(
         guard,
         reference,
         owed: Vec::new(),
+        messages_left: UPSTREAM_START_MESSAGES,
+        bytes_left: UPSTREAM_START_BYTES,
     };
     match timeout(UPSTREAM_SIGN_IN, session.run(credential)).await {
         Ok(Ok(())) => Ok(Dialed {
@@ -83,6 +86,9 @@ struct SignIn<'a> {
     guard: &'a mut LiveGuard,
     reference: Reference,
     owed: Vec<u8>,
+    /// What the database may still send before it is ready, in messages and in bytes.
+    messages_left: usize,
+    bytes_left: usize,
 }
 
 impl SignIn<'_> {
@@ -178,18 +184,32 @@ impl SignIn<'_> {
     /// The database asks, the client answers, we carry. PLUS is not offered: the client's binding
     /// would be to our certificate, which the database does not know.
     async fn relay(&mut self) -> Result<(), Refusal> {
-        for _ in 0..UPSTREAM_START_MESSAGES {
+        let mut answered = false;
+        loop {
             let (message, bytes) = self.read().await?;
-            let mut asked = match &message {
-                Backend::AuthenticationOk => return Ok(()),
-                // The database authenticates, so its no is told in its own words.
-                Backend::Error(fields) => {
-                    return Err(Refusal::by_database(in_its_words(fields), describe(fields)));
+            let (mut asked, maximum) = match &message {
+                Backend::AuthenticationOk if answered => return Ok(()),
+                // It asked the client nothing: our own certificate, or no proof at all, would do
+                // for it. That is no sign-in of this client.
+                Backend::AuthenticationOk => {
+                    return Err(self.upstream_failed(
+                        "relay_not_asked",
+                        "the database let the role in without asking the client for a password; \
+                         its pg_hba.conf must ask for one from the gateway's address"
+                            .to_owned(),
+                    ));
                 }
+                // The database authenticates, so its no is told in its own words; but what it says
+                // before it asked anything is between it and the operator.
+                Backend::Error(fields) if answered => {
+                    return Err(self.by_database(fields));
+                }
+                Backend::Error(fields) => return Err(self.refused(fields)),
                 Backend::Sasl(offered) if offered.iter().any(|name| name == SCRAM_SHA_256) => {
-                    authentication_sasl(&[SCRAM_SHA_256])
+                    (authentication_sasl(&[SCRAM_SHA_256]), MAX_SASL_MESSAGE)
                 }
-                Backend::Cleartext | Backend::Md5 { .. } | Backend::SaslContinue(_) => bytes,
+                Backend::Cleartext => (bytes, MAX_TOKEN_MESSAGE),
+                Backend::Md5 { .. } | Backend::SaslContinue(_) => (bytes, MAX_SASL_MESSAGE),
                 // Nothing to answer: AuthenticationOk follows a SaslFinal.
                 Backend::SaslFinal(_) | Backend::Notice(_) => {
                     self.owed.extend(bytes);
@@ -210,32 +230,34 @@ impl SignIn<'_> {
             send(&mut self.client.stream, &request)
                 .await
                 .map_err(Refusal::client_gone)?;
-            let answer = |bytes: &[u8]| Ok(password_message(bytes, MAX_SASL_MESSAGE)?.map(drop));
+            let answer = |bytes: &[u8]| Ok(password_message(bytes, maximum)?.map(drop));
             let ((), answer) = read_unit(&mut self.client.stream, answer).await?;
+            let answer = Zeroizing::new(answer);
             send(&mut self.upstream.stream, &answer)
                 .await
                 .map_err(|error| self.lost(&error.to_string()))?;
+            answered = true;
         }
-        Err(self.upstream_failed(
-            "upstream_start",
-            "more authentication requests than there can be".to_owned(),
-        ))
     }
 
     /// After AuthenticationOk: parameters go through, the cancel key becomes ours, until the
     /// database is ready.
     async fn settle(&mut self) -> Result<(), Refusal> {
-        for _ in 0..UPSTREAM_START_MESSAGES {
+        loop {
             let (message, bytes) = self.read().await?;
             match &message {
                 Backend::ParameterStatus(..) | Backend::Notice(_) => self.owed.extend(bytes),
-                Backend::BackendKeyData { pid, secret } => self.answer_to_our_key(*pid, secret)?,
+                Backend::BackendKeyData { pid, secret }
+                    if self.guard.handle().backend().is_none() =>
+                {
+                    self.answer_to_our_key(*pid, secret)?;
+                }
                 Backend::ReadyForQuery(_) => {
                     self.owed.extend(bytes);
                     return Ok(());
                 }
                 Backend::Error(fields) => {
-                    return Err(Refusal::by_database(in_its_words(fields), describe(fields)));
+                    return Err(self.by_database(fields));
                 }
                 Backend::AuthenticationOk
                 | Backend::Cleartext
@@ -244,14 +266,11 @@ impl SignIn<'_> {
                 | Backend::SaslContinue(_)
                 | Backend::SaslFinal(_)
                 | Backend::OtherAuthentication(_)
+                | Backend::BackendKeyData { .. }
                 | Backend::NegotiateProtocolVersion { .. }
                 | Backend::Other(_) => return Err(self.unexpected(&message, "ReadyForQuery")),
             }
         }
-        Err(self.upstream_failed(
-            "upstream_start",
-            "more messages before ReadyForQuery than there can be".to_owned(),
-        ))
     }
 
     fn answer_to_our_key(&mut self, pid: u32, secret: &[u8]) -> Result<(), Refusal> {
@@ -275,28 +294,34 @@ impl SignIn<'_> {
 
     /// The next message, notices aside; an error of the database ends the sign-in.
     async fn next(&mut self) -> Result<(Backend, Vec<u8>), Refusal> {
-        for _ in 0..UPSTREAM_START_MESSAGES {
+        loop {
             match self.read().await? {
                 (Backend::Notice(_), bytes) => self.owed.extend(bytes),
                 (Backend::Error(fields), _) => return Err(self.refused(&fields)),
                 message => return Ok(message),
             }
         }
-        Err(self.upstream_failed(
-            "upstream_start",
-            "nothing but notices during sign-in".to_owned(),
-        ))
     }
 
+    /// One message, within what is left of the sign-in's budget.
     async fn read(&mut self) -> Result<(Backend, Vec<u8>), Refusal> {
-        read_unit(&mut self.upstream.stream, Backend::read)
-            .await
-            .map_err(|error| match error {
-                ReadError::Io(error) => self.lost(&error.to_string()),
-                ReadError::Complaint(complaint) => {
-                    self.upstream_failed(complaint.reason(), complaint.to_string())
-                }
-            })
+        let read = read_unit(&mut self.upstream.stream, Backend::read).await;
+        let (message, bytes) = read.map_err(|error| match error {
+            ReadError::Io(error) => self.lost(&error.to_string()),
+            ReadError::Complaint(complaint) => {
+                self.upstream_failed(complaint.reason(), complaint.to_string())
+            }
+        })?;
+        let left = (
+            self.messages_left.checked_sub(1),
+            self.bytes_left.checked_sub(bytes.len()),
+        );
+        let (Some(messages), Some(rest)) = left else {
+            let story = "the database sent more than a sign-in needs before it was ready";
+            return Err(self.upstream_failed("upstream_start", story.to_owned()));
+        };
+        (self.messages_left, self.bytes_left) = (messages, rest);
+        Ok((message, bytes))
     }
 
     /// The database refused before the session began. What says something about its load goes to
@@ -311,7 +336,7 @@ impl SignIn<'_> {
         match code.as_str() {
             "28P01" => self.stale("refused_by_database", &story),
             code if code.starts_with("53") || code.starts_with("57") || code.starts_with("3D") => {
-                Refusal::by_database(in_its_words(fields), story)
+                self.by_database(fields)
             }
             _ => self.upstream_failed("refused_by_database", story),
         }
@@ -329,6 +354,10 @@ impl SignIn<'_> {
             user,
             &self.reference,
         )
+    }
+
+    fn by_database(&self, fields: &ErrorFields) -> Refusal {
+        Refusal::by_database(in_its_words(fields), describe(fields), &self.reference)
     }
 
     fn unexpected(&self, message: &Backend, wanted: &str) -> Refusal {

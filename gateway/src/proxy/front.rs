@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use portcullis_policy::{
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_util::task::TaskTracker;
 
 use super::authenticate::Issuers;
 use super::greet::Arrival;
@@ -38,15 +40,24 @@ pub struct Front {
     pub(super) issuers: Issuers,
     pub(super) mock_secret: [u8; 32],
     pub(super) cancels: Arc<Semaphore>,
-    /// Where work goes on that outlives its connection: cancels, seeing backends gone.
-    pub(super) background: Handle,
+    background: Handle,
+    after_work: TaskTracker,
+    draining: AtomicBool,
     identities: ServerIdentities,
     plain_configurations: BTreeMap<[u8; 32], Arc<ServerConfig>>,
     asking_configurations: Mutex<BTreeMap<AskingKey, Arc<ServerConfig>>>,
 }
 
 /// An identity's fingerprint and the tenant's authorities that may vouch for clients.
-type AskingKey = ([u8; 32], String);
+type AskingKey = ([u8; 32], Arc<str>);
+
+/// What a handshake shows and asks.
+pub(super) struct Shown {
+    pub(super) configuration: Arc<ServerConfig>,
+    pub(super) identity: Arc<Identity>,
+    /// The authorities that must have issued the client's certificate, where one is asked for.
+    pub(super) vouching: Option<Arc<str>>,
+}
 
 /// The parts of a front door, made by the composition root.
 pub struct FrontParts {
@@ -90,6 +101,8 @@ impl Front {
             mock_secret: parts.mock_secret,
             cancels: Arc::new(Semaphore::new(CANCELS_AT_ONCE)),
             background: parts.background,
+            after_work: TaskTracker::new(),
+            draining: AtomicBool::new(false),
             identities: parts.identities,
             plain_configurations,
             asking_configurations: Mutex::default(),
@@ -141,6 +154,29 @@ impl Front {
             .expire(&self.view(), clock::now(), clock::instant());
     }
 
+    /// From now on nobody new is let in, also of those who are on their way.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the node is draining.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Work that outlives its connection: a cancel, seeing a backend gone. It has an owner: the
+    /// node waits for it before it stops.
+    pub(super) fn after(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.after_work.spawn_on(work, &self.background);
+    }
+
+    /// Waits until such work is done.
+    pub async fn settled(&self) {
+        self.after_work.close();
+        self.after_work.wait().await;
+    }
+
     /// Ends every live connection, for a drain that is over.
     pub fn end_all(&self, since: Instant) {
         self.live.end_all(since);
@@ -165,23 +201,28 @@ impl Front {
         &self,
         arrival: &Arrival,
         server_name: Option<&ServerName>,
-    ) -> Result<(Arc<ServerConfig>, Arc<Identity>), TlsError> {
+    ) -> Result<Shown, TlsError> {
         let identity = Arc::clone(self.identities.choose(server_name.map(ServerName::as_str)));
-        let configuration = match self.vouching_authorities(arrival, server_name) {
+        let vouching = self.vouching_authorities(arrival, server_name);
+        let configuration = match &vouching {
             Some(authorities) => self.asking(&identity, authorities)?,
             None => match self.plain_configurations.get(&identity.fingerprint()) {
                 Some(configuration) => Arc::clone(configuration),
                 None => server_config(&identity, ClientCertificates::NotAsked, Resumption::Off)?,
             },
         };
-        Ok((configuration, identity))
+        Ok(Shown {
+            configuration,
+            identity,
+            vouching,
+        })
     }
 
     fn vouching_authorities(
         &self,
         arrival: &Arrival,
         server_name: Option<&ServerName>,
-    ) -> Option<String> {
+    ) -> Option<Arc<str>> {
         let view = self.view();
         let attempt = portcullis_policy::Attempt {
             origin: &arrival.origin,
@@ -194,7 +235,9 @@ impl Front {
         };
         match decide(&view, &attempt, clock::now(), &mut Silent) {
             Decision::Permitted(permit) => match &permit.endpoint().authentication {
-                Authentication::Certificate { authorities, .. } => Some(authorities.clone()),
+                Authentication::Certificate { authorities, .. } => {
+                    Some(Arc::from(authorities.as_str()))
+                }
                 Authentication::Scram | Authentication::Relay | Authentication::Token { .. } => {
                     None
                 }
@@ -206,9 +249,9 @@ impl Front {
     fn asking(
         &self,
         identity: &Identity,
-        authorities: String,
+        authorities: &Arc<str>,
     ) -> Result<Arc<ServerConfig>, TlsError> {
-        let key = (identity.fingerprint(), authorities);
+        let key = (identity.fingerprint(), Arc::clone(authorities));
         if let Some(known) = self.asking_configurations.lock().get(&key) {
             return Ok(Arc::clone(known));
         }

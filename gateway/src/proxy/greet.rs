@@ -24,7 +24,7 @@ use tokio_rustls::StartHandshake;
 use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::front::Front;
+use super::front::{Front, Shown};
 use super::io::{ReadError, read_exactly, read_unit, send};
 use super::listener::{Door, private_link};
 use super::refuse::Refusal;
@@ -44,6 +44,8 @@ pub(super) struct Client {
     pub(super) owed: Vec<u8>,
     /// The certificate that this very handshake served; its hash is the channel binding.
     pub(super) identity: Arc<Identity>,
+    /// The authorities that a client certificate was verified against in this very handshake.
+    pub(super) vouching: Option<Arc<str>>,
 }
 
 /// What the first packet asked for.
@@ -127,7 +129,11 @@ pub(super) async fn greet(
         let first = read_unit(&mut tcp, FirstBytes::read);
         let (first, opening) = within(FIRST_BYTES, "first_bytes_timeout", first).await?;
         match first {
-            FirstBytes::DirectTls => return direct(front, arrival, tcp, opening).await,
+            // A PostgreSQL 17+ client. ALPN is mandatory here: without it a browser could be made to
+            // speak to a database (ALPACA).
+            FirstBytes::DirectTls => {
+                return handshake(front, arrival, tcp, &opening, Alpn::Required).await;
+            }
             FirstBytes::SslRequest => {
                 nothing_buffered(&mut tcp).await?;
                 send(&mut tcp, b"S").await.map_err(Refusal::client_gone)?;
@@ -154,17 +160,6 @@ pub(super) async fn greet(
     ))
 }
 
-/// A PostgreSQL 17+ client that begins with the ClientHello. ALPN is mandatory for it: without, a
-/// browser could be made to speak to a database (ALPACA).
-async fn direct(
-    front: &Front,
-    arrival: &Arrival,
-    tcp: TcpStream,
-    opening: Vec<u8>,
-) -> Result<Greeting, Refusal> {
-    handshake(front, arrival, tcp, &opening, Alpn::Required).await
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Alpn {
     Optional,
@@ -178,17 +173,22 @@ async fn handshake(
     opening: &[u8],
     alpn: Alpn,
 ) -> Result<Greeting, Refusal> {
-    let (stream, server_name, identity) = within(CLIENT_TLS, "tls_timeout", async {
+    let shaken = within(CLIENT_TLS, "tls_timeout", async {
         Ok(tls(front, arrival, tcp, opening, alpn).await)
     })
     .await??;
     within(STARTUP, "startup_timeout", async {
-        Ok(startup(stream, server_name, identity).await)
+        Ok(startup(shaken).await)
     })
     .await?
 }
 
-type Handshake = (TlsStream<TcpStream>, Option<ServerName>, Arc<Identity>);
+/// A client inside TLS, and what its handshake showed and asked.
+struct Handshake {
+    stream: TlsStream<TcpStream>,
+    server_name: Option<ServerName>,
+    shown: Shown,
+}
 
 async fn tls(
     front: &Front,
@@ -232,16 +232,14 @@ async fn tls(
     let server_name = asked
         .as_deref()
         .and_then(|name| ServerName::parse(name).ok());
-    let (config, identity) =
-        front
-            .server_config(arrival, server_name.as_ref())
-            .map_err(|error| {
-                Refusal::silent(
-                    "tls_configuration",
-                    format!("no TLS configuration could be made: {error}"),
-                )
-            })?;
-    let handshake = StartHandshake::from_parts(accepted, tcp).into_stream(config);
+    let shown = front
+        .server_config(arrival, server_name.as_ref())
+        .map_err(|error| {
+            let story = format!("no TLS configuration could be made: {error}");
+            Refusal::silent("tls_configuration", story)
+        })?;
+    let configuration = Arc::clone(&shown.configuration);
+    let handshake = StartHandshake::from_parts(accepted, tcp).into_stream(configuration);
     match handshake.await {
         Ok(stream) => {
             let agreed = stream.get_ref().1.alpn_protocol();
@@ -251,7 +249,11 @@ async fn tls(
                     "direct TLS without the application protocol postgresql",
                 ));
             }
-            Ok((stream, server_name, identity))
+            Ok(Handshake {
+                stream,
+                server_name,
+                shown,
+            })
         }
         Err(error) => Err(Refusal::handshake(&error)),
     }
@@ -277,11 +279,12 @@ async fn fill(acceptor: &mut Acceptor, tcp: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-async fn startup(
-    mut stream: TlsStream<TcpStream>,
-    server_name: Option<ServerName>,
-    identity: Arc<Identity>,
-) -> Result<Greeting, Refusal> {
+async fn startup(shaken: Handshake) -> Result<Greeting, Refusal> {
+    let Handshake {
+        mut stream,
+        server_name,
+        shown,
+    } = shaken;
     for _ in 0..=NEGOTIATION_REQUESTS {
         let (first, _) = read_unit(&mut stream, FirstBytes::read).await?;
         match first {
@@ -310,7 +313,8 @@ async fn startup(
                         startup,
                         version,
                         owed,
-                        identity,
+                        identity: shown.identity,
+                        vouching: shown.vouching,
                     }))),
                     Err(complaint) => {
                         // The client has TLS and sent a start-up packet: its driver will show this.

@@ -122,7 +122,7 @@ fn welcome(
             return;
         }
     };
-    if let Err(error) = sockets::tune(&tcp) {
+    if let Err(error) = sockets::tune_client(&tcp) {
         warn!(%error, "a client's socket could not be tuned");
         return;
     }

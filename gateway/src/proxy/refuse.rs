@@ -15,8 +15,11 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::io::{ReadError, send};
-use super::live::{Facts, Full, Lapse};
+use super::live::{ENDPOINT_REDIRECTED, Facts, Full, Lapse};
 use crate::runtime::limits::FAREWELL;
+
+/// The code of connections that end, or never begin, because the node is stopping.
+pub(super) const DRAINING: &str = "draining";
 
 /// Why a connection ended before it was open.
 #[derive(Debug)]
@@ -151,6 +154,16 @@ impl Refusal {
         Self::new(kinds::UPSTREAM_FAILED, code, story, Some(told))
     }
 
+    /// The node is shutting down.
+    pub(super) fn draining(reference: &Reference) -> Self {
+        let told = ErrorResponse::fatal(
+            SqlState::CANNOT_CONNECT_NOW,
+            format!("this gateway is shutting down, connect again (reference {reference})"),
+        );
+        let story = "the node is draining";
+        Self::new(kinds::CONNECTION_DENIED, DRAINING, story, Some(told))
+    }
+
     /// What the endpoint leads to changed while the client was on its way in.
     pub(super) fn moved(reference: &Reference) -> Self {
         let told = ErrorResponse::fatal(
@@ -160,15 +173,21 @@ impl Refusal {
         let story = "the endpoint came to lead elsewhere while the client was on its way in";
         Self::new(
             kinds::CONNECTION_DENIED,
-            "endpoint_redirected",
+            ENDPOINT_REDIRECTED,
             story,
             Some(told),
         )
     }
 
     /// The database itself refused the session or the client's proof: its own words go to the
-    /// client.
-    pub(super) fn by_database(told: ErrorResponse, story: impl Into<String>) -> Self {
+    /// client, with the reference where they leave room for it.
+    pub(super) fn by_database(
+        mut told: ErrorResponse,
+        story: impl Into<String>,
+        reference: &Reference,
+    ) -> Self {
+        told.hint
+            .get_or_insert_with(|| format!("The reference of this attempt is {reference}."));
         // Class 28: invalid authorization specification.
         let kind = match told.code.as_str().starts_with("28") {
             true => kinds::AUTHENTICATION_FAILED,

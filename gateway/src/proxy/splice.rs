@@ -8,19 +8,21 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::{self, BufRead, IoSlice, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use portcullis_wire::boundary::Boundary;
 use portcullis_wire::error::ErrorResponse;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::rustls::Connection;
 
 use super::live::{Lapse, LiveHandle};
-use crate::runtime::limits::{SPLICE_READS_PER_POLL, SPLICE_SCRATCH_BYTES};
+use crate::runtime::limits::{FAREWELL, SPLICE_READS_PER_POLL, SPLICE_SCRATCH_BYTES};
+use crate::runtime::send_queue::unsent;
 use crate::runtime::sockets;
 
 /// One side of a connection: a socket, and TLS on it unless policy says in words that it is not.
@@ -41,7 +43,7 @@ pub(super) enum End {
     /// The database closed its side, and everything it had sent was delivered.
     UpstreamClosed,
     /// The permit lapsed; `told` says whether the client could be told why.
-    Lapsed { told: bool, lapse: Lapse },
+    Lapsed { told: bool },
     /// A socket or a TLS session failed on the named side.
     Broken { side: Side, error: io::Error },
 }
@@ -68,7 +70,19 @@ pub(super) struct Splice {
     client: Leg,
     upstream: Leg,
     to_client: Boundary,
+    up: Up,
     live: Arc<LiveHandle>,
+}
+
+/// The direction from the client to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Up {
+    /// Bytes pass.
+    Open,
+    /// The client ended its side, and everything it had sent was delivered.
+    ClientEnded,
+    /// The database takes no more.
+    DatabaseDeaf,
 }
 
 impl Splice {
@@ -77,6 +91,7 @@ impl Splice {
             client,
             upstream,
             to_client: Boundary::default(),
+            up: Up::Open,
             live,
         }
     }
@@ -95,30 +110,68 @@ impl Splice {
     fn step(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
         if let Poll::Ready(lapse) = self.live.poll_lapsed(cx) {
             let told = self.farewell(&lapse, cx);
-            return Poll::Ready(End::Lapsed { told, lapse });
+            return Poll::Ready(End::Lapsed { told });
         }
-        let up = pump(cx, &mut self.client, &mut self.upstream, scratch, None);
-        let down = match up {
-            Ok(Flow::Ended { .. }) | Err(_) => Ok(Flow::Waiting { moved: 0 }),
-            Ok(_) => pump(
-                cx,
-                &mut self.upstream,
-                &mut self.client,
-                scratch,
-                Some(&mut self.to_client),
-            ),
-        };
-        let (up, down) = match (up, down) {
-            (Err(fault), _) => return Poll::Ready(fault.broken(Side::Client, Side::Upstream)),
-            (_, Err(fault)) => return Poll::Ready(fault.broken(Side::Upstream, Side::Client)),
-            (Ok(up), Ok(down)) => (up, down),
-        };
-        self.live.count(up.moved(), down.moved());
-        match (up, down) {
-            (Flow::Ended { .. }, _) => return Poll::Ready(End::ClientClosed),
-            (_, Flow::Ended { .. }) => return Poll::Ready(End::UpstreamClosed),
-            (Flow::Spent { .. }, _) | (_, Flow::Spent { .. }) => cx.waker().wake_by_ref(),
-            (Flow::Waiting { .. }, Flow::Waiting { .. }) => {}
+        let mut again = false;
+        if self.up == Up::Open {
+            match pump(cx, &mut self.client, &mut self.upstream, scratch, None) {
+                Ok(flow) => {
+                    self.live.count(flow.moved(), 0);
+                    match flow {
+                        Flow::Waiting { .. } => {}
+                        Flow::Spent { .. } => again = true,
+                        // The client may still read: the answer to its last query, for one.
+                        Flow::Ended { .. } => self.up = Up::ClientEnded,
+                    }
+                }
+                // What a server says last, and then closes, is still to be read and delivered.
+                Err(Fault::Writing(_)) => self.up = Up::DatabaseDeaf,
+                Err(Fault::Reading(error)) => {
+                    return Poll::Ready(End::Broken {
+                        side: Side::Client,
+                        error,
+                    });
+                }
+            }
+        }
+        let down = pump(
+            cx,
+            &mut self.upstream,
+            &mut self.client,
+            scratch,
+            Some(&mut self.to_client),
+        );
+        match down {
+            Ok(flow) => {
+                self.live.count(0, flow.moved());
+                match flow {
+                    Flow::Waiting { .. } => {}
+                    Flow::Spent { .. } => again = true,
+                    Flow::Ended { .. } => {
+                        return Poll::Ready(match self.up {
+                            Up::ClientEnded => End::ClientClosed,
+                            Up::Open | Up::DatabaseDeaf => End::UpstreamClosed,
+                        });
+                    }
+                }
+            }
+            // A client that ended its side may be gone altogether.
+            Err(_) if self.up == Up::ClientEnded => return Poll::Ready(End::ClientClosed),
+            Err(Fault::Reading(error)) => {
+                return Poll::Ready(End::Broken {
+                    side: Side::Upstream,
+                    error,
+                });
+            }
+            Err(Fault::Writing(error)) => {
+                return Poll::Ready(End::Broken {
+                    side: Side::Client,
+                    error,
+                });
+            }
+        }
+        if again {
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
@@ -126,7 +179,10 @@ impl Splice {
     /// Tells the client why, if and only if it stands between two messages: anywhere else the
     /// bytes would land inside a message and corrupt the stream.
     fn farewell(&mut self, lapse: &Lapse, cx: &mut Context<'_>) -> bool {
-        if !self.to_client.at_start() || self.client.wants_write() {
+        let between_messages = self.to_client.at_start() && !self.client.wants_write();
+        // Behind what the kernel has not sent yet a farewell would come too late: all of that would
+        // have to be delivered first.
+        if !between_messages || !matches!(unsent(&self.client.tcp), Ok(0)) {
             return false;
         }
         let told = ErrorResponse::fatal(lapse.sqlstate, &lapse.text)
@@ -175,21 +231,6 @@ impl Flow {
 enum Fault {
     Reading(io::Error),
     Writing(io::Error),
-}
-
-impl Fault {
-    fn broken(self, reader: Side, writer: Side) -> End {
-        match self {
-            Self::Reading(error) => End::Broken {
-                side: reader,
-                error,
-            },
-            Self::Writing(error) => End::Broken {
-                side: writer,
-                error,
-            },
-        }
-    }
 }
 
 fn pump(
@@ -281,6 +322,7 @@ impl Leg {
             self.held.extend_from_slice(rest);
             return Ok(rest.is_empty());
         };
+        let fed = bytes.len();
         loop {
             // Plaintext first, so that rustls always has room for the next record.
             loop {
@@ -303,6 +345,10 @@ impl Leg {
                 }
             }
             if bytes.is_empty() || self.eof {
+                if fed > RUSTLS_READ_BYTES {
+                    // rustls gives back a buffer that has grown only when it is asked to read again.
+                    drop(tls.read_tls(&mut Nothing));
+                }
                 return Ok(true);
             }
             tls.read_tls(&mut bytes).map_err(Fault::Reading)?;
@@ -371,12 +417,16 @@ impl Leg {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and forgets until the peer closes, so that a farewell in flight is not destroyed by
-    /// the reset that closing a socket with unread bytes would send.
+    /// Reads and forgets until the peer closes, at most for a moment, so that a farewell in flight
+    /// is not destroyed by the reset that closing a socket with unread bytes would send. What was
+    /// not delivered by then is thrown away.
     pub(super) async fn linger(mut self) {
         let mut waste = [0u8; 1024];
-        while matches!(tokio::io::AsyncReadExt::read(&mut self.tcp, &mut waste).await, Ok(n) if n > 0)
-        {
+        let heard = timeout(FAREWELL, async {
+            while matches!(AsyncReadExt::read(&mut self.tcp, &mut waste).await, Ok(n) if n > 0) {}
+        });
+        if heard.await.is_err() {
+            self.abort();
         }
     }
 }
@@ -405,6 +455,18 @@ fn deliver(
     }
     *moved += taken as u64;
     Ok(taken)
+}
+
+/// What rustls's buffer for encrypted bytes has room for while a connection is idle.
+const RUSTLS_READ_BYTES: usize = 4096;
+
+/// A reader that has nothing now. An empty slice would say that the stream has ended.
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 }
 
 /// A socket as rustls wants to see it: blocking calls that answer `WouldBlock`.

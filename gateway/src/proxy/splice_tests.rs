@@ -88,7 +88,7 @@ async fn scene() -> Scene {
         let mut splice = splice;
         let end = (&mut splice).await;
         let client = match end {
-            End::Lapsed { told, .. } => splice.cut(told),
+            End::Lapsed { told } => splice.cut(told),
             End::ClientClosed | End::UpstreamClosed | End::Broken { .. } => None,
         };
         (end, client)
@@ -125,6 +125,9 @@ async fn bytes_pass_both_ways_and_are_counted() {
     scene.client.read_exact(&mut read).await.unwrap();
     assert_eq!(read, ROW);
     drop(scene.client);
+    // A server closes when its client has.
+    assert_eq!(scene.database.read(&mut [0; 1]).await.unwrap(), 0);
+    drop(scene.database);
     let (end, _) = scene.splice.await.unwrap();
     assert!(matches!(end, End::ClientClosed), "{end:?}");
     assert_eq!(scene.guard.handle().counted(), (15, ROW.len() as u64));
@@ -138,7 +141,7 @@ async fn a_lapse_between_messages_is_told_and_nothing_follows_it() {
     scene.client.read_exact(&mut read).await.unwrap();
     scene.guard.handle().lapse(lapse());
     let (end, client) = scene.splice.await.unwrap();
-    assert!(matches!(end, End::Lapsed { told: true, .. }), "{end:?}");
+    assert!(matches!(end, End::Lapsed { told: true }), "{end:?}");
     // The database's socket is closed already; what it still sends goes nowhere.
     drop(scene.database.write_all(ROW).await);
     drop(client);
@@ -160,11 +163,28 @@ async fn a_lapse_inside_a_message_closes_without_a_word() {
     scene.client.read_exact(&mut read).await.unwrap();
     scene.guard.handle().lapse(lapse());
     let (end, client) = scene.splice.await.unwrap();
-    assert!(matches!(end, End::Lapsed { told: false, .. }), "{end:?}");
+    assert!(matches!(end, End::Lapsed { told: false }), "{end:?}");
     drop(client);
     let mut rest = Vec::new();
     drop(scene.client.read_to_end(&mut rest).await);
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_closed_its_half_still_hears_the_answer() {
+    let mut scene = scene().await;
+    scene.client.write_all(b"question").await.unwrap();
+    scene.client.shutdown().await.unwrap();
+    let mut question = Vec::new();
+    scene.database.read_to_end(&mut question).await.unwrap();
+    assert_eq!(question, b"question");
+    scene.database.write_all(ROW).await.unwrap();
+    drop(scene.database);
+    let mut answer = Vec::new();
+    scene.client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, ROW);
+    let (end, _) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::ClientClosed), "{end:?}");
 }
 
 #[tokio::test]
@@ -180,6 +200,7 @@ async fn what_the_client_sent_before_leaving_is_delivered() {
     scene.database.read_to_end(&mut received).await.unwrap();
     writer.await.unwrap();
     assert!(received == bulk);
+    drop(scene.database);
     let (end, _) = scene.splice.await.unwrap();
     assert!(matches!(end, End::ClientClosed), "{end:?}");
 }

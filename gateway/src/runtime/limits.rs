@@ -1,7 +1,7 @@
-//! Every limit of the gateway in one visible place.
+//! The limits of a connection's path in one visible place.
 //!
-//! What bounds a stranger's bytes stands in `portcullis_wire::limits`; what bounds policy stands
-//! in `portcullis_policy`.
+//! What bounds a stranger's bytes stands in `portcullis_wire::limits`, what bounds policy in
+//! `portcullis_policy::limits`; the database, ledger and http rooms name their own.
 
 use super::clock::Duration;
 
@@ -25,9 +25,9 @@ pub const UNAUTHENTICATED_TOTAL: usize = 5_000;
 pub const UNAUTHENTICATED_PER_SOURCE: usize = 256;
 /// Negotiation requests (SSLRequest, GSSENCRequest) before the start-up packet.
 pub const NEGOTIATION_REQUESTS: usize = 2;
-/// Bytes of one backend message during sign-in.
-pub const UPSTREAM_START_MESSAGE: usize = 64 * 1024;
-/// Backend messages during sign-in, before ReadyForQuery.
+/// Bytes of a database's messages during sign-in, all together; they are kept for the client.
+pub const UPSTREAM_START_BYTES: usize = 64 * 1024;
+/// A database's messages during sign-in, before ReadyForQuery, all together.
 pub const UPSTREAM_START_MESSAGES: usize = 256;
 /// The scratch buffer of a worker thread; also the most a connection holds back per direction.
 pub const SPLICE_SCRATCH_BYTES: usize = 64 * 1024;
@@ -59,3 +59,9 @@ pub const ISSUER_KEYS_PAUSE: Duration = Duration::from_secs(30);
 pub const ISSUER_KEYS_KEPT: usize = 1_024;
 /// How long fetching a token issuer's keys may take.
 pub const ISSUER_ANSWER: Duration = Duration::from_secs(5);
+/// After this long without a fetch that worked, a token issuer's keys are good no more.
+pub const ISSUER_KEYS_HARD_AGE: Duration = Duration::from_secs(3_600);
+/// Handing a client over to its database: writing what it is owed before it may send.
+pub const HANDOVER: Duration = Duration::from_secs(10);
+/// How long a stopping node waits for its workers after it has ended their connections.
+pub const STOP: Duration = Duration::from_secs(15);

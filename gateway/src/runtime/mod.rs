@@ -7,4 +7,5 @@ pub mod clock;
 pub mod dialer;
 pub mod limits;
 pub mod random;
+pub mod send_queue;
 pub mod sockets;

@@ -17,14 +17,15 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// and given up after so many unanswered probes.
 pub const KEEPALIVE_RETRIES: u32 = 3;
-/// Sent data that stays unacknowledged for this long ends the connection (RFC 5482): without it a
-/// vanished peer with data in flight is noticed only after the kernel's fifteen-odd minutes.
-pub const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that acknowledges nothing, or takes nothing, for this long is given up (RFC 5482; Linux
+/// counts a closed window, too). Databases are not: one may be busy for longer with what a client
+/// has pipelined, and the kernel's own fifteen-odd minutes find one that vanished.
+pub const CLIENT_STALL: Duration = Duration::from_secs(60);
 /// Connections the kernel holds for a listener that has not accepted them yet. The kernel caps it
 /// at `net.core.somaxconn`, whose default is the same number.
 pub const BACKLOG: u32 = 4096;
 
-/// Sets what every established connection has: no Nagle delay, keepalive, user timeout.
+/// Sets what every established connection has: no Nagle delay, keepalive.
 ///
 /// # Errors
 /// The kernel's, if the descriptor is not a TCP socket.
@@ -36,8 +37,16 @@ pub fn tune(connection: &impl AsFd) -> io::Result<()> {
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_RETRIES),
-    )?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    )
+}
+
+/// The same for a client's connection, which is given up when it stalls.
+///
+/// # Errors
+/// The kernel's, if the descriptor is not a TCP socket.
+pub fn tune_client(connection: &impl AsFd) -> io::Result<()> {
+    tune(connection)?;
+    SockRef::from(connection).set_tcp_user_timeout(Some(CLIENT_STALL))
 }
 
 /// Closing `connection` from now on resets it: what the kernel still holds of what was written is
@@ -131,7 +140,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
 
     #[test]

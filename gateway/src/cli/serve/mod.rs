@@ -13,11 +13,13 @@ use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use self::build::{Bound, Built};
+use self::signals::Ending;
 use super::exit::Exit;
 use super::logging::log_as_json;
 use super::output::complain;
@@ -26,7 +28,7 @@ use crate::config::FileError;
 use crate::config::node::NodeConfig;
 use crate::proxy;
 use crate::runtime::clock;
-use crate::runtime::limits::{DRAIN, EXPIRY_TICK};
+use crate::runtime::limits::{BACKENDS_GONE, DRAIN, EXPIRY_TICK, STOP};
 
 /// Runs the node that the file at `path` describes, until SIGTERM (drain first) or SIGINT.
 #[must_use]
@@ -84,16 +86,20 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
 
     let workers = start_workers(&node, bound.workers, &stop)?;
     announce(&node, &bound.addresses);
-    signals::until_told(&node, &config).await;
+    let ending = signals::until_told(&node, &config).await;
 
-    info!(limit = ?DRAIN, "draining: no new connections are accepted");
+    node.front.drain();
     stop.cancel();
-    let drained = signals::drained(&node, DRAIN).await;
-    if !drained {
-        node.front.end_all(clock::instant());
-    }
-    for worker in workers {
-        drop(tokio::task::spawn_blocking(move || worker.join()).await);
+    let drained = match ending {
+        Ending::Drain => {
+            info!(limit = ?DRAIN, "draining: no new connections are let in");
+            signals::drained(&node, DRAIN).await
+        }
+        Ending::Now => false,
+    };
+    end(&node.front, workers).await;
+    if timeout(BACKENDS_GONE, node.front.settled()).await.is_err() {
+        error!("stopped before every cancelled backend was seen gone");
     }
     over.cancel();
     while control.join_next().await.is_some() {}
@@ -108,6 +114,21 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     );
     drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
     Ok(())
+}
+
+/// Ends what is live, again and again, until every worker has nothing left, or the limit has
+/// passed: somebody may have been on the way in when the rest was ended.
+async fn end(front: &proxy::Front, workers: Vec<std::thread::JoinHandle<()>>) {
+    let since = clock::instant();
+    let limit = tokio::time::Instant::from_std(since + STOP);
+    while workers.iter().any(|worker| !worker.is_finished()) {
+        front.end_all(since);
+        if tokio::time::Instant::now() >= limit {
+            error!("workers did not end in time; the process ends without them");
+            return;
+        }
+        tokio::time::sleep(signals::LOOK_EVERY).await;
+    }
 }
 
 /// One thread and one runtime per worker; each ends when its last connection has.

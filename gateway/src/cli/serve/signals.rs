@@ -7,26 +7,31 @@ use tracing::{error, info};
 
 use crate::api;
 use crate::config::node::NodeConfig;
-use crate::runtime::clock::{self, Duration};
+use crate::runtime::clock::Duration;
+
+/// How a node was told to stop.
+pub(super) enum Ending {
+    /// SIGTERM: let connections finish, within the limit.
+    Drain,
+    /// SIGINT: at once.
+    Now,
+}
 
 /// Serves SIGHUP until SIGTERM or SIGINT says to stop. Without signal handlers there would be no
 /// way to stop the node in order, so failing to install them stops it at once.
-pub(super) async fn until_told(node: &Arc<api::Node>, config: &NodeConfig) {
+pub(super) async fn until_told(node: &Arc<api::Node>, config: &NodeConfig) -> Ending {
     let (Ok(mut hup), Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::hangup()),
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
     ) else {
         error!("signal handlers could not be installed");
-        return;
+        return Ending::Now;
     };
     loop {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => {
-                node.front.end_all(clock::instant());
-                return;
-            }
+            _ = terminate.recv() => return Ending::Drain,
+            _ = interrupt.recv() => return Ending::Now,
             _ = hup.recv() => apply_again(node, config).await,
         }
     }
@@ -72,4 +77,4 @@ pub(super) async fn drained(node: &api::Node, limit: Duration) -> bool {
     }
 }
 
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -3,8 +3,8 @@
 //! That the certificate is genuine was checked in the TLS handshake, against the authorities that
 //! the tenant names.
 
-use portcullis_certs::CertificateNames;
-use portcullis_policy::{CertificateRule, Reference};
+use portcullis_certs::{CertificateNames, Validity};
+use portcullis_policy::{CertificateRule, Reference, Timestamp};
 
 use super::Credential;
 use crate::proxy::greet::Client;
@@ -12,12 +12,22 @@ use crate::proxy::refuse::Refusal;
 
 pub(super) fn authenticate(
     client: &Client,
+    authorities: &str,
     rules: &[CertificateRule],
     reference: &Reference,
 ) -> Result<Credential, Refusal> {
     let user = client.startup.user.as_str();
     let refused =
         |code: &'static str, story: String| Refusal::credential(code, story, user, reference);
+    // The handshake was seconds ago; a certificate that it verified against other authorities than
+    // those of the policy in force proves nothing.
+    if client
+        .vouching
+        .as_deref()
+        .is_some_and(|asked| asked != authorities)
+    {
+        return Err(Refusal::moved(reference));
+    }
     let (_, session) = client.stream.get_ref();
     let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) else {
         return Err(refused(
@@ -31,12 +41,22 @@ pub(super) fn authenticate(
             format!("the certificate's names cannot be read: {error}"),
         )
     })?;
+    let Some(validity) = Validity::of(leaf) else {
+        return Err(refused(
+            "certificate_names",
+            "the certificate's period cannot be read".to_owned(),
+        ));
+    };
     let rule = rules
         .iter()
         .find(|rule| rule.role == user && names.matches(&rule.name));
     match rule {
         Some(rule) => Ok(Credential::Vouched {
             how: format!("certificate {}", rule.name),
+            // The last second of the period is still good.
+            expires: Timestamp::from_millis(
+                validity.not_after.saturating_add(1).saturating_mul(1000),
+            ),
         }),
         None => Err(refused(
             "certificate_not_mapped",

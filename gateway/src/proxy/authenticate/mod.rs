@@ -7,7 +7,7 @@ mod certificate;
 mod scram;
 mod token;
 
-use portcullis_policy::{Authentication, Permit, Reference};
+use portcullis_policy::{Authentication, Permit, Reference, Timestamp};
 use portcullis_wire::scram::{ClientKey, Verifier};
 
 use super::front::Front;
@@ -24,8 +24,9 @@ pub(super) enum Credential {
         verifier: Box<Verifier>,
         server_final: Vec<u8>,
     },
-    /// We vouch for the role: upstream our own certificate signs in.
-    Vouched { how: String },
+    /// We vouch for the role: upstream our own certificate signs in. The proof is good until
+    /// `expires`, and so is the connection.
+    Vouched { how: String, expires: Timestamp },
     /// The database will ask for itself.
     Relay,
 }
@@ -35,7 +36,7 @@ impl Credential {
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Scram { .. } => "scram".to_owned(),
-            Self::Vouched { how } => how.clone(),
+            Self::Vouched { how, .. } => how.clone(),
             Self::Relay => "relay".to_owned(),
         }
     }
@@ -48,11 +49,20 @@ pub(super) async fn authenticate(
     permit: &Permit,
     reference: &Reference,
 ) -> Result<Credential, Refusal> {
-    match &permit.endpoint().authentication {
+    let mode = &permit.endpoint().authentication;
+    let user = &client.startup.user;
+    let service = permit.cluster().service.as_ref();
+    // The service role signs in by our own certificate. Where the client's own password is not what
+    // signs in, nobody may come as that role.
+    if *mode != Authentication::Scram && service.is_some_and(|service| service.role == *user) {
+        let story = format!("role \"{user}\" is the gateway's own on this cluster");
+        return Err(Refusal::credential("reserved_role", story, user, reference));
+    }
+    match mode {
         Authentication::Scram => scram::authenticate(front, client, permit, reference).await,
         Authentication::Relay => Ok(Credential::Relay),
-        Authentication::Certificate { map, .. } => {
-            certificate::authenticate(client, map, reference)
+        Authentication::Certificate { authorities, map } => {
+            certificate::authenticate(client, authorities, map, reference)
         }
         Authentication::Token {
             issuer,

@@ -86,7 +86,9 @@ async fn verifier(
         Some(Err(unusable)) => unusable.reason(),
         None => "unknown_role",
     };
-    let mock = Verifier::mock(&front.mock_secret, permit.tenant().as_str(), user);
+    // Per cluster, as real salts are: equal salts at two endpoints of a tenant would tell a mock.
+    let place = format!("{}/{}", permit.tenant(), permit.cluster_id());
+    let mock = Verifier::mock(&front.mock_secret, &place, user);
     Ok((mock, Some(unusable)))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use portcullis_certs::https_client_config;
 use portcullis_certs::token::{Expected, TokenKeys as Keys, verify};
-use portcullis_policy::{Reference, TokenKeys, TokenRule};
+use portcullis_policy::{Reference, Timestamp, TokenKeys, TokenRule};
 use portcullis_wire::limits::MAX_TOKEN_MESSAGE;
 use portcullis_wire::message::{authentication_cleartext, password_message, read_password};
 use zeroize::Zeroizing;
@@ -18,7 +18,9 @@ use crate::proxy::greet::Client;
 use crate::proxy::io::{read_unit, send};
 use crate::proxy::refuse::Refusal;
 use crate::runtime::clock::{self, Instant};
-use crate::runtime::limits::{ISSUER_ANSWER, ISSUER_KEYS_AGE, ISSUER_KEYS_KEPT, ISSUER_KEYS_PAUSE};
+use crate::runtime::limits::{
+    ISSUER_ANSWER, ISSUER_KEYS_AGE, ISSUER_KEYS_HARD_AGE, ISSUER_KEYS_KEPT, ISSUER_KEYS_PAUSE,
+};
 
 /// What an endpoint says about its tokens.
 pub(super) struct Rule<'a> {
@@ -77,25 +79,52 @@ pub(super) async fn authenticate(
     }
     Ok(Credential::Vouched {
         how: format!("token of {}", claims.subject),
+        expires: Timestamp::from_millis(claims.expires.saturating_mul(1000)),
     })
 }
 
 /// The keys of token issuers, fetched where policy names an address, kept for a named age.
 #[derive(Default)]
 pub(in crate::proxy) struct Issuers {
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Mutex<BTreeMap<String, Arc<Issuer>>>,
 }
 
-/// What is known of an issuer's address.
-#[derive(Clone)]
+/// One issuer's address: what is known of it, and whose turn it is to ask.
+#[derive(Default)]
+struct Issuer {
+    known: Mutex<Known>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
 struct Known {
-    keys: Option<Arc<Keys>>,
-    asked: Instant,
+    keys: Option<(Arc<Keys>, Instant)>,
+    asked: Option<Instant>,
+}
+
+impl Known {
+    /// The keys if they are fresh, or if the issuer was asked a moment ago and they are not too
+    /// old; `Err` if it failed a moment ago. `None` says that somebody should ask.
+    fn answer(&self, now: Instant) -> Option<Result<Arc<Keys>, ()>> {
+        let since = |moment: Instant| now.saturating_duration_since(moment);
+        let asked_just_now = self
+            .asked
+            .is_some_and(|asked| since(asked) < ISSUER_KEYS_PAUSE);
+        match &self.keys {
+            Some((keys, fetched)) if since(*fetched) < ISSUER_KEYS_AGE => {
+                Some(Ok(Arc::clone(keys)))
+            }
+            Some((keys, fetched)) if asked_just_now && since(*fetched) < ISSUER_KEYS_HARD_AGE => {
+                Some(Ok(Arc::clone(keys)))
+            }
+            Some(_) | None => asked_just_now.then_some(Err(())),
+        }
+    }
 }
 
 impl Issuers {
-    /// The keys that `source` names. A failing issuer is not asked again before a pause; keys that
-    /// were good go on serving until they are too old.
+    /// The keys that `source` names. One asks at a time; a failing issuer is not asked again before
+    /// a pause, and keys that were good serve on until they are too old.
     async fn keys(&self, source: &TokenKeys) -> Result<Arc<Keys>, String> {
         let url = match source {
             TokenKeys::Inline(json) => {
@@ -105,31 +134,44 @@ impl Issuers {
             }
             TokenKeys::Url(url) => url,
         };
-        let now = clock::instant();
-        let known = self.known.lock().get(url).cloned();
-        if let Some(known) = &known {
-            let age = now.saturating_duration_since(known.asked);
-            match &known.keys {
-                Some(keys) if age < ISSUER_KEYS_AGE => return Ok(Arc::clone(keys)),
-                None if age < ISSUER_KEYS_PAUSE => {
-                    return Err(format!("{url} failed a moment ago"));
-                }
-                Some(_) | None => {}
-            }
+        let issuer = self.issuer(url);
+        let failed = |()| format!("{url} failed a moment ago");
+        if let Some(answer) = issuer.known.lock().answer(clock::instant()) {
+            return answer.map_err(failed);
+        }
+        let _turn = issuer.turn.lock().await;
+        if let Some(answer) = issuer.known.lock().answer(clock::instant()) {
+            return answer.map_err(failed);
         }
         let fetched = fetch(url).await;
-        let mut all = self.known.lock();
-        if all.len() >= ISSUER_KEYS_KEPT && !all.contains_key(url) {
-            all.pop_first();
-        }
-        all.insert(
-            url.clone(),
-            Known {
-                keys: fetched.as_ref().ok().cloned(),
-                asked: now,
+        let now = clock::instant();
+        let mut known = issuer.known.lock();
+        known.asked = Some(now);
+        match fetched {
+            Ok(keys) => {
+                known.keys = Some((Arc::clone(&keys), now));
+                Ok(keys)
+            }
+            Err(why) => match known.answer(now) {
+                Some(Ok(keys)) => {
+                    tracing::warn!(
+                        url,
+                        why,
+                        "a token issuer's keys could not be fetched anew; the old ones serve on"
+                    );
+                    Ok(keys)
+                }
+                Some(Err(())) | None => Err(why),
             },
-        );
-        fetched
+        }
+    }
+
+    fn issuer(&self, url: &str) -> Arc<Issuer> {
+        let mut known = self.known.lock();
+        if known.len() >= ISSUER_KEYS_KEPT && !known.contains_key(url) {
+            known.pop_first();
+        }
+        Arc::clone(known.entry(url.to_owned()).or_default())
     }
 }
 

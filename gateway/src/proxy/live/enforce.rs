@@ -11,6 +11,7 @@ use tokio::time::timeout_at;
 use super::handle::{Lapse, LiveHandle};
 use super::registry::{Lapsed, Live, decide_again};
 use super::{ClosedConnection, Enforcement, LiveConnection};
+use crate::proxy::refuse::DRAINING;
 use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::limits::{BACKENDS_GONE, ENFORCEMENT};
 
@@ -123,7 +124,7 @@ impl Live {
     pub(in crate::proxy) fn end_all(&self, since: Instant) {
         for handle in self.all() {
             handle.lapse(Lapse {
-                code: "draining",
+                code: DRAINING,
                 sqlstate: SqlState::ADMIN_SHUTDOWN,
                 text: format!("this gateway is shutting down (reference {})", handle.facts.reference),
                 hint: "Connect again; another gateway will answer.",
@@ -146,11 +147,12 @@ impl Live {
         for handle in handles {
             match decide_again(view, handle, at) {
                 Ok(permit) => self.stand(handle, &permit),
-                Err(reason) if handle.has_lapsed() => drop(reason),
                 Err(reason) => {
-                    let key = handle.facts.reference.to_string();
-                    lapsed.insert(key, (handle.describe(), reason.code().to_owned()));
-                    handle.lapse(lapse(handle, &reason, since, receipts.cloned()));
+                    let described = handle.describe();
+                    if handle.lapse(lapse(handle, &reason, since, receipts.cloned())) {
+                        let code = reason.code().to_owned();
+                        lapsed.insert(described.reference.clone(), (described, code));
+                    }
                 }
             }
         }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::LiveConnection;
 use super::enforce::Receipt;
 use crate::database::backend::Backend;
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{self, Instant};
 
 /// What is known of an attempt for as long as it lives; the input of every later decision.
 #[derive(Debug, Clone)]
@@ -90,10 +90,11 @@ pub(in crate::proxy) struct LiveHandle {
     since: Timestamp,
     standing: Mutex<Standing>,
     backend: OnceLock<Backend>,
+    /// When the proof itself, a token or a certificate, stops being good.
+    proof_expires: OnceLock<Timestamp>,
     open: AtomicBool,
     up: AtomicU64,
     down: AtomicU64,
-    lapsed: AtomicBool,
     signal: Mutex<Signal>,
 }
 
@@ -101,6 +102,10 @@ pub(in crate::proxy) struct LiveHandle {
 struct Signal {
     lapse: Option<Lapse>,
     waker: Option<Waker>,
+    /// Its task has let go of it: nothing can be stopped any more.
+    ended: bool,
+    /// Whoever stopped it was told that it is closed.
+    reported: bool,
 }
 
 impl LiveHandle {
@@ -113,10 +118,10 @@ impl LiveHandle {
             since,
             standing: Mutex::new(Standing::of(permit)),
             backend: OnceLock::new(),
+            proof_expires: OnceLock::new(),
             open: AtomicBool::new(false),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
-            lapsed: AtomicBool::new(false),
             signal: Mutex::new(Signal::default()),
         }
     }
@@ -154,15 +159,44 @@ impl LiveHandle {
         self.backend.get()
     }
 
-    /// Stops the connection. The first lapse stays; a later one changes nothing.
-    pub(in crate::proxy) fn lapse(&self, lapse: Lapse) {
+    /// Stops the connection, unless it was stopped before or has ended; answers whether it did.
+    pub(in crate::proxy) fn lapse(&self, lapse: Lapse) -> bool {
         let mut signal = self.signal.lock();
-        if signal.lapse.is_none() {
-            signal.lapse = Some(lapse);
-            self.lapsed.store(true, Ordering::Release);
-            if let Some(waker) = signal.waker.take() {
-                waker.wake();
-            }
+        if signal.ended || signal.lapse.is_some() {
+            return false;
+        }
+        signal.lapse = Some(lapse);
+        if let Some(waker) = signal.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// The lapse, if there is one that nobody has reported on; from now on it counts as reported.
+    pub(in crate::proxy) fn take_unreported(&self) -> Option<Lapse> {
+        let mut signal = self.signal.lock();
+        if signal.reported {
+            return None;
+        }
+        let lapse = signal.lapse.clone()?;
+        signal.reported = true;
+        Some(lapse)
+    }
+
+    /// Nothing of the connection is left. Whoever stopped it and heard nothing yet hears it now.
+    pub(super) fn end(&self) {
+        self.signal.lock().ended = true;
+        let Some(lapse) = self.take_unreported() else {
+            return;
+        };
+        if let Some(receipts) = &lapse.receipts {
+            let closed = Receipt::Closed {
+                reference: self.facts.reference.to_string(),
+                after: clock::instant().saturating_duration_since(lapse.since),
+                told: false,
+                has_backend: false,
+            };
+            drop(receipts.try_send(closed));
         }
     }
 
@@ -187,13 +221,12 @@ impl LiveHandle {
         std::future::poll_fn(|cx| self.poll_lapsed(cx)).await
     }
 
-    /// Whether the permit lapsed already.
-    pub(in crate::proxy) fn has_lapsed(&self) -> bool {
-        self.lapsed.load(Ordering::Acquire)
-    }
-
+    /// Takes note of a decision, unless a later one was noted already.
     pub(super) fn stand(&self, standing: Standing) {
-        *self.standing.lock() = standing;
+        let mut current = self.standing.lock();
+        if standing.revision >= current.revision {
+            *current = standing;
+        }
     }
 
     /// Whether the connection may go on under `permit`: the same endpoint, the same cluster behind
@@ -203,8 +236,23 @@ impl LiveHandle {
         permit.continues(&footing)
     }
 
+    /// When it lapses by itself: by its entry, or by its proof.
     pub(super) fn expires(&self) -> Option<Timestamp> {
-        self.standing.lock().expires
+        let by_entry = self.standing.lock().expires;
+        let by_proof = self.proof_expires.get().copied();
+        match (by_entry, by_proof) {
+            (Some(entry), Some(proof)) => Some(entry.min(proof)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub(super) fn proof_lasts_until(&self, moment: Timestamp) {
+        // Set once: a connection is authenticated once.
+        self.proof_expires.get_or_init(|| moment);
+    }
+
+    pub(super) fn proof_has_expired(&self, at: Timestamp) -> bool {
+        self.proof_expires.get().is_some_and(|moment| *moment <= at)
     }
 
     /// The connection as the operator sees it.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use enforce::Receipt;
 pub(super) use handle::{Facts, Lapse, LiveHandle};
-pub(super) use registry::{Full, Live, LiveGuard};
+pub(super) use registry::{ENDPOINT_REDIRECTED, Full, Live, LiveGuard};
 
 /// A live connection as the operator sees it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

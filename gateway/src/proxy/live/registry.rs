@@ -159,16 +159,26 @@ impl Live {
     }
 
     /// Records what a new decision said of a connection that stays.
-    pub(super) fn stand(&self, handle: &LiveHandle, permit: &Permit) {
-        let standing = Standing::of(permit);
+    pub(in crate::proxy) fn stand(&self, handle: &LiveHandle, permit: &Permit) {
+        self.retime(handle, || handle.stand(Standing::of(permit)));
+    }
+
+    /// The connection lapses at `moment` at the latest: its proof is good no longer than that.
+    pub(in crate::proxy) fn proof_lasts_until(&self, handle: &LiveHandle, moment: Timestamp) {
+        self.retime(handle, || handle.proof_lasts_until(moment));
+    }
+
+    fn retime(&self, handle: &LiveHandle, change: impl FnOnce()) {
         let mut index = self.index.lock();
         if let Some(old) = handle.expires() {
             index.expiring.remove(&(old, handle.id));
         }
-        if let Some(new) = standing.expires {
+        change();
+        if let Some(new) = handle.expires()
+            && index.all.contains_key(&handle.id)
+        {
             index.expiring.insert((new, handle.id));
         }
-        handle.stand(standing);
     }
 
     fn remove(&self, handle: &LiveHandle, cancel_key: Option<&CancelKey>) {
@@ -217,6 +227,9 @@ impl LiveGuard {
         index
             .cancel_keys
             .insert(key.clone(), Arc::clone(&self.handle));
+        if let Some(former) = self.cancel_key.take() {
+            index.cancel_keys.remove(&former);
+        }
         drop(index);
         self.cancel_key = Some(key);
         true
@@ -226,25 +239,23 @@ impl LiveGuard {
 impl Drop for LiveGuard {
     fn drop(&mut self) {
         self.live.remove(&self.handle, self.cancel_key.as_ref());
+        self.handle.end();
     }
 }
 
-/// Decides a live connection again. `Err` carries the denial, or the news that its endpoint now
-/// leads to another cluster.
+/// Decides a live connection again. `Err` says why it may not go on.
 pub(super) fn decide_again(
     view: &View,
     handle: &LiveHandle,
     at: Timestamp,
 ) -> Result<Permit, Lapsed> {
+    if handle.proof_has_expired(at) {
+        return Err(Lapsed::ProofExpired);
+    }
     let attempt = handle.facts.attempt(Purpose::Connect);
     match decide(view, &attempt, at, &mut Silent) {
-        Decision::Permitted(permit) => {
-            if handle.continues_under(&permit) {
-                Ok(permit)
-            } else {
-                Err(Lapsed::Redirected)
-            }
-        }
+        Decision::Permitted(permit) if handle.continues_under(&permit) => Ok(permit),
+        Decision::Permitted(_) => Err(Lapsed::Redirected),
         Decision::Denied(denial) => Err(Lapsed::Denied {
             code: denial.code(),
             story: denial.for_operator(&attempt),
@@ -259,13 +270,19 @@ pub(super) enum Lapsed {
     Denied { code: &'static str, story: String },
     /// What it stands on differs now: the cluster behind its name, or the proof asked of clients.
     Redirected,
+    /// The token or certificate that it signed in with is no longer good.
+    ProofExpired,
 }
+
+/// The code of a connection whose name came to lead elsewhere.
+pub(in crate::proxy) const ENDPOINT_REDIRECTED: &str = "endpoint_redirected";
 
 impl Lapsed {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Denied { code, .. } => code,
-            Self::Redirected => "endpoint_redirected",
+            Self::Redirected => ENDPOINT_REDIRECTED,
+            Self::ProofExpired => "proof_expired",
         }
     }
 
@@ -275,6 +292,7 @@ impl Lapsed {
             Self::Redirected => {
                 "its endpoint now leads to another cluster or asks clients for another proof"
             }
+            Self::ProofExpired => "the token or certificate that it signed in with has expired",
         }
     }
 }
