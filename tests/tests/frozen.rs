@@ -82,6 +82,8 @@ fn a_live_connection_is_closed_at_once_and_the_receipt_says_that_its_query_was_n
     let told = live.refusal();
     assert_eq!(told.sqlstate(), "57P01");
     let event = event_of(&gateway, "connection.lapsed", &told);
+    assert_eq!(event["told"], true, "{event}");
+    let event = event_of(&gateway, "backend.ended", &told);
     assert_eq!(event["backend"], "unseen", "{event}");
     database.thaw();
 }

@@ -15,6 +15,7 @@ mod dial;
 mod front;
 mod greet;
 mod io;
+mod leg;
 mod listener;
 mod live;
 mod refuse;

@@ -8,32 +8,19 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use portcullis_wire::boundary::Boundary;
 use portcullis_wire::error::ErrorResponse;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::rustls::Connection;
+use tokio::io::{AsyncRead, ReadBuf};
 
+use super::leg::{Fault, Leg};
 use super::live::{Lapse, LiveHandle};
-use crate::runtime::limits::{FAREWELL, SPLICE_READS_PER_POLL, SPLICE_SCRATCH_BYTES};
+use crate::runtime::limits::{SPLICE_READS_PER_POLL, SPLICE_SCRATCH_BYTES};
 use crate::runtime::send_queue::unsent;
-use crate::runtime::sockets;
-
-/// One side of a connection: a socket, and TLS on it unless policy says in words that it is not.
-pub(super) struct Leg {
-    tcp: TcpStream,
-    tls: Option<Box<Connection>>,
-    /// Bytes read from the socket that found no room further on. Empty unless the other side is
-    /// slow; never more than one scratch buffer.
-    held: Vec<u8>,
-    eof: bool,
-}
 
 /// How a spliced connection ended.
 #[derive(Debug)]
@@ -228,11 +215,6 @@ impl Flow {
     }
 }
 
-enum Fault {
-    Reading(io::Error),
-    Writing(io::Error),
-}
-
 fn pump(
     cx: &mut Context<'_>,
     from: &mut Leg,
@@ -271,229 +253,6 @@ fn pump(
         }
     }
     Ok(Flow::Spent { moved })
-}
-
-impl Leg {
-    /// A leg whose handshake is complete. Plaintext already decrypted inside `tls` is passed on.
-    pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
-        Self {
-            tcp,
-            tls: tls.map(Box::new),
-            held: Vec::new(),
-            eof: false,
-        }
-    }
-
-    fn abort(&self) {
-        if let Err(error) = sockets::abort_on_close(&self.tcp) {
-            tracing::warn!(%error, "a socket could not be set to reset");
-        }
-    }
-
-    fn wants_write(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
-    }
-
-    /// Passes on what was read earlier. `true` when nothing is left over.
-    fn pass_held(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut Leg,
-        boundary: Option<&mut Boundary>,
-        moved: &mut u64,
-    ) -> Result<bool, Fault> {
-        let held = std::mem::take(&mut self.held);
-        self.pass(cx, &held, to, boundary, moved)
-    }
-
-    /// Decrypts `bytes` as far as there is room further on, and keeps the rest. `false` means that
-    /// `to` is blocked and will wake this task.
-    fn pass(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut bytes: &[u8],
-        to: &mut Leg,
-        mut boundary: Option<&mut Boundary>,
-        moved: &mut u64,
-    ) -> Result<bool, Fault> {
-        let Some(tls) = self.tls.as_mut() else {
-            let taken = deliver(cx, bytes, to, boundary, moved)?;
-            let rest = bytes.get(taken..).unwrap_or_default();
-            self.held.extend_from_slice(rest);
-            return Ok(rest.is_empty());
-        };
-        let fed = bytes.len();
-        loop {
-            // Plaintext first, so that rustls always has room for the next record.
-            loop {
-                let mut reader = tls.reader();
-                let plain = match reader.fill_buf() {
-                    Ok([]) => {
-                        self.eof = true;
-                        break;
-                    }
-                    Ok(plain) => plain,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(Fault::Reading(error)),
-                };
-                let taken = deliver(cx, plain, to, boundary.as_deref_mut(), moved)?;
-                let blocked = taken < plain.len();
-                reader.consume(taken);
-                if blocked {
-                    self.held.extend_from_slice(bytes);
-                    return Ok(false);
-                }
-            }
-            if bytes.is_empty() || self.eof {
-                if fed > RUSTLS_READ_BYTES {
-                    // rustls gives back a buffer that has grown only when it is asked to read again.
-                    drop(tls.read_tls(&mut Nothing));
-                }
-                return Ok(true);
-            }
-            tls.read_tls(&mut bytes).map_err(Fault::Reading)?;
-            tls.process_new_packets().map_err(|error| {
-                Fault::Reading(io::Error::new(io::ErrorKind::InvalidData, error))
-            })?;
-        }
-    }
-
-    /// Offers plaintext; answers how much was taken. Zero means blocked and registered.
-    fn offer(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> io::Result<usize> {
-        let Some(tls) = self.tls.as_mut() else {
-            return match Pin::new(&mut self.tcp).poll_write(cx, plain) {
-                Poll::Ready(written) => written,
-                Poll::Pending => Ok(0),
-            };
-        };
-        let taken = tls.writer().write(plain)?;
-        if taken == plain.len() {
-            return Ok(taken);
-        }
-        // The TLS buffer is full: empty it into the socket and go on if it went.
-        match self.poll_flush(cx)? {
-            Poll::Pending => Ok(taken),
-            Poll::Ready(()) => {
-                let rest = plain.get(taken..).unwrap_or_default();
-                let more = self
-                    .tls
-                    .as_mut()
-                    .map_or(Ok(0), |tls| tls.writer().write(rest))?;
-                Ok(taken + more)
-            }
-        }
-    }
-
-    /// Moves encrypted bytes to the socket.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let Some(tls) = self.tls.as_mut() else {
-            return Ok(Poll::Ready(()));
-        };
-        while tls.wants_write() {
-            match tls.write_tls(&mut Ready {
-                tcp: &mut self.tcp,
-                cx,
-            }) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Poll::Pending);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Poll::Ready(()))
-    }
-
-    /// Says goodbye on this leg: close_notify, then FIN. Safe to call again.
-    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(tls) = self.tls.as_mut() {
-            tls.send_close_notify();
-        }
-        if self.poll_flush(cx)?.is_pending() {
-            return Poll::Pending;
-        }
-        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads and forgets until the peer closes, at most for a moment, so that a farewell in flight
-    /// is not destroyed by the reset that closing a socket with unread bytes would send. What was
-    /// not delivered by then is thrown away.
-    pub(super) async fn linger(mut self) {
-        let mut waste = [0u8; 1024];
-        let heard = timeout(FAREWELL, async {
-            while matches!(AsyncReadExt::read(&mut self.tcp, &mut waste).await, Ok(n) if n > 0) {}
-        });
-        if heard.await.is_err() {
-            self.abort();
-        }
-    }
-}
-
-/// Offers `plain` to `to` until it blocks; walks the message boundary over what was taken.
-fn deliver(
-    cx: &mut Context<'_>,
-    plain: &[u8],
-    to: &mut Leg,
-    boundary: Option<&mut Boundary>,
-    moved: &mut u64,
-) -> Result<usize, Fault> {
-    let mut taken = 0;
-    while let Some(rest) = plain.get(taken..)
-        && !rest.is_empty()
-    {
-        match to.offer(cx, rest).map_err(Fault::Writing)? {
-            0 => break,
-            n => taken += n,
-        }
-    }
-    if let (Some(boundary), Some(walked)) = (boundary, plain.get(..taken)) {
-        boundary.advance(walked).map_err(|complaint| {
-            Fault::Reading(io::Error::new(io::ErrorKind::InvalidData, complaint))
-        })?;
-    }
-    *moved += taken as u64;
-    Ok(taken)
-}
-
-/// What rustls's buffer for encrypted bytes has room for while a connection is idle.
-const RUSTLS_READ_BYTES: usize = 4096;
-
-/// A reader that has nothing now. An empty slice would say that the stream has ended.
-struct Nothing;
-
-impl Read for Nothing {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-/// A socket as rustls wants to see it: blocking calls that answer `WouldBlock`.
-struct Ready<'a, 'b> {
-    tcp: &'a mut TcpStream,
-    cx: &'a mut Context<'b>,
-}
-
-impl Write for Ready<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        or_would_block(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        or_would_block(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, slices))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
 }
 
 #[cfg(test)]

@@ -120,10 +120,9 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
 /// passed: somebody may have been on the way in when the rest was ended.
 async fn end(front: &proxy::Front, workers: Vec<std::thread::JoinHandle<()>>) {
     let since = clock::instant();
-    let limit = tokio::time::Instant::from_std(since + STOP);
     while workers.iter().any(|worker| !worker.is_finished()) {
         front.end_all(since);
-        if tokio::time::Instant::now() >= limit {
+        if clock::instant().saturating_duration_since(since) >= STOP {
             error!("workers did not end in time; the process ends without them");
             return;
         }
