@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use portcullis_certs::https_client_config;
-use portcullis_certs::token::{Expected, TokenKeys as Keys, verify};
+use portcullis_certs::token::{Expected, LEEWAY_SECONDS, TokenKeys as Keys, verify};
 use portcullis_policy::{Reference, Timestamp, TokenKeys, TokenRule};
 use portcullis_wire::limits::MAX_TOKEN_MESSAGE;
 use portcullis_wire::message::{authentication_cleartext, password_message, read_password};
@@ -79,7 +79,13 @@ pub(super) async fn authenticate(
     }
     Ok(Credential::Vouched {
         how: format!("token of {}", claims.subject),
-        expires: Timestamp::from_millis(claims.expires.saturating_mul(1000)),
+        // As long as the token itself would still be taken.
+        expires: Timestamp::from_millis(
+            claims
+                .expires
+                .saturating_add(LEEWAY_SECONDS)
+                .saturating_mul(1000),
+        ),
     })
 }
 
