@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use portcullis_audit::kinds;
-use portcullis_policy::{Reference, ServerName};
+use portcullis_policy::ServerName;
 use portcullis_wire::cancel::CancelRequest;
 use tokio::time::timeout;
 
@@ -22,8 +22,8 @@ pub(super) fn cancel(
     arrival: Arrival,
     request: &CancelRequest,
     server_name: Option<ServerName>,
-    reference: Reference,
 ) {
+    let reference = arrival.reference;
     let denied = |code: &'static str, story: String| {
         metrics::counter!("portcullis_cancels_total", "outcome" => code).increment(1);
         let event = front

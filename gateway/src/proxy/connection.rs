@@ -46,14 +46,17 @@ pub(super) async fn connection(
         reference: random::reference(),
         began: clock::instant(),
     };
-    let arrival = match attempt.in_time(arrive(&door, &mut tcp, peer)).await {
+    let arrival = match attempt
+        .in_time(arrive(&door, &mut tcp, peer, attempt.reference))
+        .await
+    {
         Ok(arrival) => arrival,
         Err(refusal) => return attempt.record(&refusal, Known::Peer(peer)),
     };
     let client = match attempt.in_time(greet(&attempt.front, &arrival, tcp)).await {
         Ok(Greeting::Client(client)) => client,
         Ok(Greeting::Cancel(request, name)) => {
-            return cancel(&attempt.front, arrival, &request, name, attempt.reference);
+            return cancel(&attempt.front, arrival, &request, name);
         }
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };

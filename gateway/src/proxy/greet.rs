@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portcullis_certs::{ALPN_POSTGRESQL, Identity};
-use portcullis_policy::{Address, Origin, ServerName};
+use portcullis_policy::{Address, Origin, Reference, ServerName};
 use portcullis_wire::Complaint;
 use portcullis_wire::cancel::CancelRequest;
 use portcullis_wire::error::{ErrorResponse, SqlState};
@@ -55,9 +55,10 @@ pub(super) enum Greeting {
     Cancel(CancelRequest, Option<ServerName>),
 }
 
-/// Where an attempt comes from, as we established it.
+/// Where an attempt comes from, as we established it, and what it is called.
 #[derive(Debug, Clone)]
 pub(super) struct Arrival {
+    pub(super) reference: Reference,
     pub(super) origin: Origin,
     pub(super) address: Address,
     pub(super) port: u16,
@@ -69,11 +70,13 @@ pub(super) async fn arrive(
     door: &Door,
     tcp: &mut TcpStream,
     peer: SocketAddr,
+    reference: Reference,
 ) -> Result<Arrival, Refusal> {
     let socket = Address::from(peer.ip());
     let Some(balancer) = &door.balancer else {
         return match &door.origin {
             Some(origin) => Ok(Arrival {
+                reference,
                 origin: origin.clone(),
                 address: socket,
                 port: peer.port(),
@@ -113,6 +116,7 @@ pub(super) async fn arrive(
         }
     };
     Ok(Arrival {
+        reference,
         origin,
         address: Address::from(source.ip()),
         port: source.port(),
@@ -151,7 +155,7 @@ pub(super) async fn greet(
                 .await?;
                 return Ok(Greeting::Cancel(CancelRequest::decode(&body)?, None));
             }
-            FirstBytes::Startup { .. } => return Err(plaintext(&mut tcp).await),
+            FirstBytes::Startup { .. } => return Err(plaintext(&mut tcp, &arrival.reference).await),
         }
     }
     Err(Refusal::violation(
@@ -178,7 +182,7 @@ async fn handshake(
     })
     .await??;
     within(STARTUP, "startup_timeout", async {
-        Ok(startup(shaken).await)
+        Ok(startup(shaken, &arrival.reference).await)
     })
     .await?
 }
@@ -279,7 +283,7 @@ async fn fill(acceptor: &mut Acceptor, tcp: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-async fn startup(shaken: Handshake) -> Result<Greeting, Refusal> {
+async fn startup(shaken: Handshake, reference: &Reference) -> Result<Greeting, Refusal> {
     let Handshake {
         mut stream,
         server_name,
@@ -318,7 +322,9 @@ async fn startup(shaken: Handshake) -> Result<Greeting, Refusal> {
                     }))),
                     Err(complaint) => {
                         // The client has TLS and sent a start-up packet: its driver will show this.
-                        drop(send(&mut stream, &complaint.response().encode()).await);
+                        let mut told = complaint.response();
+                        told.message.push_str(&format!(" (reference {reference})"));
+                        drop(send(&mut stream, &told.encode()).await);
                         drop(stream.shutdown().await);
                         Err(complaint.into())
                     }
@@ -366,10 +372,10 @@ async fn nothing_buffered(tcp: &mut TcpStream) -> Result<(), Refusal> {
 }
 
 /// A start-up packet in clear. No password is ever asked for here.
-async fn plaintext(tcp: &mut TcpStream) -> Refusal {
+async fn plaintext(tcp: &mut TcpStream, reference: &Reference) -> Refusal {
     let told = ErrorResponse::fatal(
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-        "this server accepts encrypted connections only",
+        format!("this server accepts encrypted connections only (reference {reference})"),
     )
     .with_hint("Set sslmode=verify-full (or at least require) in the client.");
     drop(send(tcp, &told.encode()).await);
