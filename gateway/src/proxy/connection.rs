@@ -244,7 +244,7 @@ impl Attempt {
     /// Tells a client no and records why.
     async fn refuse(&self, refusal: &Refusal, client: Box<Client>, facts: &Facts) {
         self.record(refusal, Known::Facts(facts));
-        let told = refusal.tell(client.stream).await;
+        let told = refusal.tell(client.stream, &self.reference).await;
         tracing::debug!(reference = %self.reference, code = refusal.code, told, "refused");
     }
 

@@ -232,9 +232,24 @@ impl Refusal {
         self
     }
 
-    /// Tells the client what it may know and closes.
-    pub(super) async fn tell(&self, mut stream: TlsStream<TcpStream>) -> bool {
-        let Some(told) = &self.told else { return false };
+    /// Tells the client what it may know, with the reference, and closes.
+    pub(super) async fn tell(
+        &self,
+        mut stream: TlsStream<TcpStream>,
+        reference: &Reference,
+    ) -> bool {
+        let Some(told) = &self.told else {
+            return false;
+        };
+        let mut told = (**told).clone();
+        let reference = reference.to_string();
+        if ![Some(&told.message), told.hint.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|text| text.contains(&reference))
+        {
+            told.message.push_str(&format!(" (reference {reference})"));
+        }
         let farewell = async {
             send(&mut stream, &told.encode()).await?;
             stream.shutdown().await?;
