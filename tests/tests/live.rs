@@ -188,7 +188,8 @@ fn in_the_middle_of_a_message_not_a_byte_comes_after_the_receipt() {
         wait::wait_for("the socket is full", SOON, || {
             std::thread::sleep(Duration::from_millis(100));
             let now = arrived();
-            let full = now == before && now > 100_000;
+            // How much that is, is the kernel's choice (70 to 130 KB were seen); every flood is far more.
+            let full = now == before && now > 32_768;
             before = now;
             full
         });

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use portcullis_certs::binding::tls_server_end_point;
 use portcullis_certs::{Identity, client_config};
 use portcullis_policy::{Backend, Cluster, ClusterId, TenantId, UpstreamTls};
@@ -53,7 +53,7 @@ const MAX_RESTING: usize = 4096;
 pub struct Upstreams {
     dialer: Dialer,
     resolver: Resolver,
-    identities: RwLock<BTreeMap<TenantId, Identity>>,
+    identities: BTreeMap<TenantId, Identity>,
     prepared: Mutex<BTreeMap<ClusterKey, Prepared>>,
     resting: Mutex<BTreeMap<(ClusterKey, usize), Instant>>,
 }
@@ -81,21 +81,16 @@ impl Upstreams {
         Self {
             dialer,
             resolver: Resolver::new(),
-            identities: RwLock::new(identities),
+            identities,
             prepared: Mutex::default(),
             resting: Mutex::default(),
         }
     }
 
-    /// Replaces the database-client certificates; connections from now on use these.
-    pub fn replace_identities(&self, identities: BTreeMap<TenantId, Identity>) {
-        *self.identities.write() = identities;
-    }
-
     /// Our certificate towards `tenant`'s databases.
     #[must_use]
     pub fn identity(&self, tenant: &TenantId) -> Option<Identity> {
-        self.identities.read().get(tenant).cloned()
+        self.identities.get(tenant).cloned()
     }
 
     /// The dialer that makes the sockets.

@@ -104,10 +104,8 @@ impl Refusal {
     pub(super) fn authentication(
         code: &'static str,
         story: impl Into<String>,
-        mut told: ErrorResponse,
-        reference: &Reference,
+        told: ErrorResponse,
     ) -> Self {
-        told.message.push_str(&format!(" (reference {reference})"));
         Self::new(kinds::AUTHENTICATION_FAILED, code, story, Some(told))
     }
 

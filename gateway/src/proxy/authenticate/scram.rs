@@ -103,7 +103,6 @@ fn failure_of(
             failure.reason(),
             failure.to_string(),
             failure.response(user),
-            reference,
         );
     }
     let code = unusable.unwrap_or_else(|| failure.reason());
