@@ -1,5 +1,7 @@
 //! What a node takes on at once, before it knows who is asking.
 
+mod bucket;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use portcullis_policy::{Address, TenantId};
 
+use self::bucket::Bucket;
 use crate::runtime::clock::Instant;
 use crate::runtime::limits::{UNAUTHENTICATED_PER_SOURCE, UNAUTHENTICATED_TOTAL};
 
@@ -67,29 +70,14 @@ impl Throttle {
     /// many.
     pub(super) fn pace(&self, tenant: &TenantId, per_second: u32, now: Instant) -> bool {
         let mut buckets = self.pace.lock();
-        let rate = f64::from(per_second);
         let bucket = match buckets.get_mut(tenant) {
             Some(bucket) => bucket,
-            None => buckets.entry(tenant.clone()).or_insert(Bucket {
-                tokens: rate,
-                filled: now,
-            }),
+            None => buckets
+                .entry(tenant.clone())
+                .or_insert_with(|| Bucket::full(f64::from(per_second), now)),
         };
-        let elapsed = now.saturating_duration_since(bucket.filled).as_secs_f64();
-        bucket.tokens = elapsed.mul_add(rate, bucket.tokens).min(rate);
-        bucket.filled = now;
-        if bucket.tokens < 1.0 {
-            return false;
-        }
-        bucket.tokens -= 1.0;
-        true
+        bucket.take(f64::from(per_second), f64::from(per_second), now)
     }
-}
-
-/// A token bucket.
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
 }
 
 /// A place among the unauthenticated.
