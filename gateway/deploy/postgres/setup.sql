@@ -119,7 +119,7 @@ RETURNS bigint
 LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
     SELECT (extract(epoch FROM s.backend_start) * 1000000)::bigint
-    FROM pg_catalog.pg_stat_activity s
+    FROM pg_catalog.pg_stat_get_activity(backend_pid) s
     WHERE s.pid = backend_pid
 $body$;
 

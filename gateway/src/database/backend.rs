@@ -5,14 +5,16 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_wire::Complaint;
 use portcullis_wire::cancel::CancelRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
+use super::departures;
 use super::service::{At, ServiceError, Services, Target};
 use super::upstream::Upstreams;
 use super::upstream_error::UpstreamError;
@@ -22,8 +24,6 @@ use crate::runtime::clock;
 pub const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 /// Then it is terminated, and has this long.
 pub const TERMINATE_PATIENCE: Duration = Duration::from_secs(4);
-/// How often it is looked for meanwhile.
-pub const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// The server has taken a cancel request, and closed, within this time.
 pub const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -57,7 +57,8 @@ impl Backend {
     }
 
     /// Its process id. Ids above the signed range do not exist; such a number finds nothing.
-    fn pid(&self) -> i32 {
+    #[must_use]
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.key.pid()).unwrap_or(i32::MAX)
     }
 }
@@ -65,42 +66,57 @@ impl Backend {
 /// Sees to the end of a backend whose connection was closed: its query is cancelled; if it is
 /// still there after [`CANCEL_PATIENCE`] it is terminated; after [`TERMINATE_PATIENCE`] more it is
 /// reported as still there. Never fails: what could not be seen is said in the answer.
-pub async fn see_gone(services: &Services, backend: &Backend) -> Seen {
+pub async fn see_gone(services: &Arc<Services>, backend: &Backend) -> Seen {
     let began = clock::instant();
-    let seen = |ending| Seen {
+    let ending = ending(services, backend).await;
+    Seen {
         ending,
         took: clock::instant().duration_since(began),
-    };
+    }
+}
 
-    // The cancel request goes out at once, whether or not the service role can look.
-    let (cancelled, started) = tokio::join!(
-        cancel(services.upstreams(), backend),
-        started(services, backend)
-    );
-    let unseen = |why: String| {
-        let cancel = match &cancelled {
+async fn ending(services: &Arc<Services>, backend: &Backend) -> Ending {
+    let mut departure = departures::watch(services, backend);
+    let turns = Arc::clone(&departure.turns);
+    // The cancel request goes out whether or not the service role can look; at once, unless many
+    // are on their way to the same server: by its turn an idle backend has left by itself.
+    let cancelling = async {
+        let _turn = turns.acquire().await;
+        cancel(services.upstreams(), backend).await
+    };
+    tokio::pin!(cancelling);
+    let unseen = |cancelled: Result<(), CancelError>, why: &ServiceError| Ending::Unseen {
+        cancel: match cancelled {
             Ok(()) => CancelOutcome::Delivered,
             Err(error) => CancelOutcome::Undelivered(error.to_string()),
-        };
-        Ending::Unseen { cancel, why }
+        },
+        why: why.to_string(),
     };
-    let started = match started {
-        Ok(Some(started)) => started,
-        Ok(None) => return seen(Ending::Gone),
-        Err(error) => return seen(unseen(error.to_string())),
+    let cancelled = tokio::select! {
+        biased;
+        gone = departure.gone() => match gone {
+            Ok(()) => return Ending::Gone,
+            Err(why) => return unseen(cancelling.await, &why),
+        },
+        cancelled = &mut cancelling => cancelled,
     };
-    match wait(services, backend, started, CANCEL_PATIENCE).await {
-        Ok(true) => return seen(Ending::Gone),
-        Ok(false) => {}
-        Err(error) => return seen(unseen(error.to_string())),
+    match timeout(CANCEL_PATIENCE, departure.gone()).await {
+        Ok(Ok(())) => return Ending::Gone,
+        Ok(Err(why)) => return unseen(cancelled, &why),
+        Err(_) => {}
     }
-    if let Err(error) = terminate(services, backend, started).await {
-        return seen(unseen(error.to_string()));
+    let terminated = match departure.started().await {
+        Ok(Some(started)) => terminate(services, backend, started).await,
+        Ok(None) => return Ending::Gone,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = terminated {
+        return unseen(cancelled, &why);
     }
-    match wait(services, backend, started, TERMINATE_PATIENCE).await {
-        Ok(true) => seen(Ending::Terminated),
-        Ok(false) => seen(Ending::StillThere),
-        Err(error) => seen(unseen(error.to_string())),
+    match timeout(TERMINATE_PATIENCE, departure.gone()).await {
+        Ok(Ok(())) => Ending::Terminated,
+        Ok(Err(why)) => unseen(cancelled, &why),
+        Err(_) => Ending::StillThere,
     }
 }
 
@@ -208,40 +224,6 @@ pub async fn cancel(upstreams: &Upstreams, backend: &Backend) -> Result<(), Canc
     }
 }
 
-/// When the backend was started, in microseconds since 1970; `None` if there is no process of its
-/// id. Together with the id it names a process for good: ids come round again.
-///
-/// # Errors
-/// [`ServiceError`].
-pub async fn started(services: &Services, backend: &Backend) -> Result<Option<i64>, ServiceError> {
-    const QUESTION: &str = "SELECT portcullis.backend_started($1)";
-    let pid = backend.pid();
-    let rows = services
-        .ask(
-            &backend.target,
-            At::Server(backend.server),
-            QUESTION,
-            &[(&pid, Type::INT4)],
-        )
-        .await?;
-    match rows.first() {
-        Some(row) => row.try_get(0).map_err(|e| ServiceError::Answer(e.into())),
-        None => Ok(None),
-    }
-}
-
-/// Whether the process that was started at `started` is gone.
-///
-/// # Errors
-/// [`ServiceError`].
-pub async fn is_gone(
-    services: &Services,
-    backend: &Backend,
-    began: i64,
-) -> Result<bool, ServiceError> {
-    Ok(started(services, backend).await? != Some(began))
-}
-
 /// Terminates the process that was started at `began`. `false` if the database would not: it is
 /// gone, a superuser's, or not connected from where our service connection comes from.
 ///
@@ -267,25 +249,6 @@ pub async fn terminate(
     match rows.first() {
         Some(row) => row.try_get(0).map_err(|e| ServiceError::Answer(e.into())),
         None => Ok(false),
-    }
-}
-
-/// Looks until the backend is gone or patience ends.
-async fn wait(
-    services: &Services,
-    backend: &Backend,
-    started: i64,
-    patience: Duration,
-) -> Result<bool, ServiceError> {
-    let until = clock::instant() + patience;
-    loop {
-        if is_gone(services, backend, started).await? {
-            return Ok(true);
-        }
-        if clock::instant() >= until {
-            return Ok(false);
-        }
-        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! `upstream` connects (addresses checked when they are used, TLS verified); `service` keeps a
 //! signed-in connection to each cluster as the service role; on it stand `verifiers` (what SCRAM
-//! needs to know of a role), `backend` (cancelling, ending and seeing the end of a query) and
-//! `check` (`cluster check`). What must be set up in a database is in `gateway/deploy/postgres/`.
+//! needs to know of a role), `backend` (cancelling, ending and seeing the end of a query, many of
+//! them together by `departures`) and `check` (`cluster check`). What must be set up in a database is in `gateway/deploy/postgres/`.
 //!
 //! Deliberately absent: who may connect (policy's), the bytes of customers' traffic (proxy's),
 //! and any statement with rights beyond the functions of `setup.sql`.
@@ -15,6 +15,7 @@ pub mod backend;
 pub mod check;
 mod check_questions;
 mod check_report;
+pub mod departures;
 mod promise;
 mod role_secret;
 pub mod service;

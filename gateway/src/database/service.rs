@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::allowance::{Allowance, Metered};
+use super::departures::Departures;
 use super::promise::{Promise, promise};
 pub use super::service_error::ServiceError;
 use super::upstream::{Upstream, UpstreamStream, Upstreams};
@@ -52,7 +53,8 @@ const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 pub struct Services {
     upstreams: Arc<Upstreams>,
     slots: Arc<Mutex<BTreeMap<SlotKey, Slot>>>,
-    tasks: TaskTracker,
+    pub(super) departures: Departures,
+    pub(super) tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -83,6 +85,7 @@ impl Services {
         Self {
             upstreams,
             slots: Arc::default(),
+            departures: Departures::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }

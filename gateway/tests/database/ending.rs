@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use portcullis::database::backend::{self, Backend, CANCEL_PATIENCE, CancelOutcome, Ending};
-use portcullis::database::{Upstream, UpstreamStream};
+use portcullis::database::service::Services;
+use portcullis::database::{Upstream, UpstreamStream, departures};
 use portcullis_wire::Step;
 use portcullis_wire::message::Backend as Message;
 use portcullis_wire::startup::encode_startup;
@@ -72,31 +73,25 @@ async fn only_the_process_that_was_meant_is_terminated() {
     };
     let services = postgres.services();
     let session = Session::begin(&postgres).await;
-    let began = backend::started(&services, &session.backend)
-        .await
-        .unwrap()
-        .unwrap();
+    let began = started(&services, &session.backend).await.unwrap();
     // The same id, another life.
     assert!(
         !backend::terminate(&services, &session.backend, began - 1)
             .await
             .unwrap()
     );
-    assert!(
-        !backend::is_gone(&services, &session.backend, began)
-            .await
-            .unwrap()
-    );
-    assert!(
-        backend::is_gone(&services, &session.backend, began - 1)
-            .await
-            .unwrap()
-    );
+    assert_eq!(started(&services, &session.backend).await, Some(began));
     assert!(
         backend::terminate(&services, &session.backend, began)
             .await
             .unwrap()
     );
+}
+
+async fn started(services: &Services, backend: &Backend) -> Option<i64> {
+    let pids = [backend.pid()];
+    let found = departures::started(services, &backend.target, backend.server, &pids).await;
+    found.unwrap().get(&backend.pid()).copied()
 }
 
 #[tokio::test]
@@ -126,7 +121,7 @@ async fn a_superusers_session_and_one_from_elsewhere_are_not_terminated() {
             &[0; 4],
         )
         .unwrap();
-        let began = backend::started(&services, &other).await.unwrap().unwrap();
+        let began = started(&services, &other).await.unwrap();
         let ended = backend::terminate(&services, &other, began).await.unwrap();
         assert_eq!(ended, is_ended, "{role} through {host}");
     }
