@@ -47,6 +47,8 @@ pub fn server_config(
         builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
     config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
     config.max_early_data_size = 0;
+    // OpenSSL's clients put AES-256 with SHA-384 first, for which processors have no instructions.
+    config.ignore_client_order = true;
     match (resumption, clients) {
         (Resumption::On, ClientCertificates::NotAsked) => {
             config.session_storage = ServerSessionMemoryCache::new(MAX_STORED_SESSIONS);

@@ -29,6 +29,12 @@ impl Limits {
 /// Durable events that may wait to be written: more than admin connections can ask for.
 pub const QUEUE_DURABLE: usize = 1024;
 
+/// Ordinary events are written at the latest so long after the first of them came,
+pub const GATHER: Duration = Duration::from_millis(10);
+
+/// or when so many have gathered.
+pub const GATHERED_EVENTS: usize = 256;
+
 /// Ordinary events are synced to disk at least this often.
 pub const SYNC_EVERY: Duration = Duration::from_secs(1);
 

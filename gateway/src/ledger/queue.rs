@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use portcullis_audit::Event;
 use tokio::sync::oneshot;
 
-use super::limits::{Limits, MAX_READERS, MAX_SHED_KINDS, QUEUE_DURABLE};
+use super::limits::{GATHER, GATHERED_EVENTS, Limits, MAX_READERS, MAX_SHED_KINDS, QUEUE_DURABLE};
 use crate::runtime::clock::Duration;
 
 /// Events on their way to the writer. Its lock is held for a push or a swap, never across a
@@ -66,8 +66,12 @@ impl Queue {
         } else {
             inside.waiting.push(Waiting { event, done: None });
         }
+        // Between the first of a batch and the one that makes it large nobody needs to be woken.
+        let waiting = inside.waiting.len();
         drop(inside);
-        self.work.notify_one();
+        if waiting == 1 || waiting == GATHERED_EVENTS {
+            self.work.notify_one();
+        }
     }
 
     pub(super) fn push_durable(
@@ -130,6 +134,9 @@ impl Queue {
                     .wait_while_for(&mut inside, |inside| inside.is_idle(), time);
             }
         }
+        // One write for what comes together.
+        self.work
+            .wait_while_for(&mut inside, |inside| inside.is_patient(), GATHER);
         inside.durable = 0;
         Batch {
             events: mem::take(&mut inside.waiting),
@@ -145,6 +152,12 @@ impl Inside {
     /// of the disk, which a loop at full speed would not heal.
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.readers.is_empty() && !self.closed
+    }
+
+    /// There are ordinary events, few of them, and nobody waits for them to be written.
+    fn is_patient(&self) -> bool {
+        let few = (1..GATHERED_EVENTS).contains(&self.waiting.len());
+        few && self.durable == 0 && self.readers.is_empty() && !self.closed
     }
 
     fn shed(&mut self, kind: String, count: u64) {

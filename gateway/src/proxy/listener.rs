@@ -14,7 +14,6 @@ use super::connection::connection;
 use super::front::Front;
 use crate::config::node::ListenerDoor;
 use crate::runtime::limits::ACCEPT_PAUSE;
-use crate::runtime::sockets;
 
 /// How a listener establishes where a client comes from.
 #[derive(Debug)]
@@ -122,10 +121,6 @@ fn welcome(
             return;
         }
     };
-    if let Err(error) = sockets::tune_client(&tcp) {
-        warn!(%error, "a client's socket could not be tuned");
-        return;
-    }
     tasks.spawn(connection(
         Arc::clone(front),
         Arc::clone(door),
