@@ -56,7 +56,7 @@ bench: setup ## Measure: decide, apply, and pgbench through the gateway against 
 	cargo build --release --locked --package portcullis --package portcullis-bench --bin portcullis --bin portcullis-bench
 	PORTCULLIS_BINARY=target/release/portcullis target/release/portcullis-bench $(ARGS)
 
-fuzz: ## Feed every decoder nonsense, FUZZ_SECONDS each (needs a nightly toolchain)
+fuzz: ## Feed every decoder nonsense, FUZZ_SECONDS each (needs a nightly toolchain; FUZZ_TARGETS="framing …" chooses)
 	@tests/setup/tool.sh cargo-fuzz 0.13.2
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/setup/fuzz.sh
 

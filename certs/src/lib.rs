@@ -11,6 +11,7 @@
 pub mod authority;
 pub mod binding;
 mod client;
+pub mod hello;
 mod identity;
 pub mod names;
 mod pem;

@@ -68,6 +68,30 @@ fn first_bytes() -> Vec<(Vec<u8>, &'static str)> {
 }
 
 #[test]
+fn a_client_hello_that_does_not_end_is_refused_at_its_limit() {
+    let (trap, gateway) = trapped();
+    // One record of exactly the limit, and in it the beginning of a message of 64 KiB.
+    let record = [22, 3, 1, 0x3f, 0xfb, 1, 0, 0xff, 0xff];
+    let hello = [&record[..], &[0; 16 * 1024 - 9]].concat();
+    for asks_first in [true, false] {
+        let mut client = Dial::plain(gateway.address()).connect().unwrap();
+        let from = client.local_address();
+        if asks_first {
+            client.send(&SSL_REQUEST).unwrap();
+            assert_eq!(client.read_exactly(1).unwrap(), b"S");
+        }
+        client.send(&hello).unwrap();
+        let decode_error = [21, 3, 3, 0, 2, 2, 50];
+        assert_eq!(client.read_exactly(7).unwrap(), decode_error);
+        assert_ne!(client.read_to_end().1, Ending::Silent);
+        let event = event(&gateway, "protocol.violation", "tls", from);
+        let story = event["story"].as_str().unwrap();
+        assert!(story.contains("more than 16384 bytes"), "{story}");
+    }
+    trap.assert_untouched();
+}
+
+#[test]
 fn a_start_up_packet_without_tls_is_told_to_use_it_and_nobody_is_asked_for_a_password() {
     let (trap, gateway) = trapped();
     let plain = Dial::plain(gateway.address());

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portcullis_certs::hello::{self, Hearing, Hello, Unheard};
 use portcullis_certs::{ALPN_POSTGRESQL, Identity};
 use portcullis_policy::{Address, Origin, Reference, ServerName};
 use portcullis_wire::Complaint;
@@ -21,7 +22,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::StartHandshake;
-use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::front::{Front, Shown};
@@ -198,34 +198,12 @@ async fn tls(
     front: &Front,
     arrival: &Arrival,
     mut tcp: TcpStream,
-    mut opening: &[u8],
+    opening: &[u8],
     alpn: Alpn,
 ) -> Result<Handshake, Refusal> {
-    let mut acceptor = Acceptor::default();
-    while !opening.is_empty() {
-        acceptor
-            .read_tls(&mut opening)
-            .map_err(Refusal::client_gone)?;
-    }
-    let accepted = loop {
-        match acceptor.accept() {
-            Ok(Some(accepted)) => break accepted,
-            Ok(None) => fill(&mut acceptor, &mut tcp)
-                .await
-                .map_err(Refusal::client_gone)?,
-            Err((error, mut alert)) => {
-                let mut farewell = Vec::new();
-                drop(alert.write(&mut farewell));
-                drop(send(&mut tcp, &farewell).await);
-                return Err(Refusal::tls(&error));
-            }
-        }
-    };
-    let hello = accepted.client_hello();
-    let asked = hello.server_name().map(str::to_owned);
-    if alpn == Alpn::Required && hello.alpn().is_none() {
-        // Alert 120, no_application_protocol (RFC 7301 §3.2), in a record of its own.
-        drop(send(&mut tcp, &[21, 3, 3, 0, 2, 2, 120]).await);
+    let hello = listen(&mut tcp, opening).await?;
+    if alpn == Alpn::Required && !hello.offers_protocols() {
+        drop(send(&mut tcp, &hello::alert(hello::NO_APPLICATION_PROTOCOL)).await);
         return Err(Refusal::violation(
             "alpn",
             "received direct SSL connection request without ALPN protocol negotiation extension",
@@ -233,8 +211,8 @@ async fn tls(
     }
     // A name that is none of ours in form is an unknown endpoint; it is told so after its start-up
     // packet, like every other.
-    let server_name = asked
-        .as_deref()
+    let server_name = hello
+        .server_name()
         .and_then(|name| ServerName::parse(name).ok());
     let shown = front
         .server_config(arrival, server_name.as_ref())
@@ -243,7 +221,8 @@ async fn tls(
             Refusal::silent("tls_configuration", story)
         })?;
     let configuration = Arc::clone(&shown.configuration);
-    let handshake = StartHandshake::from_parts(accepted, tcp).into_stream(configuration);
+    let handshake =
+        StartHandshake::from_parts(hello.into_accepted(), tcp).into_stream(configuration);
     match handshake.await {
         Ok(stream) => {
             let agreed = stream.get_ref().1.alpn_protocol();
@@ -263,20 +242,38 @@ async fn tls(
     }
 }
 
-/// Reads more of the ClientHello.
-async fn fill(acceptor: &mut Acceptor, tcp: &mut TcpStream) -> io::Result<()> {
+/// Reads the ClientHello, of which `opening` has been read already.
+async fn listen(tcp: &mut TcpStream, opening: &[u8]) -> Result<Hello, Refusal> {
+    let mut hearing = Hearing::default();
+    let mut heard = hearing.take(opening);
+    loop {
+        match heard {
+            Ok(Some(hello)) => return Ok(hello),
+            Ok(None) => {
+                heard = hear_more(&mut hearing, tcp)
+                    .await
+                    .map_err(Refusal::client_gone)?;
+            }
+            Err(unheard) => {
+                drop(send(tcp, unheard.farewell()).await);
+                return Err(Refusal::tls(&unheard));
+            }
+        }
+    }
+}
+
+/// Takes what has arrived. Nothing is buffered while there is nothing to read.
+async fn hear_more(
+    hearing: &mut Hearing,
+    tcp: &mut TcpStream,
+) -> io::Result<Result<Option<Hello>, Unheard>> {
     loop {
         tcp.readable().await?;
         let mut chunk = [0u8; 4096];
-        match tcp.try_read(&mut chunk) {
+        let room = hearing.room().min(chunk.len());
+        match tcp.try_read(chunk.get_mut(..room).unwrap_or_default()) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                let mut fresh = chunk.get(..n).unwrap_or_default();
-                while !fresh.is_empty() {
-                    acceptor.read_tls(&mut fresh)?;
-                }
-                return Ok(());
-            }
+            Ok(count) => return Ok(hearing.take(chunk.get(..count).unwrap_or_default())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -57,13 +57,14 @@ impl Refusal {
     }
 
     /// A TLS engine's complaint about a client.
-    pub(super) fn tls(error: &tokio_rustls::rustls::Error) -> Self {
+    pub(super) fn tls(error: &dyn std::error::Error) -> Self {
         Self::violation("tls", format!("TLS with the client failed: {error}"))
     }
 
     /// A handshake that ended in an error: a TLS complaint or a socket that closed.
     pub(super) fn handshake(error: &io::Error) -> Self {
-        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        let inner = error.get_ref();
+        match inner.and_then(|inner| inner.downcast_ref::<tokio_rustls::rustls::Error>()) {
             Some(complaint) => Self::tls(complaint),
             None => Self::silent(
                 "client_gone",

@@ -8,12 +8,15 @@
     reason = "a panic is how a fuzz target reports a finding"
 )]
 
+use std::collections::BTreeSet;
+
 use crate::boundary::Boundary;
 use crate::cancel::CancelRequest;
 use crate::error::{ErrorFields, ErrorResponse, SqlState};
 use crate::first::{FIRST_BYTES, FirstBytes};
 use crate::limits::{
-    MAX_ERROR_FIELD, MAX_NAME, MAX_PROXY_HEADER, MAX_SASL_MESSAGE, MAX_STARTUP_PARAMETERS,
+    MAX_ERROR_FIELD, MAX_MESSAGE, MAX_NAME, MAX_PROXY_HEADER, MAX_SASL_MESSAGE,
+    MAX_STARTUP_PARAMETERS,
 };
 use crate::message::{
     Backend, SaslInitialResponse, password, password_message, read_password, sasl_initial_response,
@@ -136,12 +139,11 @@ pub fn proxy_header(data: &[u8]) {
     assert_eq!(read, length);
 }
 
-/// Messages with a type byte: the first byte says how the rest is cut into chunks.
+/// Messages with a type byte, behind a first byte that is not looked at (how a stream is cut is [`framing`]'s business).
 pub fn messages(data: &[u8]) {
-    let Some((chunk, bytes)) = data.split_first() else {
+    let Some((_, bytes)) = data.split_first() else {
         return;
     };
-    boundary(usize::from(*chunk).max(1), bytes);
     let mut rest = bytes;
     while let Ok(Step::Done(message, consumed)) = Backend::read(rest) {
         assert!(!format!("{message:?}").is_empty());
@@ -164,26 +166,49 @@ pub fn messages(data: &[u8]) {
     }
 }
 
-/// However the stream is cut, the walker comes to the same place, and to that of a naive walk.
-fn boundary(chunk: usize, bytes: &[u8]) {
-    let mut whole = Boundary::new();
-    let at_once = whole.advance(bytes);
-    let mut cut = Boundary::new();
-    let piecemeal = bytes.chunks(chunk).try_for_each(|chunk| cut.advance(chunk));
-    assert_eq!(at_once, piecemeal);
-    assert_eq!(whole.at_start(), cut.at_start());
+/// The splice's walk over messages: how many cuts, how far apart, and the stream.
+///
+/// However the stream is cut, the walker knows after each piece what a naive walk of everything so far knows, and
+/// complains at the same byte.
+pub fn framing(data: &[u8]) {
+    let Some((count, rest)) = data.split_first() else {
+        return;
+    };
+    let count = usize::from(count % 16).min(rest.len());
+    let (lengths, stream) = rest.split_at_checked(count).unwrap_or_default();
+    let (starts, complaint) = naive(stream);
 
-    let mut rest = Some(bytes);
-    while let Some([_, a, b, c, d, body @ ..]) = rest {
-        let length = u32::from_be_bytes([*a, *b, *c, *d]);
-        if length < 4 {
-            return assert!(at_once.is_err());
+    let mut cut = Boundary::new();
+    let mut done = 0;
+    let mut lengths = lengths.iter().cycle();
+    while done < stream.len() {
+        let length = lengths.next().map_or(stream.len(), |&n| usize::from(n));
+        // Pieces of length 0 move nothing; so that this ends, one byte follows each.
+        for length in [length, 1] {
+            let end = (done + length).min(stream.len());
+            let result = cut.advance(stream.get(done..end).unwrap_or_default());
+            done = end;
+            assert_eq!(result.is_err(), complaint.is_some_and(|at| at < done));
+            assert_eq!(cut.at_start(), starts.contains(&done));
         }
-        rest = usize::try_from(length - 4)
-            .ok()
-            .and_then(|length| body.get(length..));
     }
-    assert_eq!(whole.at_start(), rest == Some(&[]));
+    let mut whole = Boundary::new();
+    assert_eq!(whole.advance(stream), cut.advance(b""));
+    assert_eq!(whole.at_start(), cut.at_start());
+}
+
+/// Where messages begin, and the byte with which a length is there that is not believed.
+fn naive(stream: &[u8]) -> (BTreeSet<usize>, Option<usize>) {
+    let (mut at, mut starts) = (0, BTreeSet::from([0]));
+    while let Some([_, a, b, c, d]) = stream.get(at..).and_then(<[u8]>::first_chunk) {
+        let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d]));
+        let Some(length) = length.ok().filter(|it| (4..=MAX_MESSAGE + 4).contains(it)) else {
+            return (starts, Some(at + 4));
+        };
+        at += 1 + length;
+        starts.insert(at);
+    }
+    (starts, None)
 }
 
 /// The fields of somebody else's error can be told in an error of ours.

@@ -1,7 +1,7 @@
 //! What fuzzing begins with: one input for each way that a codec can go.
 
 use portcullis_wire::error::{ErrorResponse, SqlState};
-use portcullis_wire::fuzzing::{CLIENT_NONCE, HASH, SERVER_NONCE};
+use portcullis_wire::fuzzing::{self, CLIENT_NONCE, HASH, SERVER_NONCE};
 use portcullis_wire::message::{
     TransactionStatus, authentication_cleartext, authentication_ok, authentication_sasl,
     backend_key_data, parameter_status, ready_for_query, sasl_continue, sasl_final,
@@ -12,17 +12,22 @@ use crate::packets::{
     TCP4, eight, message, proxied4, proxy_header, startup_packet, tlv, with_crc, with_crc_first,
 };
 use crate::peer::{self, ITERATIONS, PASSWORD, SALT, encode};
+use crate::replay::{Case, Seeds};
 
-type Seeds = Vec<(&'static str, Vec<u8>)>;
-
-/// The seeds of every target, by name.
-pub(crate) fn all() -> [(&'static str, Seeds); 5] {
+/// Every target and its seeds.
+pub(crate) fn cases() -> [Case; 6] {
+    let case = |name, target, seeds| Case {
+        name,
+        target,
+        seeds,
+    };
     [
-        ("startup", startup()),
-        ("proxy_header", proxy()),
-        ("messages", messages()),
-        ("scram_server", scram_server()),
-        ("scram_client", scram_client()),
+        case("startup", fuzzing::startup, startup()),
+        case("proxy_header", fuzzing::proxy_header, proxy()),
+        case("messages", fuzzing::messages, messages()),
+        case("framing", fuzzing::framing, framing()),
+        case("scram_server", fuzzing::scram_server, scram_server()),
+        case("scram_client", fuzzing::scram_client, scram_client()),
     ]
 }
 
@@ -250,6 +255,42 @@ fn messages() -> Seeds {
         (
             "query-too-early",
             in_chunks_of(9, message(b'Q', b"select 1\0")),
+        ),
+    ]
+}
+
+fn framing() -> Seeds {
+    let cut = |lengths: &[u8], stream: &[u8]| {
+        let count = u8::try_from(lengths.len()).unwrap();
+        [&[count], lengths, stream].concat()
+    };
+    let query = [
+        message(b'T', &[0; 30]),
+        message(b'D', &[1; 300]),
+        message(b'D', b""),
+        message(b'C', b"SELECT 1\0"),
+        message(b'Z', b"I"),
+    ]
+    .concat();
+    let simple = [message(b'Q', b"select 1\0"), message(b'X', b"")].concat();
+    let declares = |length: u32| [&b"Z\0\0\0\x05Id"[..], &length.to_be_bytes(), b"rest"].concat();
+    vec![
+        ("at-once", cut(&[], &query)),
+        ("bytewise", cut(&[0], &query)),
+        ("in-headers", cut(&[2, 3, 0, 7], &query)),
+        ("records", cut(&[255, 120], &query)),
+        ("client", cut(&[4], &simple)),
+        ("nothing", cut(&[3], b"")),
+        ("length-of-3", cut(&[5, 2], &declares(3))),
+        ("length-of-0", cut(&[], &declares(0))),
+        ("length-of-4", cut(&[], &declares(4))),
+        ("largest", cut(&[9], &declares(0x4000_0004))),
+        ("one-too-large", cut(&[9], &declares(0x4000_0005))),
+        ("negative", cut(&[1], &declares(1 << 31))),
+        ("all-ones", cut(&[1], &declares(u32::MAX))),
+        (
+            "past-a-complaint",
+            cut(&[6], &[declares(3), simple].concat()),
         ),
     ]
 }
