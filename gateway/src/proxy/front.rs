@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_audit::Event;
+use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{
     ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
 };
@@ -14,7 +15,6 @@ use portcullis_policy::{
     Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, Timestamp, View, decide,
 };
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
@@ -22,12 +22,14 @@ use super::authenticate::Issuers;
 use super::greet::Arrival;
 use super::live::{Enforcement, Live, LiveConnection};
 use super::throttle::Throttle;
+use super::throttle::cancels::Cancels;
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
 use crate::runtime::clock::{self, Instant};
-use crate::runtime::limits::{CANCELS_AT_ONCE, CLIENT_TLS_CONFIGURATIONS};
+use crate::runtime::limits::CLIENT_TLS_CONFIGURATIONS;
+use crate::runtime::random;
 
 /// The front door of one node.
 pub struct Front {
@@ -38,8 +40,9 @@ pub struct Front {
     pub(super) services: Arc<Services>,
     pub(super) verifiers: Arc<Verifiers>,
     pub(super) issuers: Issuers,
-    pub(super) mock_secret: [u8; 32],
-    pub(super) cancels: Arc<Semaphore>,
+    pub(super) fleet_secret: [u8; 32],
+    pub(super) cancel_keys: CancelKeys,
+    pub(super) cancels: Arc<Cancels>,
     background: Handle,
     after_work: TaskTracker,
     draining: AtomicBool,
@@ -71,9 +74,10 @@ pub struct FrontParts {
     pub services: Arc<Services>,
     /// What SCRAM needs to know of roles.
     pub verifiers: Arc<Verifiers>,
-    /// From which mock verifiers of unknown roles are derived. The same on every node and after
-    /// every restart, or two attempts would tell that a role does not exist.
-    pub mock_secret: [u8; 32],
+    /// From which the keys of cancel requests and the mock verifiers of unknown roles are derived.
+    /// The same on every node and after every restart, or two attempts would tell that a role does
+    /// not exist.
+    pub fleet_secret: [u8; 32],
     /// The runtime of background work.
     pub background: Handle,
 }
@@ -82,14 +86,18 @@ impl Front {
     /// A front door that serves nobody yet.
     ///
     /// # Errors
-    /// [`TlsError`] if an identity makes no server configuration.
-    pub fn new(parts: FrontParts) -> Result<Self, TlsError> {
+    /// [`TlsError`] if an identity makes no server configuration; [`SealError`] if the secret makes
+    /// no keys.
+    pub fn new(parts: FrontParts) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut plain_configurations = BTreeMap::new();
         for identity in parts.identities.all() {
             let configuration =
                 server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
             plain_configurations.insert(identity.fingerprint(), configuration);
         }
+        let node = parts.ledger.node();
+        let cancel_keys =
+            CancelKeys::new(&parts.fleet_secret, node, random::bytes(), random::bytes())?;
         Ok(Self {
             view: ArcSwap::new(parts.view),
             live: Arc::default(),
@@ -98,8 +106,9 @@ impl Front {
             services: parts.services,
             verifiers: parts.verifiers,
             issuers: Issuers::default(),
-            mock_secret: parts.mock_secret,
-            cancels: Arc::new(Semaphore::new(CANCELS_AT_ONCE)),
+            fleet_secret: parts.fleet_secret,
+            cancel_keys,
+            cancels: Arc::new(Cancels::new()),
             background: parts.background,
             after_work: TaskTracker::new(),
             draining: AtomicBool::new(false),

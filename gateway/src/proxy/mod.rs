@@ -19,6 +19,7 @@ mod leg;
 mod listener;
 mod live;
 mod refuse;
+mod source;
 mod splice;
 mod throttle;
 

@@ -43,6 +43,14 @@ pub const BACKENDS_GONE: Duration = Duration::from_secs(10);
 pub const EXPIRY_TICK: Duration = Duration::from_millis(200);
 /// Cancel requests being carried out at once on the whole node.
 pub const CANCELS_AT_ONCE: usize = 256;
+/// Cancel requests being carried out at once for one tenant.
+pub const CANCELS_PER_TENANT: usize = CANCELS_AT_ONCE / 4;
+/// Cancel requests a second from one source (an IPv4 /24 or IPv6 /64 behind one door), on average.
+pub const CANCELS_PER_SECOND: f64 = 5.0;
+/// Cancel requests from one source at once.
+pub const CANCEL_BURST: f64 = 20.0;
+/// Sources of cancel requests that are remembered.
+pub const CANCEL_SOURCES: usize = 16_384;
 /// Carrying out one cancel request.
 pub const CANCEL: Duration = Duration::from_secs(10);
 /// How long a draining node waits for connections to end before it ends them.

@@ -123,7 +123,7 @@ fn node(directory: &Path) -> Node {
         ledger: Arc::clone(&ledger),
         verifiers: Arc::new(Verifiers::new(Arc::clone(&services))),
         services,
-        mock_secret: [7; 32],
+        fleet_secret: [7; 32],
         background: tokio::runtime::Handle::current(),
     });
     Node {

@@ -78,10 +78,10 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         ledger: Arc::clone(&ledger),
         services: Arc::clone(&services),
         verifiers: Arc::clone(&verifiers),
-        mock_secret: mock_secret(&config.data.join("mock-secret"))?,
+        fleet_secret: fleet_secret(&config.data.join("mock-secret"))?,
         background: tokio::runtime::Handle::current(),
     })
-    .map_err(|error| format!("the TLS configuration: {error}"))?;
+    .map_err(|error| format!("the front door: {error}"))?;
     let node = Arc::new(Node {
         name: config.name.clone(),
         config: Arc::clone(config),
@@ -169,9 +169,10 @@ fn server_identities(pairs: &[PemPair]) -> Result<ServerIdentities, String> {
     ServerIdentities::new(first, identities).map_err(|error| error.to_string())
 }
 
-/// The secret behind mock verifiers, drawn once and kept: two attempts for an unknown role must
-/// meet the same salt, also after a restart.
-fn mock_secret(path: &Path) -> Result<[u8; 32], String> {
+/// The secret behind mock verifiers and cancel keys, drawn once and kept: two attempts for an
+/// unknown role must meet the same salt, also after a restart. Its file is called after its first
+/// use.
+fn fleet_secret(path: &Path) -> Result<[u8; 32], String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     match fs::read(path) {
         Ok(bytes) => bytes.try_into().map_err(|_| {
