@@ -105,7 +105,7 @@ impl SignIn<'_> {
             }
             // Our own certificate signs in; the database has nothing to ask.
             Credential::Vouched { .. } => self.accepted().await?,
-            Credential::Relay => self.relay().await?,
+            Credential::Relay(turn) => turn.settle(self.relay().await)?,
         }
         self.owed
             .splice(0..0, std::mem::take(&mut self.client.owed));

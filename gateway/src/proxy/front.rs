@@ -19,6 +19,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
 use super::authenticate::Issuers;
+use super::failures::FailedSignIns;
 use super::greet::Arrival;
 use super::live::{Enforcement, Live, LiveConnection};
 use super::throttle::Throttle;
@@ -43,6 +44,7 @@ pub struct Front {
     pub(super) fleet_secret: [u8; 32],
     pub(super) cancel_keys: CancelKeys,
     pub(super) cancels: Arc<Cancels>,
+    pub(super) failures: Arc<FailedSignIns>,
     background: Handle,
     after_work: TaskTracker,
     draining: AtomicBool,
@@ -109,6 +111,7 @@ impl Front {
             fleet_secret: parts.fleet_secret,
             cancel_keys,
             cancels: Arc::new(Cancels::new()),
+            failures: Arc::new(FailedSignIns::new()),
             background: parts.background,
             after_work: TaskTracker::new(),
             draining: AtomicBool::new(false),

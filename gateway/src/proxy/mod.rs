@@ -12,6 +12,7 @@ mod authenticate;
 mod cancel;
 mod connection;
 mod dial;
+mod failures;
 mod front;
 mod greet;
 mod io;

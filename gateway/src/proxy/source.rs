@@ -10,6 +10,11 @@ use portcullis_policy::{Address, Origin};
 pub(super) struct Source(Origin, IpAddr);
 
 impl Source {
+    /// One IPv4 address or one IPv6 /64: what a single customer of an access network is given.
+    pub(super) fn customer(origin: &Origin, address: Address) -> Self {
+        Self::of(origin, address, u32::MAX)
+    }
+
     /// One IPv4 /24 or one IPv6 /64.
     pub(super) fn neighbourhood(origin: &Origin, address: Address) -> Self {
         Self::of(origin, address, 0xFFFF_FF00)
@@ -37,7 +42,19 @@ mod tests {
     fn a_source_ends_at_its_network_and_at_its_door() {
         for (make, one, same, other) in [
             (
-                Source::neighbourhood as fn(&Origin, Address) -> Source,
+                Source::customer as fn(&Origin, Address) -> Source,
+                "192.0.2.1",
+                "::ffff:192.0.2.1",
+                "192.0.2.2",
+            ),
+            (
+                Source::customer,
+                "2001:db8::1",
+                "2001:db8::ffff:1",
+                "2001:db8:0:1::1",
+            ),
+            (
+                Source::neighbourhood,
                 "192.0.2.1",
                 "192.0.2.255",
                 "192.0.3.1",

@@ -23,7 +23,6 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     }
 
     /// The entry of `key`, as it stands.
-    #[cfg(test)]
     pub(in crate::proxy) fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
     }
@@ -45,6 +44,20 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         let (current, value) = entry.or_insert_with(|| (turn, new()));
         *current = turn;
         value
+    }
+
+    /// Changes the entry of `key` if there is one, without keeping it any longer for that.
+    pub(in crate::proxy) fn change(&mut self, key: &K, change: impl FnOnce(&mut V)) {
+        if let Some((_, value)) = self.entries.get_mut(key) {
+            change(value);
+        }
+    }
+
+    /// Forgets `key`.
+    pub(in crate::proxy) fn forget(&mut self, key: &K) {
+        if let Some((turn, _)) = self.entries.remove(key) {
+            self.order.remove(&turn);
+        }
     }
 
     /// Forgets those who were quiet longest for as long as they are `idle`.
@@ -72,12 +85,23 @@ mod tests {
             table.touch(&key, || key);
         }
         table.touch(&4, || 4);
-        assert_eq!(table.entries.get(&2), None);
+        assert_eq!(table.get(&2), None);
         assert_eq!(
-            [1, 3, 4].map(|key| table.entries.get(&key).map(|(_, value)| *value)),
+            [1, 3, 4].map(|key| table.get(&key).copied()),
             [1, 3, 4].map(Some)
         );
         assert_eq!((table.entries.len(), table.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_look_and_a_change_keep_nobody() {
+        let mut table = Recent::of(2);
+        table.touch(&1, || 1);
+        table.touch(&2, || 2);
+        table.change(&1, |value| *value = 10);
+        assert_eq!(table.get(&1), Some(&10));
+        table.touch(&3, || 3);
+        assert_eq!(table.get(&1), None);
     }
 
     #[test]
@@ -86,9 +110,10 @@ mod tests {
         for (key, idle) in [(1, true), (2, true), (3, false), (4, true)] {
             table.touch(&key, || idle);
         }
+        table.forget(&2);
         table.forget_idle(|idle| *idle);
         assert_eq!(
-            [1, 2, 3, 4].map(|key| table.entries.contains_key(&key)),
+            [1, 2, 3, 4].map(|key| table.get(&key).is_some()),
             [false, false, true, true]
         );
         assert_eq!((table.entries.len(), table.order.len()), (2, 2));
