@@ -4,10 +4,11 @@ mod scene;
 
 use std::collections::BTreeMap;
 
+use portcullis_tests::balancer::proxy_v2;
 use portcullis_tests::client::{V3_0, V3_2};
-use portcullis_tests::{Dial, Ending, Gateway, Listener, Version, wait};
+use portcullis_tests::{Dial, Ending, EndpointText, Gateway, Listener, Version, wait};
 use scene::session::{Session, packet};
-use scene::{SOON, acme, clients, gateway, here, new_server, orders, server};
+use scene::{NAME, SOON, acme, clients, gateway, here, new_server, orders, server};
 use serde_json::Value;
 
 #[test]
@@ -176,6 +177,33 @@ fn a_network_that_sends_too_many_is_not_heard_and_others_are() {
     std::thread::sleep(std::time::Duration::from_secs(1));
     session.sleep();
     let _ = session.request(&Dial::plain(gateway.address()).from(here(7, 1)));
+    assert_eq!(session.outcome(), "57014");
+}
+
+#[test]
+fn behind_a_balancer_the_clients_networks_are_told_apart() {
+    let listed = EndpointText::new("orders", NAME)
+        .allow("198.51.100.0/24", "public")
+        .allow("203.0.113.0/24", "public");
+    let gateway = Gateway::builder()
+        .listener(Listener::public().balanced("127.0.0.0/8"))
+        .tenant(&acme(server(Version::V15), listed))
+        .signs_in_at("acme", clients())
+        .start();
+    let behind = |dial: Dial, client: &str| {
+        let (client, balancer) = (client.parse().unwrap(), "192.0.2.1:5432".parse().unwrap());
+        dial.first(&proxy_v2(client, balancer, &[]))
+    };
+    let plain = |client: &str| behind(Dial::plain(gateway.address()), client);
+    let mut session = Session::by(&behind(gateway.dial(NAME), "203.0.113.7:4000"), V3_2);
+    for _ in 0..60 {
+        hopeless(&plain("198.51.100.7:4000"), &[1; 8]);
+    }
+    wait::wait_for("some are not heard", SOON, || {
+        counted(&gateway, "cancel_rate") > 0
+    });
+    session.sleep();
+    let _ = session.request(&plain("203.0.113.8:4000"));
     assert_eq!(session.outcome(), "57014");
 }
 

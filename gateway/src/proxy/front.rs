@@ -30,7 +30,6 @@ use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::limits::CLIENT_TLS_CONFIGURATIONS;
-use crate::runtime::random;
 
 /// The front door of one node.
 pub struct Front {
@@ -41,7 +40,7 @@ pub struct Front {
     pub(super) services: Arc<Services>,
     pub(super) verifiers: Arc<Verifiers>,
     pub(super) issuers: Issuers,
-    pub(super) fleet_secret: [u8; 32],
+    pub(super) mock_secret: [u8; 32],
     pub(super) cancel_keys: CancelKeys,
     pub(super) cancels: Arc<Cancels>,
     pub(super) failures: Arc<FailedSignIns>,
@@ -76,10 +75,11 @@ pub struct FrontParts {
     pub services: Arc<Services>,
     /// What SCRAM needs to know of roles.
     pub verifiers: Arc<Verifiers>,
-    /// From which the keys of cancel requests and the mock verifiers of unknown roles are derived.
-    /// The same on every node and after every restart, or two attempts would tell that a role does
-    /// not exist.
-    pub fleet_secret: [u8; 32],
+    /// From which mock verifiers of unknown roles are derived. The same on every node and after
+    /// every restart, or two attempts would tell that a role does not exist.
+    pub mock_secret: [u8; 32],
+    /// The cancel keys of this run of the node.
+    pub cancel_keys: CancelKeys,
     /// The runtime of background work.
     pub background: Handle,
 }
@@ -88,18 +88,14 @@ impl Front {
     /// A front door that serves nobody yet.
     ///
     /// # Errors
-    /// [`TlsError`] if an identity makes no server configuration; [`SealError`] if the secret makes
-    /// no keys.
-    pub fn new(parts: FrontParts) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    /// [`TlsError`] if an identity makes no server configuration.
+    pub fn new(parts: FrontParts) -> Result<Self, TlsError> {
         let mut plain_configurations = BTreeMap::new();
         for identity in parts.identities.all() {
             let configuration =
                 server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
             plain_configurations.insert(identity.fingerprint(), configuration);
         }
-        let node = parts.ledger.node();
-        let cancel_keys =
-            CancelKeys::new(&parts.fleet_secret, node, random::bytes(), random::bytes())?;
         Ok(Self {
             view: ArcSwap::new(parts.view),
             live: Arc::default(),
@@ -108,8 +104,8 @@ impl Front {
             services: parts.services,
             verifiers: parts.verifiers,
             issuers: Issuers::default(),
-            fleet_secret: parts.fleet_secret,
-            cancel_keys,
+            mock_secret: parts.mock_secret,
+            cancel_keys: parts.cancel_keys,
             cancels: Arc::new(Cancels::new()),
             failures: Arc::new(FailedSignIns::new()),
             background: parts.background,

@@ -16,7 +16,11 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn open(gateway: &Gateway, protocol: u32) -> Self {
-        let mut client = gateway.dial(NAME).connect().unwrap();
+        Self::by(&gateway.dial(NAME), protocol)
+    }
+
+    pub(crate) fn by(dial: &Dial, protocol: u32) -> Self {
+        let mut client = dial.connect().unwrap();
         let parameters = [("user", "app"), ("database", "postgres")];
         client.send(&startup(protocol, &parameters)).unwrap();
         let messages = client.authenticate("app", "secret", Binding::None).unwrap();

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{Identity, ServerIdentities};
 use portcullis_consensus::Consensus;
 use tokio::net::TcpListener;
@@ -72,16 +73,20 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     let upstreams = Arc::new(Upstreams::new(dialer, database_clients));
     let services = Arc::new(Services::new(Arc::clone(&upstreams)));
     let verifiers = Arc::new(Verifiers::new(Arc::clone(&services)));
+    let secret = fleet_secret(&config.data.join("mock-secret"))?;
+    let cancel_keys = CancelKeys::new(&secret, &config.name, random::bytes(), random::bytes())
+        .map_err(|error| error.to_string())?;
     let front = Front::new(FrontParts {
         view: consensus.view(),
         identities,
         ledger: Arc::clone(&ledger),
         services: Arc::clone(&services),
         verifiers: Arc::clone(&verifiers),
-        fleet_secret: fleet_secret(&config.data.join("mock-secret"))?,
+        mock_secret: secret,
+        cancel_keys,
         background: tokio::runtime::Handle::current(),
     })
-    .map_err(|error| format!("the front door: {error}"))?;
+    .map_err(|error| format!("the TLS configuration: {error}"))?;
     let node = Arc::new(Node {
         name: config.name.clone(),
         config: Arc::clone(config),

@@ -117,7 +117,7 @@ async fn verifier(
     };
     // Per cluster, as real salts are: equal salts at two endpoints of a tenant would tell a mock.
     let place = format!("{}/{}", permit.tenant(), permit.cluster_id());
-    let mock = Verifier::mock(&front.fleet_secret, &place, user);
+    let mock = Verifier::mock(&front.mock_secret, &place, user);
     Ok((mock, Some(unusable)))
 }
 
