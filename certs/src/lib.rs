@@ -10,6 +10,7 @@
 
 pub mod authority;
 pub mod binding;
+pub mod cancel_key;
 mod client;
 pub mod hello;
 mod identity;

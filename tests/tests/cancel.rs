@@ -3,9 +3,10 @@
 
 mod scene;
 
-use portcullis_tests::client::{Binding, V3_0, V3_2, startup};
+use portcullis_tests::client::{V3_0, V3_2};
 use portcullis_tests::drivers::{Start, connect};
-use portcullis_tests::{Dial, Ending, Gateway, Message, RawClient, TenantText, Version, wait};
+use portcullis_tests::{Dial, Ending, Gateway, TenantText, Version, wait};
+use scene::session::{Session, packet};
 use scene::{BOTH, NAME, SOON, acme, clients, event, gateway, here, orders, server};
 
 #[test]
@@ -30,6 +31,21 @@ fn a_drivers_cancel_stops_its_own_query_and_no_other() {
         assert!(bystander.is_running(version), "another's query goes on");
         bystander.stop(&gateway);
     }
+}
+
+#[test]
+fn psycopg_cancels_by_the_long_key_inside_direct_tls() {
+    let gateway = gateway(&acme(server(Version::V18), orders()));
+    let psycopg = gateway
+        .psycopg(NAME)
+        .user("app", "secret", "postgres")
+        .parameter("sslnegotiation", "direct")
+        .parameter("min_protocol_version", "3.2")
+        .parameter("max_protocol_version", "3.2");
+    let told = psycopg.run(&format!(
+        "{CANCELLED}\ntry_it(lambda c: (print(c.pgconn.full_protocol_version, end=' '), c.cancel_safe()))"
+    ));
+    assert_eq!(told.ok(), "30002 57014, and still there");
 }
 
 const CANCELLED: &str = "
@@ -208,73 +224,6 @@ fn a_withdrawn_address_can_no_longer_cancel_what_another_address_runs() {
     });
     assert!(session.is_running(Version::V15));
     session.stop(&gateway);
-}
-
-/// A raw session that knows its cancel key and its backend.
-struct Session {
-    client: RawClient,
-    key: Vec<u8>,
-    pid: String,
-}
-
-impl Session {
-    fn open(gateway: &Gateway, protocol: u32) -> Self {
-        let mut client = gateway.dial(NAME).connect().unwrap();
-        let parameters = [("user", "app"), ("database", "postgres")];
-        client.send(&startup(protocol, &parameters)).unwrap();
-        let messages = client.authenticate("app", "secret", Binding::None).unwrap();
-        let key = |message: &&Message| message.kind == b'K';
-        let key = messages.iter().find(key).unwrap().body.clone();
-        let pid = client.query("select pg_backend_pid()").unwrap()[0][0]
-            .clone()
-            .unwrap();
-        Self { client, key, pid }
-    }
-
-    fn sleep(&mut self) {
-        self.client.send_query("select pg_sleep(60)").unwrap();
-    }
-
-    fn is_running(&self, version: Version) -> bool {
-        let pid = &self.pid;
-        let sql = format!(
-            "select state from pg_stat_activity where pid = {pid} and query like '%pg_sleep%'"
-        );
-        server(version).sql(&sql) == "active"
-    }
-
-    /// Sends the session's own key on a connection of its own; what came back.
-    fn request(&self, dial: &Dial) -> (Vec<Message>, Ending) {
-        // The query must have arrived: a cancel request that comes before it hits nothing.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let mut client = dial.connect().unwrap();
-        client.send(&packet(&self.key)).unwrap();
-        client.read_to_end()
-    }
-
-    fn outcome(&mut self) -> String {
-        let messages = self.client.read_until(b'Z').unwrap();
-        messages
-            .iter()
-            .find(|message| message.kind == b'E')
-            .unwrap()
-            .sqlstate()
-    }
-
-    fn stop(mut self, gateway: &Gateway) {
-        let _ = self.request(&Dial::plain(gateway.address()));
-        assert_eq!(self.outcome(), "57014");
-    }
-}
-
-fn packet(key: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(key.len() + 8).unwrap();
-    [
-        &length.to_be_bytes()[..],
-        &80_877_102_u32.to_be_bytes(),
-        key,
-    ]
-    .concat()
 }
 
 fn sessions(gateway: &Gateway) -> usize {

@@ -119,18 +119,18 @@ fn what_the_client_asks_for_is_negotiated_before_it_is_asked_to_sign_in() {
     let grease = "_pq_.test_protocol_negotiation";
     for (version, options, expected, secret) in [
         (V3_0, vec![], None, 4),
-        (V3_2, vec![], None, 32),
+        (V3_2, vec![], None, 52),
         (0x0003_0001, vec![], v(0, &[]), 4),
-        (0x0003_0003, vec![], v(2, &[]), 32),
-        (0x0003_270F, vec![grease], v(2, &[grease]), 32),
+        (0x0003_0003, vec![], v(2, &[]), 52),
+        (0x0003_270F, vec![grease], v(2, &[grease]), 52),
         (
             0x0003_FFFF,
             vec!["_pq_.b", "_pq_.a"],
             v(2, &["_pq_.b", "_pq_.a"]),
-            32,
+            52,
         ),
         (V3_0, vec!["_pq_.x"], v(0, &["_pq_.x"]), 4),
-        (V3_2, vec!["_pq_.x"], v(2, &["_pq_.x"]), 32),
+        (V3_2, vec!["_pq_.x"], v(2, &["_pq_.x"]), 52),
     ] {
         let mut parameters = vec![("user", "app"), ("database", "postgres")];
         parameters.extend(options.iter().map(|name| (*name, "on")));
@@ -155,7 +155,7 @@ fn the_cancel_key_is_as_long_as_the_clients_protocol_says_whatever_the_database_
     for version in BOTH {
         let server = server(version);
         let gateway = gateway(&acme(server, orders()));
-        for (asked, length) in [(V3_0, 4), (V3_2, 32)] {
+        for (asked, length) in [(V3_0, 4), (V3_2, 52)] {
             let mut client = gateway.dial(NAME).connect().unwrap();
             client
                 .send(&startup(

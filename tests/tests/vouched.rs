@@ -13,7 +13,7 @@ use rustls::SignatureScheme;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::SigningKey;
-use scene::{BOTH, NAME, acme, but_for_the_reference, event_of, gateway, orders, server};
+use scene::{BOTH, NAME, acme, but_for_the_reference, event_of, gateway, here, orders, server};
 use serde_json::{Value, json};
 
 #[test]
@@ -174,7 +174,7 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
     let (signed, _) = good.rsplit_once('.').unwrap();
     let none = format!("{}.{}.", encode(&json!({"alg": "none"})), encode(&claims()));
     let now = validity(0, 0).not_before;
-    for (token, code) in [
+    let tokens = [
         (with("exp", json!(now - 60)), "token_expired"),
         (with("nbf", json!(now + 600)), "token_not_yet"),
         (with("aud", json!("another")), "token_aud"),
@@ -190,8 +190,9 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
         (stranger.sign(&header(), &claims()), "token_signature"),
         (format!("{signed}.AAAA"), "token_signature"),
         ("secret".to_owned(), "token_malformed"),
-    ] {
-        let told = refusal_of_token(&gateway, "reports", &token);
+    ];
+    for (host, (token, code)) in (1..).zip(tokens) {
+        let told = refusal_of_token(&gateway.dial(NAME).from(here(1, host)), "reports", &token);
         let event = event_of(&gateway, "authentication.failed", &told);
         assert_eq!(event["code"], code, "{event}");
         assert_eq!(told.sqlstate(), "28P01");
@@ -202,7 +203,7 @@ fn every_other_token_is_refused_alike_and_the_operator_is_told_why() {
             "a token is a credential"
         );
     }
-    let told = refusal_of_token(&gateway, "batch", &good);
+    let told = refusal_of_token(&gateway.dial(NAME), "batch", &good);
     let event = event_of(&gateway, "authentication.failed", &told);
     assert_eq!(
         event["code"], "token_not_mapped",
@@ -229,6 +230,26 @@ fn a_token_that_is_empty_or_longer_than_its_named_maximum_is_refused_before_it_i
     }
 }
 
+#[test]
+fn whoever_shows_no_certificate_or_a_bad_token_again_and_again_waits() {
+    let tenant = TestAuthority::new("Acme clients");
+    let gateway = by_certificate(Version::V15, &tenant);
+    let delayed = |gateway: &Gateway, told: &Message| {
+        let event = event_of(gateway, "authentication.failed", told);
+        event["delayed_ms"].as_u64().unwrap()
+    };
+    for wait in [0, 0, 0, 0, 0, 1000] {
+        let told = refusal(&gateway.dial(NAME), "reports");
+        assert_eq!(delayed(&gateway, &told), wait);
+    }
+    let issuer = Issuer::new();
+    let gateway = issuer.gateway(Version::V15);
+    for wait in [0, 0, 0, 0, 0, 1000] {
+        let told = refusal_of_token(&gateway.dial(NAME), "reports", "nonsense");
+        assert_eq!(delayed(&gateway, &told), wait);
+    }
+}
+
 fn by_certificate(version: Version, authority: &TestAuthority) -> Gateway {
     let pem: String = authority
         .pem()
@@ -251,8 +272,9 @@ fn refusal(dial: &Dial, user: &str) -> Message {
     as_user(dial, user).unwrap().refusal()
 }
 
-fn refusal_of_token(gateway: &Gateway, user: &str, token: &str) -> Message {
-    let mut client = as_user(&gateway.dial(NAME), user).unwrap();
+/// Each from a source of its own: whoever fails often is made to wait.
+fn refusal_of_token(dial: &Dial, user: &str, token: &str) -> Message {
+    let mut client = as_user(dial, user).unwrap();
     let asked = client.read_message().unwrap();
     assert_eq!(
         asked.authentication(),

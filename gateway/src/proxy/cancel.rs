@@ -1,9 +1,12 @@
 //! A CancelRequest is an attempt too: it goes through the same decision, and reaches only the
 //! query that its key names.
+//!
+//! Deliberately absent: passing a request on to the node that issued its key.
 
 use std::sync::Arc;
 
 use portcullis_audit::kinds;
+use portcullis_certs::cancel_key::Unopened;
 use portcullis_policy::ServerName;
 use portcullis_wire::cancel::CancelRequest;
 use tokio::time::timeout;
@@ -12,7 +15,10 @@ use super::admit::admit_cancel;
 use super::front::Front;
 use super::greet::Arrival;
 use super::live::Facts;
+use super::source::Source;
+use super::throttle::cancels::Paced;
 use crate::database::backend;
+use crate::runtime::clock;
 use crate::runtime::limits::CANCEL;
 
 /// Decides on the request and carries it out in the background. Nothing is ever answered: the
@@ -24,12 +30,13 @@ pub(super) fn cancel(
     server_name: Option<ServerName>,
 ) {
     let reference = arrival.reference;
-    let denied = |code: &'static str, story: String| {
+    let denied = |code: &'static str, story: String, count: u64| {
         metrics::counter!("portcullis_cancels_total", "outcome" => code).increment(1);
         let event = front
             .event(kinds::CANCEL_DENIED)
             .with("code", code)
             .with("story", story)
+            .with("count", count)
             .with("origin", arrival.origin.to_string())
             .with("address", arrival.address.to_string())
             .with("port", arrival.port);
@@ -37,12 +44,27 @@ pub(super) fn cancel(
             .ledger
             .record(super::connection::under(event, &reference));
     };
-    let key = (request.pid(), request.secret().to_vec());
-    let Some(target) = front.live.by_cancel_key(&key) else {
-        return denied(
-            "unknown_key",
-            "no live connection answers to this key".to_owned(),
-        );
+    // Before anything is decrypted.
+    let source = Source::neighbourhood(&arrival.origin, arrival.address);
+    match front.cancels.pace(&source, clock::instant()) {
+        Paced::Granted => {}
+        Paced::Denied { since_told } => {
+            let story = "more cancel requests than its network may send";
+            return denied("cancel_rate", story.to_owned(), since_told);
+        }
+        Paced::DeniedUntold => {
+            metrics::counter!("portcullis_cancels_total", "outcome" => "cancel_rate").increment(1);
+            return;
+        }
+    }
+    let denied = |code: &'static str, story: &str| denied(code, story.to_owned(), 1);
+    let serial = match front.cancel_keys.open(request.pid(), request.secret()) {
+        Ok(serial) => serial,
+        Err(Unopened::Unknown) => return denied("unknown_key", "no key of this node"),
+        Err(Unopened::OtherNode) => return denied("other_node", "another node issued this key"),
+    };
+    let Some(target) = front.live.by_serial(serial) else {
+        return denied("unknown_key", "the connection that it names is gone");
     };
     let facts = Facts {
         reference,
@@ -53,16 +75,14 @@ pub(super) fn cancel(
         ..target.facts.clone()
     };
     if let Err(refusal) = admit_cancel(&front.view(), &facts, &target) {
-        return denied(refusal.code, refusal.story);
+        return denied(refusal.code, &refusal.story);
     }
     let Some(backend) = target.backend().cloned() else {
-        return denied("not_open", "the connection has no backend yet".to_owned());
+        return denied("not_open", "the connection has no backend yet");
     };
-    let Ok(turn) = Arc::clone(&front.cancels).try_acquire_owned() else {
-        return denied(
-            "cancels_at_once",
-            "too many cancel requests are being carried out".to_owned(),
-        );
+    let turn = match front.cancels.carry(&target.tenant, target.id) {
+        Ok(turn) => turn,
+        Err(code) => return denied(code, "one at a time, and not too many at once"),
     };
     let front = Arc::clone(front);
     let of = target.facts.reference;

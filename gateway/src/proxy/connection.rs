@@ -27,7 +27,7 @@ use super::throttle::Ticket;
 use crate::database::UpstreamStream;
 use crate::database::backend::see_gone;
 use crate::runtime::clock::{self, Duration, Instant};
-use crate::runtime::limits::{AUTHENTICATION, HANDOVER, PRE_AUTHENTICATION};
+use crate::runtime::limits::{HANDOVER, PRE_AUTHENTICATION};
 use crate::runtime::random;
 use crate::runtime::sockets::abort_on_close;
 
@@ -141,26 +141,17 @@ impl Attempt {
         guard: &mut LiveGuard,
         ticket: Ticket,
     ) -> Result<Entered, Refusal> {
-        let proof = timeout(
-            AUTHENTICATION,
-            authenticate(&self.front, client, &permit, &self.reference),
-        );
+        let facts = &guard.handle().facts;
+        let until = self.began + PRE_AUTHENTICATION;
         let credential = self
-            .in_time(async {
-                proof.await.unwrap_or_else(|_| {
-                    Err(Refusal::violation(
-                        "authentication_timeout",
-                        format!("no proof within {AUTHENTICATION:?}"),
-                    ))
-                })
-            })
+            .in_time(authenticate(&self.front, client, &permit, facts, until))
             .await?;
         let permit = confirm(&self.front, permit, guard)?;
         let how = credential.describe();
         // A place among the unauthenticated is held no longer than that: a database that is slow to
         // answer must not shut the door for others. In relay the database is still to ask.
         let ticket = match &credential {
-            Credential::Relay => Some(ticket),
+            Credential::Relay(_) => Some(ticket),
             Credential::Vouched { expires, .. } => {
                 self.front.live.proof_lasts_until(guard.handle(), *expires);
                 None

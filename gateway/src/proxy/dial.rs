@@ -105,7 +105,7 @@ impl SignIn<'_> {
             }
             // Our own certificate signs in; the database has nothing to ask.
             Credential::Vouched { .. } => self.accepted().await?,
-            Credential::Relay => self.relay().await?,
+            Credential::Relay(turn) => turn.settle(self.relay().await)?,
         }
         self.owed
             .splice(0..0, std::mem::take(&mut self.client.owed));
@@ -276,20 +276,15 @@ impl SignIn<'_> {
     fn answer_to_our_key(&mut self, pid: u32, secret: &[u8]) -> Result<(), Refusal> {
         let backend = Process::new(self.target.clone(), self.upstream.backend, pid, secret)?;
         self.guard.handle().served_by(backend);
-        // Drawn until free; 2^63 keys make a second draw a curiosity.
-        loop {
-            let ours = u32::from_be_bytes(random::bytes()) & 0x7FFF_FFFF;
-            let secret = if self.client.version == ProtocolVersion::V3_2 {
-                random::bytes::<32>().to_vec()
-            } else {
-                random::bytes::<4>().to_vec()
-            };
-            let message = backend_key_data(ours, &secret)?;
-            if self.guard.answer_to((ours, secret)) {
-                self.owed.extend(message);
-                return Ok(());
-            }
+        let serial = self.guard.handle().id;
+        let keys = &self.front.cancel_keys;
+        let key = match self.client.version == ProtocolVersion::V3_2 {
+            true => keys.long(serial, random::bytes(), random::bytes()),
+            false => keys.short(serial),
         }
+        .map_err(|error| Refusal::silent("cancel_key", error.to_string()))?;
+        self.owed.extend(backend_key_data(key.pid, &key.secret)?);
+        Ok(())
     }
 
     /// The next message, notices aside; an error of the database ends the sign-in.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_audit::Event;
+use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{
     ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
 };
@@ -14,20 +15,21 @@ use portcullis_policy::{
     Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, Timestamp, View, decide,
 };
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
 use super::authenticate::Issuers;
+use super::failures::FailedSignIns;
 use super::greet::Arrival;
 use super::live::{Enforcement, Live, LiveConnection};
 use super::throttle::Throttle;
+use super::throttle::cancels::Cancels;
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
 use crate::runtime::clock::{self, Instant};
-use crate::runtime::limits::{CANCELS_AT_ONCE, CLIENT_TLS_CONFIGURATIONS};
+use crate::runtime::limits::CLIENT_TLS_CONFIGURATIONS;
 
 /// The front door of one node.
 pub struct Front {
@@ -39,7 +41,9 @@ pub struct Front {
     pub(super) verifiers: Arc<Verifiers>,
     pub(super) issuers: Issuers,
     pub(super) mock_secret: [u8; 32],
-    pub(super) cancels: Arc<Semaphore>,
+    pub(super) cancel_keys: CancelKeys,
+    pub(super) cancels: Arc<Cancels>,
+    pub(super) failures: Arc<FailedSignIns>,
     background: Handle,
     after_work: TaskTracker,
     draining: AtomicBool,
@@ -74,6 +78,8 @@ pub struct FrontParts {
     /// From which mock verifiers of unknown roles are derived. The same on every node and after
     /// every restart, or two attempts would tell that a role does not exist.
     pub mock_secret: [u8; 32],
+    /// The cancel keys of this run of the node.
+    pub cancel_keys: CancelKeys,
     /// The runtime of background work.
     pub background: Handle,
 }
@@ -99,7 +105,9 @@ impl Front {
             verifiers: parts.verifiers,
             issuers: Issuers::default(),
             mock_secret: parts.mock_secret,
-            cancels: Arc::new(Semaphore::new(CANCELS_AT_ONCE)),
+            cancel_keys: parts.cancel_keys,
+            cancels: Arc::new(Cancels::new()),
+            failures: Arc::new(FailedSignIns::new()),
             background: parts.background,
             after_work: TaskTracker::new(),
             draining: AtomicBool::new(false),

@@ -12,6 +12,7 @@ mod authenticate;
 mod cancel;
 mod connection;
 mod dial;
+mod failures;
 mod front;
 mod greet;
 mod io;
@@ -19,6 +20,7 @@ mod leg;
 mod listener;
 mod live;
 mod refuse;
+mod source;
 mod splice;
 mod throttle;
 

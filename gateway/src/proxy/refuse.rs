@@ -131,6 +131,16 @@ impl Refusal {
         )
     }
 
+    /// Sign-ins failed, and this one would have to wait for longer than anybody may.
+    pub(super) fn failed_sign_ins(reference: &Reference) -> Self {
+        Self::limit(
+            "failed_sign_ins",
+            "sign-ins of this source as this user failed, and this one would have to wait too long"
+                .to_owned(),
+            format!("too many failed sign-ins, try again in a moment (reference {reference})"),
+        )
+    }
+
     fn limit(code: &'static str, story: String, text: String) -> Self {
         Self::new(
             kinds::LIMIT_SHED,

@@ -43,6 +43,14 @@ pub const BACKENDS_GONE: Duration = Duration::from_secs(10);
 pub const EXPIRY_TICK: Duration = Duration::from_millis(200);
 /// Cancel requests being carried out at once on the whole node.
 pub const CANCELS_AT_ONCE: usize = 256;
+/// Cancel requests being carried out at once for one tenant.
+pub const CANCELS_PER_TENANT: usize = CANCELS_AT_ONCE / 4;
+/// Cancel requests a second from one source (an IPv4 /24 or IPv6 /64 behind one door), on average.
+pub const CANCELS_PER_SECOND: f64 = 5.0;
+/// Cancel requests from one source at once.
+pub const CANCEL_BURST: f64 = 20.0;
+/// Sources of cancel requests that are remembered.
+pub const CANCEL_SOURCES: usize = 16_384;
 /// Carrying out one cancel request.
 pub const CANCEL: Duration = Duration::from_secs(10);
 /// How long a draining node waits for connections to end before it ends them.
@@ -65,3 +73,45 @@ pub const ISSUER_KEYS_HARD_AGE: Duration = Duration::from_secs(3_600);
 pub const HANDOVER: Duration = Duration::from_secs(10);
 /// How long a stopping node waits for its workers after it has ended their connections.
 pub const STOP: Duration = Duration::from_secs(15);
+/// How many failed sign-ins are free, in what time, and how long the next one waits at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Failures {
+    /// So many failures make nobody wait.
+    pub free: u32,
+    /// In this time.
+    pub within: Duration,
+    /// The longest wait.
+    pub longest: Duration,
+}
+/// Failed sign-ins of one source (an IPv4 address or IPv6 /64 behind one door) as one role: then
+/// 1 s, and each time twice as long.
+pub const FAILURES_BY_SOURCE_AND_ROLE: Failures = Failures {
+    free: 5,
+    within: Duration::from_secs(60),
+    longest: Duration::from_secs(8),
+};
+/// Failed sign-ins of one source, whoever it says it is: a second for each time so many.
+pub const FAILURES_BY_SOURCE: Failures = Failures {
+    free: 50,
+    within: Duration::from_secs(300),
+    longest: Duration::from_secs(5),
+};
+/// Failed sign-ins as one role, wherever they come from: a second for each time so many, for
+/// sources from which nobody has signed in as the role lately.
+pub const FAILURES_BY_ROLE: Failures = Failures {
+    free: 100,
+    within: Duration::from_secs(60),
+    longest: Duration::from_secs(2),
+};
+/// How long a source is known for one from which a role signs in.
+pub const FAILURES_KNOWN_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// Entries of each table of failed sign-ins.
+pub const FAILURES_REMEMBERED: usize = 65_536;
+/// How far ahead the line of one source and role goes. Within [`PRE_AUTHENTICATION`], with room
+/// for what comes before.
+pub const FAILED_SIGN_INS_LINE: Duration = Duration::from_secs(9);
+/// Proofs of one source and role that are on their way to whoever judges them. Where we judge
+/// ourselves it takes no time; where the database does, this is what a guesser can try at once.
+pub const PROOFS_UNDER_WAY: u32 = 32;
+/// How often one who waits for a place among them looks again.
+pub const PROOFS_PAUSE: Duration = Duration::from_millis(50);

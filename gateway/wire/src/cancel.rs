@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use subtle::ConstantTimeEq;
-
 use crate::Complaint;
 use crate::bytes::Reader;
 use crate::first::CANCEL_REQUEST_CODE;
@@ -67,11 +65,6 @@ impl CancelRequest {
     /// The secret, 4 to 256 bytes.
     pub fn secret(&self) -> &[u8] {
         &self.secret
-    }
-
-    /// Whether this is the key `pid`, `secret`, in time that does not tell how much of it was right.
-    pub fn is_for(&self, pid: u32, secret: &[u8]) -> bool {
-        bool::from(self.pid.ct_eq(&pid) & self.secret.as_slice().ct_eq(secret))
     }
 }
 

@@ -38,6 +38,17 @@ const DOORS: &[Door] = &[
         "who somebody is, is certs' word",
     ),
     door("rcgen", &["certs/src/"], "certificates are issued by certs"),
+    door("aws_lc_rs", &["certs/src/"], "keys are used by certs"),
+    door(
+        "fpe",
+        &["certs/src/cancel_key/"],
+        "one key is a permutation",
+    ),
+    door(
+        "aes",
+        &["certs/src/cancel_key/"],
+        "one key is a permutation",
+    ),
     door(
         "x509_parser",
         &["certs/src/"],

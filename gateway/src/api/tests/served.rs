@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_certs::authority::{Authority, LeafRequest, Purpose};
+use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{Identity, ServerIdentities, Validity, generate_key};
 use portcullis_consensus::Consensus;
 use serde::Serialize;
@@ -124,6 +125,7 @@ fn node(directory: &Path) -> Node {
         verifiers: Arc::new(Verifiers::new(Arc::clone(&services))),
         services,
         mock_secret: [7; 32],
+        cancel_keys: CancelKeys::new(&[7; 32], &config.name, [1; 8], [1; 8]).unwrap(),
         background: tokio::runtime::Handle::current(),
     });
     Node {

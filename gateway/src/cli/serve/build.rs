@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{Identity, ServerIdentities};
 use portcullis_consensus::Consensus;
 use tokio::net::TcpListener;
@@ -72,13 +73,17 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     let upstreams = Arc::new(Upstreams::new(dialer, database_clients));
     let services = Arc::new(Services::new(Arc::clone(&upstreams)));
     let verifiers = Arc::new(Verifiers::new(Arc::clone(&services)));
+    let secret = fleet_secret(&config.data.join("mock-secret"))?;
+    let cancel_keys = CancelKeys::new(&secret, &config.name, random::bytes(), random::bytes())
+        .map_err(|error| error.to_string())?;
     let front = Front::new(FrontParts {
         view: consensus.view(),
         identities,
         ledger: Arc::clone(&ledger),
         services: Arc::clone(&services),
         verifiers: Arc::clone(&verifiers),
-        mock_secret: mock_secret(&config.data.join("mock-secret"))?,
+        mock_secret: secret,
+        cancel_keys,
         background: tokio::runtime::Handle::current(),
     })
     .map_err(|error| format!("the TLS configuration: {error}"))?;
@@ -169,9 +174,10 @@ fn server_identities(pairs: &[PemPair]) -> Result<ServerIdentities, String> {
     ServerIdentities::new(first, identities).map_err(|error| error.to_string())
 }
 
-/// The secret behind mock verifiers, drawn once and kept: two attempts for an unknown role must
-/// meet the same salt, also after a restart.
-fn mock_secret(path: &Path) -> Result<[u8; 32], String> {
+/// The secret behind mock verifiers and cancel keys, drawn once and kept: two attempts for an
+/// unknown role must meet the same salt, also after a restart. Its file is called after its first
+/// use.
+fn fleet_secret(path: &Path) -> Result<[u8; 32], String> {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     match fs::read(path) {
         Ok(bytes) => bytes.try_into().map_err(|_| {

@@ -10,7 +10,8 @@ use super::Credential;
 use crate::proxy::greet::Client;
 use crate::proxy::refuse::Refusal;
 
-pub(super) fn authenticate(
+/// Whether the certificate that the client has shown is one of its role's.
+pub(super) fn judge(
     client: &Client,
     authorities: &str,
     rules: &[CertificateRule],

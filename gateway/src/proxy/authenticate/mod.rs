@@ -1,18 +1,24 @@
 //! Who a client is, by the proof that its endpoint asks for.
 //!
-//! Unknown roles and wrong credentials are told alike. Nothing here is told to a client that
-//! policy did not let in.
+//! Each mode first asks for a proof, then waits its turn among those who failed lately, then looks
+//! at the proof. Unknown roles and wrong credentials are told alike. Nothing here is told to a
+//! client that policy did not let in.
 
 mod certificate;
 mod scram;
 mod token;
 
-use portcullis_policy::{Authentication, Permit, Reference, Timestamp};
+use portcullis_policy::{Authentication, Permit, Timestamp};
 use portcullis_wire::scram::{ClientKey, Verifier};
+use tokio::time::timeout;
 
+use super::failures::Turn;
 use super::front::Front;
 use super::greet::Client;
+use super::live::Facts;
 use super::refuse::Refusal;
+use crate::runtime::clock::Instant;
+use crate::runtime::limits::AUTHENTICATION;
 
 pub(super) use token::Issuers;
 
@@ -27,8 +33,8 @@ pub(super) enum Credential {
     /// We vouch for the role: upstream our own certificate signs in. The proof is good until
     /// `expires`, and so is the connection.
     Vouched { how: String, expires: Timestamp },
-    /// The database will ask for itself.
-    Relay,
+    /// The database will ask for itself, and judge.
+    Relay(Turn),
 }
 
 impl Credential {
@@ -37,32 +43,39 @@ impl Credential {
         match self {
             Self::Scram { .. } => "scram".to_owned(),
             Self::Vouched { how, .. } => how.clone(),
-            Self::Relay => "relay".to_owned(),
+            Self::Relay(_) => "relay".to_owned(),
         }
     }
 }
 
-/// Authenticates `client` as its endpoint asks.
+/// Authenticates `client` as its endpoint asks, before the moment `until`.
 pub(super) async fn authenticate(
     front: &Front,
     client: &mut Client,
     permit: &Permit,
-    reference: &Reference,
+    facts: &Facts,
+    until: Instant,
 ) -> Result<Credential, Refusal> {
     let mode = &permit.endpoint().authentication;
-    let user = &client.startup.user;
+    let (user, reference) = (facts.user.as_str(), &facts.reference);
     let service = permit.cluster().service.as_ref();
     // The service role signs in by our own certificate. Where the client's own password is not what
     // signs in, nobody may come as that role.
-    if *mode != Authentication::Scram && service.is_some_and(|service| service.role == *user) {
+    if *mode != Authentication::Scram && service.is_some_and(|service| service.role == user) {
         let story = format!("role \"{user}\" is the gateway's own on this cluster");
         return Err(Refusal::credential("reserved_role", story, user, reference));
     }
+    let turn = front.failures.turn(facts, permit, until);
     match mode {
-        Authentication::Scram => scram::authenticate(front, client, permit, reference).await,
-        Authentication::Relay => Ok(Credential::Relay),
+        Authentication::Scram => {
+            let answered = in_time(scram::ask(front, client, permit, reference)).await?;
+            turn.await?
+                .settle(scram::judge(front, permit, answered, user, reference))
+        }
+        Authentication::Relay => Ok(Credential::Relay(turn.await?)),
         Authentication::Certificate { authorities, map } => {
-            certificate::authenticate(client, authorities, map, reference)
+            let turn = turn.await?;
+            turn.settle(certificate::judge(client, authorities, map, reference))
         }
         Authentication::Token {
             issuer,
@@ -78,7 +91,19 @@ pub(super) async fn authenticate(
                 claim,
                 map,
             };
-            token::authenticate(front, client, &rule, reference).await
+            let token = in_time(token::ask(client)).await?;
+            let turn = turn.await?;
+            turn.settle(token::judge(front, &token, &rule, user, reference).await)
         }
     }
+}
+
+/// The client's part of the exchange has a limit; a wait that we impose is none of it.
+async fn in_time<T>(ask: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(AUTHENTICATION, ask).await.unwrap_or_else(|_| {
+        Err(Refusal::violation(
+            "authentication_timeout",
+            format!("no proof within {AUTHENTICATION:?}"),
+        ))
+    })
 }

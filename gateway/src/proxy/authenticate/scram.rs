@@ -9,7 +9,7 @@ use portcullis_wire::limits::MAX_SASL_MESSAGE;
 use portcullis_wire::message::{
     SaslInitialResponse, authentication_sasl, password_message, sasl_continue,
 };
-use portcullis_wire::scram::{Binding, Failure, Server, Verifier};
+use portcullis_wire::scram::{Binding, Challenged, Failure, Server, Verifier};
 
 use super::Credential;
 use crate::proxy::front::Front;
@@ -18,12 +18,21 @@ use crate::proxy::io::{read_unit, send};
 use crate::proxy::refuse::Refusal;
 use crate::runtime::{clock, random};
 
-pub(super) async fn authenticate(
+/// An exchange up to the client's proof, which nobody has looked at.
+pub(super) struct Answered {
+    challenged: Challenged,
+    proof: Vec<u8>,
+    verifier: Verifier,
+    unusable: Option<&'static str>,
+}
+
+/// Goes through the exchange up to the client's proof.
+pub(super) async fn ask(
     front: &Front,
     client: &mut Client,
     permit: &Permit,
     reference: &Reference,
-) -> Result<Credential, Refusal> {
+) -> Result<Answered, Refusal> {
     let user = client.startup.user.clone();
     let (verifier, unusable) = verifier(front, permit, &user, reference).await?;
     let binding = match client.identity.end_point_hash() {
@@ -44,15 +53,35 @@ pub(super) async fn authenticate(
     send(&mut client.stream, &sasl_continue(&server_first))
         .await
         .map_err(Refusal::client_gone)?;
-    let (server_final, key) = challenged
-        .finish(&answer(client).await?)
-        .map_err(|failure| {
-            // A changed password must work at the next attempt, not when our copy is old.
-            front
-                .verifiers
-                .forget(permit.tenant(), permit.cluster_id(), &user);
-            failed(failure)
-        })?;
+    Ok(Answered {
+        challenged,
+        proof: answer(client).await?,
+        verifier,
+        unusable,
+    })
+}
+
+/// Looks at the proof.
+pub(super) fn judge(
+    front: &Front,
+    permit: &Permit,
+    answered: Answered,
+    user: &str,
+    reference: &Reference,
+) -> Result<Credential, Refusal> {
+    let Answered {
+        challenged,
+        proof,
+        verifier,
+        unusable,
+    } = answered;
+    let (server_final, key) = challenged.finish(&proof).map_err(|failure| {
+        // A changed password must work at the next attempt, not when our copy is old.
+        front
+            .verifiers
+            .forget(permit.tenant(), permit.cluster_id(), user);
+        failure_of(failure, unusable, user, reference)
+    })?;
     Ok(Credential::Scram {
         key,
         verifier: Box::new(verifier),

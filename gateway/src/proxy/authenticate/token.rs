@@ -31,13 +31,8 @@ pub(super) struct Rule<'a> {
     pub(super) map: &'a [TokenRule],
 }
 
-pub(super) async fn authenticate(
-    front: &Front,
-    client: &mut Client,
-    rule: &Rule<'_>,
-    reference: &Reference,
-) -> Result<Credential, Refusal> {
-    let user = client.startup.user.clone();
+/// Asks the client for its token.
+pub(super) async fn ask(client: &mut Client) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let mut opening = std::mem::take(&mut client.owed);
     opening.extend(authentication_cleartext());
     send(&mut client.stream, &opening)
@@ -48,10 +43,20 @@ pub(super) async fn authenticate(
     };
     let (body, bytes) = read_unit(&mut client.stream, message).await?;
     drop(Zeroizing::new(bytes));
-    let token = read_password(&body)?;
+    Ok(body)
+}
 
+/// Looks at the token.
+pub(super) async fn judge(
+    front: &Front,
+    body: &[u8],
+    rule: &Rule<'_>,
+    user: &str,
+    reference: &Reference,
+) -> Result<Credential, Refusal> {
+    let token = read_password(body)?;
     let refused =
-        |code: &'static str, story: String| Refusal::credential(code, story, &user, reference);
+        |code: &'static str, story: String| Refusal::credential(code, story, user, reference);
     let keys = front
         .issuers
         .keys(rule.keys)

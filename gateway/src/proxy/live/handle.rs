@@ -83,8 +83,9 @@ impl Standing {
 
 /// A live connection. Shared between the task that moves its bytes and those that may stop it.
 pub(in crate::proxy) struct LiveHandle {
-    pub(super) id: u64,
-    pub(super) tenant: TenantId,
+    /// Its serial number. Counted, never reused while the process runs.
+    pub(in crate::proxy) id: u64,
+    pub(in crate::proxy) tenant: TenantId,
     pub(super) endpoint: EndpointId,
     pub(in crate::proxy) facts: Facts,
     since: Timestamp,

@@ -12,9 +12,6 @@ use portcullis_policy::{
 use super::LiveConnection;
 use super::handle::{Facts, LiveHandle, Standing};
 
-/// A cancel key as the client holds it: process id and secret.
-pub(in crate::proxy) type CancelKey = (u32, Vec<u8>);
-
 /// All live connections of this node.
 #[derive(Default)]
 pub(in crate::proxy) struct Live {
@@ -26,7 +23,6 @@ struct Index {
     next: u64,
     endpoints: HashMap<(TenantId, EndpointId), Sources>,
     tenants: HashMap<TenantId, u32>,
-    cancel_keys: HashMap<CancelKey, Arc<LiveHandle>>,
     expiring: BTreeSet<(Timestamp, u64)>,
     all: HashMap<u64, Arc<LiveHandle>>,
 }
@@ -87,7 +83,6 @@ impl Live {
         Ok(LiveGuard {
             live: Arc::clone(self),
             handle,
-            cancel_key: None,
         })
     }
 
@@ -108,9 +103,9 @@ impl Live {
         self.index.lock().all.len()
     }
 
-    /// The connection that a cancel key names.
-    pub(in crate::proxy) fn by_cancel_key(&self, key: &CancelKey) -> Option<Arc<LiveHandle>> {
-        self.index.lock().cancel_keys.get(key).cloned()
+    /// The connection with this serial number, which is never another's while this process runs.
+    pub(in crate::proxy) fn by_serial(&self, serial: u64) -> Option<Arc<LiveHandle>> {
+        self.index.lock().all.get(&serial).cloned()
     }
 
     /// The live connections that `changes` can affect: those of endpoints that went or moved, and
@@ -181,12 +176,9 @@ impl Live {
         }
     }
 
-    fn remove(&self, handle: &LiveHandle, cancel_key: Option<&CancelKey>) {
+    fn remove(&self, handle: &LiveHandle) {
         let mut index = self.index.lock();
         index.all.remove(&handle.id);
-        if let Some(key) = cancel_key {
-            index.cancel_keys.remove(key);
-        }
         if let Some(expires) = handle.expires() {
             index.expiring.remove(&(expires, handle.id));
         }
@@ -210,35 +202,17 @@ impl Live {
 pub(in crate::proxy) struct LiveGuard {
     live: Arc<Live>,
     handle: Arc<LiveHandle>,
-    cancel_key: Option<CancelKey>,
 }
 
 impl LiveGuard {
     pub(in crate::proxy) fn handle(&self) -> &Arc<LiveHandle> {
         &self.handle
     }
-
-    /// Makes the connection cancellable under `key`. `false` when the key is taken; draw another.
-    pub(in crate::proxy) fn answer_to(&mut self, key: CancelKey) -> bool {
-        let mut index = self.live.index.lock();
-        if index.cancel_keys.contains_key(&key) {
-            return false;
-        }
-        index
-            .cancel_keys
-            .insert(key.clone(), Arc::clone(&self.handle));
-        if let Some(former) = self.cancel_key.take() {
-            index.cancel_keys.remove(&former);
-        }
-        drop(index);
-        self.cancel_key = Some(key);
-        true
-    }
 }
 
 impl Drop for LiveGuard {
     fn drop(&mut self) {
-        self.live.remove(&self.handle, self.cancel_key.as_ref());
+        self.live.remove(&self.handle);
         self.handle.end();
     }
 }

@@ -1,6 +1,8 @@
 //! What a node takes on at once, before it knows who is asking.
 
 mod bucket;
+pub(super) mod cancels;
+pub(super) mod recent;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

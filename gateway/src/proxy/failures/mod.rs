@@ -1,0 +1,120 @@
+//! Failed sign-ins are slowed, never locked: what a stranger can do to a user is to make other
+//! strangers wait.
+//!
+//! A proof that was read is looked at when its turn has come; right and wrong ones wait alike, and
+//! so do those for roles that do not exist. How long stands in `tally.rs`.
+//!
+//! Deliberately absent: any way to shut somebody out, and anything shared between nodes.
+
+mod tally;
+mod window;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use portcullis_audit::kinds;
+use portcullis_policy::Permit;
+
+use self::tally::{Answer, Outcome, Slowed, Tally};
+use super::live::Facts;
+use super::refuse::Refusal;
+use super::source::Source;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::limits::{FAILED_SIGN_INS_LINE, PROOFS_PAUSE};
+
+pub(super) use self::tally::{Role, Who};
+
+/// The failed sign-ins that this node saw.
+pub(super) struct FailedSignIns {
+    tally: Mutex<Tally>,
+}
+
+impl FailedSignIns {
+    pub(super) fn new() -> Self {
+        Self {
+            tally: Mutex::new(Tally::new()),
+        }
+    }
+
+    /// Waits until the proof that this client has sent may be looked at. Refuses where it would
+    /// have to wait beyond `until`, or behind too many others of its kind.
+    pub(super) async fn turn(
+        self: &Arc<Self>,
+        facts: &Facts,
+        permit: &Permit,
+        until: Instant,
+    ) -> Result<Turn, Refusal> {
+        let who = Who {
+            source: Source::customer(&facts.origin, facts.address),
+            role: Arc::new(Role {
+                tenant: permit.tenant().clone(),
+                cluster: permit.cluster_id().clone(),
+                user: facts.user.clone(),
+            }),
+        };
+        let patience = until.min(clock::instant() + FAILED_SIGN_INS_LINE);
+        loop {
+            let now = clock::instant();
+            let longest = patience.saturating_duration_since(now);
+            let answer = self.tally.lock().turn(&who, longest, now);
+            match answer {
+                Answer::At(slowed) => {
+                    let turn = Turn {
+                        failures: Arc::clone(self),
+                        who,
+                        slowed,
+                        outcome: Outcome::Unknown,
+                    };
+                    if let Some(by) = slowed.by {
+                        metrics::counter!("portcullis_sign_ins_slowed_total", "by" => by)
+                            .increment(1);
+                        tokio::time::sleep(slowed.wait).await;
+                    }
+                    return Ok(turn);
+                }
+                Answer::Busy if longest > PROOFS_PAUSE => tokio::time::sleep(PROOFS_PAUSE).await,
+                Answer::Busy | Answer::Full => {
+                    return Err(Refusal::failed_sign_ins(&facts.reference));
+                }
+            }
+        }
+    }
+}
+
+/// The right to have one proof looked at. Dropped, it was never judged.
+pub(super) struct Turn {
+    failures: Arc<FailedSignIns>,
+    who: Who,
+    slowed: Slowed,
+    outcome: Outcome,
+}
+
+impl Turn {
+    /// Takes note of how the proof was judged.
+    pub(super) fn settle<T>(mut self, judged: Result<T, Refusal>) -> Result<T, Refusal> {
+        let refusal = match judged {
+            Ok(right) => {
+                self.outcome = Outcome::Right;
+                return Ok(right);
+            }
+            Err(refusal) => refusal,
+        };
+        // Anything else says nothing about the proof: a database that is down, a client that left.
+        if refusal.kind == kinds::AUTHENTICATION_FAILED {
+            self.outcome = Outcome::Wrong;
+        }
+        let waited = u64::try_from(self.slowed.wait.as_millis()).unwrap_or(u64::MAX);
+        let refusal = refusal.with("delayed_ms", waited);
+        Err(match self.slowed.by {
+            Some(by) => refusal.with("delayed_by", by),
+            None => refusal,
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut tally = self.failures.tally.lock();
+        tally.settle(&self.who, self.slowed, self.outcome, clock::instant());
+    }
+}
