@@ -9,6 +9,7 @@
 pub mod balancer;
 pub mod client;
 pub mod drivers;
+pub mod evil;
 pub mod gateway;
 pub mod identities;
 pub mod namespace;
@@ -24,6 +25,7 @@ pub mod wait;
 pub use balancer::LoadBalancer;
 pub use client::{Dial, Ending, Message, RawClient};
 pub use drivers::{NodePg, Psql, Psycopg};
+pub use evil::EvilDatabase;
 pub use gateway::{Gateway, Listener};
 pub use identities::{Credential, TestAuthority};
 pub use namespace::Namespace;
