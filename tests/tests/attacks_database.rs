@@ -414,7 +414,7 @@ fn a_database_that_takes_nothing_more_stops_the_client_and_fills_no_memory() {
     });
     let gateway = before([(&evil, certificates().as_str())]);
     let mut client = dial(&gateway, 0)
-        .limit(Duration::from_secs(2))
+        .limit(Duration::from_millis(400))
         .start(&AS_APP)
         .unwrap();
     client.read_until(b'Z').unwrap();
