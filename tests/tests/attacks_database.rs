@@ -124,88 +124,21 @@ fn a_database_that_asks_for_the_password_itself_gets_no_credential() {
 
 #[test]
 fn a_database_that_cheats_at_scram_gets_no_proof_and_one_that_lies_about_it_no_session() {
-    let kib64 = "x".repeat(64 << 10);
-    let salt = "c2FsdCBvZiBzaXh0ZWVuIQ==";
-    let challenge = |text: &str| {
-        let text = text.to_owned();
-        move |nonce: &str| text.replace("NONCE", nonce)
-    };
-    let cases = [
-        (
-            "2^31-1 iterations",
-            challenge(&format!("r=NONCEx,s={salt},i=2147483647")),
-            0,
-            "upstream_scram_iterations",
-        ),
-        (
-            "one iteration",
-            challenge(&format!("r=NONCEx,s={salt},i=1")),
-            0,
-            "upstream_scram_iterations",
-        ),
-        (
-            "no number of them",
-            challenge(&format!("r=NONCEx,s={salt},i=-1")),
-            0,
-            "upstream_scram_malformed",
-        ),
-        (
-            "another salt",
-            challenge("r=NONCEx,s=QUFBQQ==,i=4096"),
-            0,
-            "verifier_mismatch",
-        ),
-        (
-            "other iterations",
-            challenge(&format!("r=NONCEx,s={salt},i=8192")),
-            0,
-            "verifier_mismatch",
-        ),
-        (
-            "a nonce of 64 KiB",
-            challenge(&format!("r=NONCE{kib64},s={salt},i=4096")),
-            0,
-            "message_length",
-        ),
-        (
-            "a nonce of a kilobyte",
-            challenge(&format!("r=NONCE{},s={salt},i=4096", "x".repeat(1024))),
-            0,
-            "upstream_scram_nonce",
-        ),
-        (
-            "our nonce alone",
-            challenge(&format!("r=NONCE,s={salt},i=4096")),
-            0,
-            "upstream_scram_nonce",
-        ),
-        (
-            "another nonce",
-            challenge(&format!("r=other,s={salt},i=4096")),
-            0,
-            "upstream_scram_nonce",
-        ),
-        (
-            "an extension that must be known",
-            challenge(&format!("m=x,r=NONCEx,s={salt},i=4096")),
-            0,
-            "upstream_scram_extension",
-        ),
-        ("nothing", challenge(""), 0, "upstream_scram_malformed"),
-        (
-            "a signature that is not the verifier's",
-            challenge(&format!("r=NONCEx,s={salt},i=4096")),
-            1,
-            "upstream_server_signature",
-        ),
-    ]
-    .map(|(what, challenge, proofs, code)| {
+    let long = "x".repeat(64 << 10);
+    let cases = CHALLENGES.trim().lines().map(|line| {
+        let [what, challenge, proofs, code] =
+            [0, 1, 2, 3].map(|n| line.split('|').nth(n).unwrap().trim());
+        let challenge = challenge
+            .replace("SALT", "c2FsdCBvZiBzaXh0ZWVuIQ==")
+            .replace("LONG", &long);
+        let challenge = challenge.replace("KILO", &long[..1024]);
         let evil = signing_in(move |caller| {
             caller.say(&tagged(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"))?;
             let first = caller.message()?;
             let first = String::from_utf8_lossy(&first.body).into_owned();
             let nonce = first.split("r=").nth(1).unwrap_or_default();
-            let answer = [&[0, 0, 0, 11], challenge(nonce).as_bytes()].concat();
+            let answer = challenge.replace("NONCE", nonce);
+            let answer = [&[0, 0, 0, 11], answer.as_bytes()].concat();
             caller.say(&tagged(b'R', &answer))?;
             caller.message()?;
             let signature = "v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -215,8 +148,9 @@ fn a_database_that_cheats_at_scram_gets_no_proof_and_one_that_lies_about_it_no_s
             ))?;
             caller.let_in()
         });
-        (what, evil, proofs, code)
+        (what, evil, proofs.parse::<usize>().unwrap(), code)
     });
+    let cases: Vec<_> = cases.collect();
     let gateway = before(cases.iter().map(|(_, evil, ..)| (evil, "scram")));
     for (n, (what, evil, proofs, code)) in cases.iter().enumerate() {
         let began = Instant::now();
@@ -235,6 +169,22 @@ fn a_database_that_cheats_at_scram_gets_no_proof_and_one_that_lies_about_it_no_s
         assert_eq!(proving.count(), *proofs, "{what}");
     }
 }
+
+/// What is wrong, the challenge, how many proofs may be sent, and the code.
+const CHALLENGES: &str = "
+2^31-1 iterations | r=NONCEx,s=SALT,i=2147483647 | 0 | upstream_scram_iterations
+one iteration | r=NONCEx,s=SALT,i=1 | 0 | upstream_scram_iterations
+no number of iterations | r=NONCEx,s=SALT,i=-1 | 0 | upstream_scram_malformed
+another salt | r=NONCEx,s=QUFBQQ==,i=4096 | 0 | verifier_mismatch
+other iterations | r=NONCEx,s=SALT,i=8192 | 0 | verifier_mismatch
+a nonce of 64 KiB | r=NONCELONG,s=SALT,i=4096 | 0 | message_length
+a nonce of a kilobyte | r=NONCEKILO,s=SALT,i=4096 | 0 | upstream_scram_nonce
+our nonce alone | r=NONCE,s=SALT,i=4096 | 0 | upstream_scram_nonce
+another nonce | r=other,s=SALT,i=4096 | 0 | upstream_scram_nonce
+an extension that must be known | m=x,r=NONCEx,s=SALT,i=4096 | 0 | upstream_scram_extension
+nothing | | 0 | upstream_scram_malformed
+a signature that is not the verifier's | r=NONCEx,s=SALT,i=4096 | 1 | upstream_server_signature
+";
 
 #[test]
 fn what_a_database_says_instead_of_letting_in_costs_the_gateway_neither_time_nor_memory() {
