@@ -107,6 +107,27 @@ fn a_client_that_stops_reading_a_result_without_end_holds_up_its_database_and_fi
 }
 
 #[test]
+#[ignore = "it waits for more than a minute: make soak"]
+fn a_client_that_takes_nothing_for_a_minute_is_given_up_and_its_query_ends() {
+    let server = server(Version::V15);
+    let gateway = gateway(&acme(server, orders()));
+    let mut client = gateway.dial(NAME).sign_in("app", "secret", "postgres");
+    let from = client.local_address();
+    client
+        .send_query("select repeat('x', 900000) from generate_series(1, 12000)")
+        .unwrap();
+    let given_up = |event: &serde_json::Value| {
+        event["kind"] == "connection.closed" && event["port"] == from.port()
+    };
+    wait::wait_for("it is given up", Duration::from_secs(150), || {
+        gateway.events().iter().any(given_up)
+    });
+    let closed = gateway.event("its end", given_up);
+    assert_eq!(closed["code"], "client_broken", "{closed}");
+    scene::backends(server, "app", 0);
+}
+
+#[test]
 fn at_the_admin_socket_nothing_is_read_that_is_too_large_too_deep_or_ambiguous() {
     let trap = Trap::new();
     let gateway = gateway(&trap.acme(orders()));
