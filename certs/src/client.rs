@@ -39,19 +39,54 @@ pub fn client_config(
 /// # Errors
 /// [`TlsError`] if no usable authority is left.
 pub fn https_client_config(authorities_pem: &str) -> Result<Arc<ClientConfig>, TlsError> {
-    let found = pem::certificates(authorities_pem, MAX_PUBLIC_AUTHORITIES)
-        .map_err(TlsError::Authorities)?;
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found);
-    if usable == 0 {
-        return Err(TlsError::UnusableAuthority { position: 1 });
-    }
     let mut config = builder()?
-        .with_root_certificates(roots)
+        .with_root_certificates(usable_roots(authorities_pem)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.enable_early_data = false;
     Ok(Arc::new(config))
+}
+
+/// The configuration of the handshakes by which `portcullis selftest` tries a gateway: verified like any other, but offering these protocols,
+/// with or without a server name, and early data wherever a ticket allows any. For nothing else: this client wants to be refused.
+///
+/// The authorities may be the system's bundle, and are read as [`https_client_config`] reads them.
+///
+/// # Errors
+/// [`TlsError`] if no usable authority is left.
+pub fn probe_client_config(
+    authorities_pem: &str,
+    alpn: &[&[u8]],
+    indication: ServerNameIndication,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = builder()?
+        .with_root_certificates(usable_roots(authorities_pem)?)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config.enable_sni = indication == ServerNameIndication::Sent;
+    config.enable_early_data = true;
+    Ok(Arc::new(config))
+}
+
+/// Whether a ClientHello says whom it wants. The certificate is checked against the name all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerNameIndication {
+    /// It does.
+    Sent,
+    /// It does not.
+    Withheld,
+}
+
+/// What can be used of a bundle that others made.
+fn usable_roots(authorities_pem: &str) -> Result<RootCertStore, TlsError> {
+    let found = pem::certificates(authorities_pem, MAX_PUBLIC_AUTHORITIES)
+        .map_err(TlsError::Authorities)?;
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found);
+    match usable {
+        0 => Err(TlsError::UnusableAuthority { position: 1 }),
+        _ => Ok(roots),
+    }
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsError> {

@@ -21,7 +21,7 @@ mod server;
 pub mod token;
 
 pub use authority::generate_key;
-pub use client::{client_config, https_client_config};
+pub use client::{ServerNameIndication, client_config, https_client_config, probe_client_config};
 pub use identity::{Identity, IdentityError, MAX_CHAIN, Validity};
 pub use names::CertificateNames;
 pub use pem::PemError;

@@ -54,6 +54,9 @@ impl CertificateNames {
                 | GeneralName::RegisteredID(_) => {}
             }
         }
+        if names.uris.len() > 1 && names.uris.iter().any(|uri| uri.starts_with(SPIFFE)) {
+            return Err(NamesError::SeveralIdentities);
+        }
         let mut common = leaf.subject().iter_common_name();
         if let (Some(only), None) = (common.next(), common.next()) {
             let text = only.as_str().map_err(|_| NamesError::MalformedCommonName)?;
@@ -88,6 +91,9 @@ impl CertificateNames {
     }
 }
 
+/// A workload's identity stands alone (SPIFFE X.509-SVID section 2): of two, nobody could say which is meant.
+const SPIFFE: &str = "spiffe://";
+
 /// Alternative names in one certificate.
 pub const MAX_ALTERNATIVE_NAMES: usize = 256;
 
@@ -119,6 +125,8 @@ pub enum NamesError {
     MalformedAlternativeNames,
     /// The common name is empty, has control characters, or is in an encoding that cannot be read.
     MalformedCommonName,
+    /// A `spiffe://` name beside another URI.
+    SeveralIdentities,
     /// More than [`MAX_ALTERNATIVE_NAMES`] alternative names.
     TooMany,
 }
@@ -131,6 +139,9 @@ impl fmt::Display for NamesError {
                 f.write_str("the subject's alternative names are malformed")
             }
             Self::MalformedCommonName => f.write_str("the subject's common name is malformed"),
+            Self::SeveralIdentities => {
+                f.write_str("a SPIFFE identity stands beside another URI name")
+            }
             Self::TooMany => write!(f, "more than {MAX_ALTERNATIVE_NAMES} alternative names"),
         }
     }

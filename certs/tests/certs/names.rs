@@ -31,8 +31,8 @@ fn a_rule_matches_a_whole_name_of_its_kind() {
     let names = names_of(
         Some("svc-orders"),
         vec![
-            uri("spiffe://acme/orders"),
-            uri("spiffe://acme/second"),
+            uri("https://acme/orders"),
+            uri("https://acme/second"),
             dns("orders.acme.example"),
             dns("*.wild.example"),
             email("Ops@acme.example"),
@@ -40,12 +40,12 @@ fn a_rule_matches_a_whole_name_of_its_kind() {
     )
     .unwrap();
     for (rule, matches) in [
-        ("uri:spiffe://acme/orders", true),
-        ("uri:spiffe://acme/second", true),
-        ("uri:spiffe://acme/order", false),
-        ("uri:spiffe://acme/orders/", false),
-        ("uri:SPIFFE://acme/orders", false),
-        ("uri:spiffe://other/orders", false),
+        ("uri:https://acme/orders", true),
+        ("uri:https://acme/second", true),
+        ("uri:https://acme/order", false),
+        ("uri:https://acme/orders/", false),
+        ("uri:HTTPS://acme/orders", false),
+        ("uri:https://other/orders", false),
         ("dns:orders.acme.example", true),
         ("dns:ORDERS.acme.example", true),
         ("dns:acme.example", false),
@@ -177,4 +177,18 @@ fn uri(name: &str) -> SanType {
 
 fn email(name: &str) -> SanType {
     SanType::Rfc822Name(name.try_into().unwrap())
+}
+
+#[test]
+fn a_spiffe_identity_stands_alone() {
+    let of = |uris: &[&str]| {
+        let names = names_of(None, uris.iter().map(|it| uri(it)).collect());
+        names.map(|names| names.uris.len())
+    };
+    assert_eq!(of(&["spiffe://acme/orders"]), Ok(1));
+    assert_eq!(of(&["https://acme/a", "https://acme/b"]), Ok(2));
+    for beside in ["spiffe://globex/orders", "https://acme/orders"] {
+        let both = of(&["spiffe://acme/orders", beside]);
+        assert_eq!(both, Err(NamesError::SeveralIdentities), "{beside}");
+    }
 }

@@ -12,7 +12,7 @@ pub enum Exit {
     /// 2: the command line itself is wrong. Only the parser returns this.
     Usage,
     /// 3: the answer is no: policy refused, a guard rail refused, `explain` ends in a denial,
-    /// `cluster check` found something that must be set up.
+    /// `cluster check` found something that must be set up, `selftest` an attack that was not refused.
     Refused,
     /// 4: `plan --detailed-exit-code` found differences (0 then means: none).
     Differences,
@@ -47,7 +47,8 @@ Exit codes:
   0  done; the answer is yes
   1  something broke, or could not be found or reached
   2  the command line is wrong
-  3  the answer is no: refused by policy or by a guard rail, explain ends in a denial, cluster check found work
+  3  the answer is no: refused by policy or by a guard rail, explain ends in a denial, cluster check found work,
+     selftest an attack that was not refused
   4  plan --detailed-exit-code: there are differences (0: none)
   5  apply --receipt: in force, but a lapsed connection was not seen closed in time
 

@@ -16,13 +16,14 @@ mod logging;
 pub mod output;
 mod policy;
 mod questions;
+mod selftest;
 pub mod serve;
 mod text;
 
 use std::future::Future;
 use std::process::ExitCode;
 
-use args::{Cli, ClusterCommand, Command, PolicyCommand};
+use args::{Cli, ClusterCommand, Command, PolicyCommand, SelftestCommand};
 use exit::Exit;
 
 /// Does what was typed.
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => client(questions::status(args)),
         Command::Policy(PolicyCommand::Check(args)) => policy::check(&args).into(),
         Command::Policy(PolicyCommand::Show(args)) => client(policy::show(args)),
+        Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),
     }
 }
 

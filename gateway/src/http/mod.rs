@@ -21,3 +21,6 @@ pub use unix::bind_unix;
 
 #[cfg(test)]
 mod tests;
+
+/// Debian's bundle of public authorities: whom the web, and we of it, trust.
+pub const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 pub use messages::{Ending, Message, startup, tagged};
-pub use scram::Binding;
+pub use scram::{Binding, verifier};
 
 use crate::identities::Credential;
 use crate::namespace::Namespace;

@@ -99,6 +99,21 @@ pub(super) fn authenticate(
     expect(client, OK).map(|_| ())
 }
 
+/// What a database keeps of this password, as `pg_authid.rolpassword` has it.
+#[must_use]
+pub fn verifier(password: &str) -> String {
+    const ITERATIONS: u32 = 4096;
+    let salt = b"salt of sixteen!";
+    let salted = salted_password(password, salt, ITERATIONS);
+    let stored_key = Sha256::digest(hmac(&salted, b"Client Key"));
+    format!(
+        "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored_key),
+        STANDARD.encode(hmac(&salted, b"Server Key"))
+    )
+}
+
 fn expect(client: &mut RawClient, number: u32) -> Result<Message, Ending> {
     let message = client.read_message()?;
     if message.kind == b'E' {

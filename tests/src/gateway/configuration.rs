@@ -109,6 +109,7 @@ pub struct Builder {
     account: Account,
     dialer: bool,
     dialer_places: Option<Vec<String>>,
+    hosts: Option<String>,
     more: String,
 }
 
@@ -118,6 +119,8 @@ enum Account {
     Nobody,
 }
 
+/// A hosts file of its own, in its scratch directory.
+pub(super) const HOSTS: &str = "hosts";
 /// The uid and gid of nobody on Debian.
 const NOBODY: u32 = 65_534;
 
@@ -133,6 +136,7 @@ impl Builder {
             account: Account::Ours,
             dialer: false,
             dialer_places: None,
+            hosts: None,
             more: String::new(),
         }
     }
@@ -210,6 +214,14 @@ impl Builder {
         self.dialer()
     }
 
+    /// Resolves names by this hosts file instead of the machine's (needs root);
+    /// [`Gateway::write_hosts`] changes it.
+    #[must_use]
+    pub fn hosts(mut self, text: &str) -> Self {
+        self.hosts = Some(text.to_owned());
+        self
+    }
+
     /// Further lines at the head of node.toml: `workers = 2`.
     #[must_use]
     pub fn more(mut self, lines: &str) -> Self {
@@ -263,6 +275,13 @@ impl Builder {
     /// it was built: then a copy is made where it can.
     pub(super) fn as_its_account(&self, program: &Path, scratch: &Scratch) -> Command {
         match self.account {
+            Account::Ours if self.hosts.is_some() => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "--", "sh", "-c"]);
+                command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"");
+                command.arg(scratch.path().join(HOSTS)).arg(program);
+                command
+            }
             Account::Ours => Command::new(program),
             Account::Nobody => {
                 assert!(is_root(), "only root can be somebody else");
@@ -328,6 +347,9 @@ impl Builder {
         }
         for (file, text) in &self.tenants {
             scratch.write(&format!("policy/{file}"), text);
+        }
+        if let Some(hosts) = &self.hosts {
+            scratch.write(HOSTS, hosts);
         }
         let mut text = format!(
             "name = \"gw1\"\ndata = \"data\"\npolicy = \"policy\"\n{}",

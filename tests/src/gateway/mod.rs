@@ -183,6 +183,11 @@ impl Gateway {
         serde_json::from_str(finished.ok()).unwrap_or_else(|e| panic!("{e} in {finished}"))
     }
 
+    /// Changes the hosts file that it was given by [`Builder::hosts`].
+    pub fn write_hosts(&self, text: &str) {
+        self.scratch.write(configuration::HOSTS, text);
+    }
+
     /// Sends SIGHUP: read the policy directory again.
     pub fn hang_up(&self) {
         self.service().signal(Signal::HUP);

@@ -154,3 +154,19 @@ impl Trap {
         assert!(called.is_err(), "the database was reached: {called:?}");
     }
 }
+
+/// `certificate` mode by this authority, with these names mapped to roles.
+pub(crate) fn certificate_mode(authorities_pem: &str, map: &[(&str, &str)]) -> String {
+    let pem: String = authorities_pem
+        .lines()
+        .map(|line| format!("\n            {line}"))
+        .collect();
+    let rules: Vec<String> = map
+        .iter()
+        .map(|(name, role)| format!("{{name: \"{name}\", role: {role}}}"))
+        .collect();
+    format!(
+        "\n      certificate:\n        authorities: |{pem}\n        map: [{}]",
+        rules.join(", ")
+    )
+}

@@ -2,4 +2,4 @@
 
 pub(super) mod change;
 pub(super) mod story;
-mod table;
+pub(super) mod table;

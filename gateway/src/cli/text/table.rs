@@ -2,7 +2,7 @@
 
 /// Rows as lines, each column as wide as its widest cell, two spaces between; no trailing space.
 #[must_use]
-pub(super) fn table(rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
         .map(|column| {

@@ -12,6 +12,7 @@ use portcullis_wire::message::{authentication_cleartext, password_message, read_
 use zeroize::Zeroizing;
 
 use super::Credential;
+use crate::http::SYSTEM_AUTHORITIES;
 use crate::http::client::{AnswerLimits, get_https};
 use crate::proxy::front::Front;
 use crate::proxy::greet::Client;
@@ -207,6 +208,3 @@ const ANSWER: AnswerLimits = AnswerLimits {
     time: ISSUER_ANSWER,
     bytes: portcullis_certs::token::MAX_KEY_SET_BYTES,
 };
-
-/// Debian's bundle of public authorities; issuers that policy names by address are on the web.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
