@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify fix bench fuzz soak setup setup-demo
+.PHONY: help demo test verify fix bench bench-table fuzz soak setup setup-bench setup-demo
 
 # Seconds for each fuzz target, and for each long test.
 FUZZ_SECONDS ?= 60
@@ -22,7 +22,7 @@ endif
 CARGO_DENY := target/tools/bin/cargo-deny
 
 help: ## This list
-	@awk '/^[a-z-]+:.*## / { name = $$1; sub(/:$$/, "", name); sub(/^.*## /, ""); printf "  make %-7s %s\n", name, $$0 }' Makefile
+	@awk '/^[a-z-]+:.*## / { name = $$1; sub(/:$$/, "", name); sub(/^.*## /, ""); printf "  make %-11s %s\n", name, $$0 }' Makefile
 
 demo: setup-demo ## See it work: a gateway, PostgreSQL, a client let in and one kept out (ONCE=1 ends by itself)
 	@echo "demo: building portcullis (debug: the first time takes some minutes)"
@@ -52,9 +52,12 @@ fix: ## Everything that writes: format, and lints that can mend what they find
 	cargo clippy --fix --workspace --all-targets --locked --allow-dirty --allow-staged
 	cargo fmt --all
 
-bench: setup ## Measure: decide, apply, and pgbench through the gateway against direct
+bench: setup-bench ## Measure everything, each figure beside direct TLS, a bare relay and the peers
 	cargo build --release --locked --package portcullis --package portcullis-bench --bin portcullis --bin portcullis-bench
 	PORTCULLIS_BINARY=target/release/portcullis target/release/portcullis-bench $(ARGS)
+
+bench-table: ## Put the table of the last `make bench` into README.md
+	target/release/portcullis-bench table
 
 fuzz: ## Feed every decoder nonsense, FUZZ_SECONDS each (needs a nightly toolchain; FUZZ_TARGETS="framing …" chooses)
 	@tests/setup/tool.sh cargo-fuzz 0.13.2
@@ -67,6 +70,9 @@ setup: ## Install what tests need and this machine lacks (Debian packages, drive
 	@tests/setup/debian.sh tests
 	@tests/setup/python.sh
 	@tests/setup/javascript.sh
+
+setup-bench:
+	@tests/setup/debian.sh bench
 
 setup-demo:
 	@tests/setup/debian.sh demo

@@ -1,7 +1,7 @@
 //! The bare relay: what moving bytes between two TLS sessions costs by itself.
 //!
-//! It answers an SSLRequest, opens TLS to the server, and from then on knows nothing: no protocol,
-//! no policy, no sign-in. TLS is configured by the product's own builders and there is one thread
+//! It answers an SSLRequest, opens TLS to the server or not, as it is told, and from then on knows
+//! nothing: no protocol, no policy, no sign-in. TLS is configured by the product's own builders and there is one thread
 //! with a runtime for each processor, as in the product, so that the difference between the two is
 //! what the product adds.
 
@@ -50,9 +50,9 @@ pub(crate) fn serve(relay: &Relay) {
 #[derive(Clone)]
 struct Route {
     acceptor: TlsAcceptor,
-    connector: TlsConnector,
     server: SocketAddr,
-    server_name: ServerName<'static>,
+    /// Without it, the server is spoken to plainly.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Route {
@@ -60,12 +60,15 @@ impl Route {
         let read = |path| fs::read_to_string(path).expect("a file that we were given");
         let identity = Identity::from_pem(&read(&relay.chain), &read(&relay.key)).expect("PEM");
         let accepting = server_config(&identity, ClientCertificates::NotAsked, Resumption::Off);
-        let connecting = client_config(&read(&relay.authorities), None);
+        let tls = relay.tls.as_ref().map(|tls| {
+            let connecting = client_config(&read(&tls.authorities), None).expect("authorities");
+            let name = ServerName::try_from(tls.server_name.clone()).expect("a host name");
+            (TlsConnector::from(connecting), name)
+        });
         Self {
             acceptor: TlsAcceptor::from(accepting.expect("TLS")),
-            connector: TlsConnector::from(connecting.expect("authorities")),
             server: relay.server,
-            server_name: ServerName::try_from(relay.server_name.clone()).expect("a host name"),
+            tls,
         }
     }
 }
@@ -106,19 +109,23 @@ async fn connection(route: Route, mut client: TcpStream) -> io::Result<()> {
     }
     client.write_all(b"S").await?;
     let (tcp, tls) = route.acceptor.accept(client).await?.into_inner();
-    let client = Leg::new(tcp, tls.into());
+    let client = Leg::new(tcp, Some(tls.into()));
 
     let mut server = TcpStream::connect(route.server).await?;
     server.set_nodelay(true)?;
-    server.write_all(&SSL_REQUEST).await?;
-    let mut answer = [0];
-    server.read_exact(&mut answer).await?;
-    if answer != *b"S" {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let connecting = route.connector.connect(route.server_name, server).await?;
-    let (tcp, tls) = connecting.into_inner();
-    let server = Leg::new(tcp, tls.into());
+    let server = match route.tls {
+        None => Leg::new(server, None),
+        Some((connector, name)) => {
+            server.write_all(&SSL_REQUEST).await?;
+            let mut answer = [0];
+            server.read_exact(&mut answer).await?;
+            if answer != *b"S" {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let (tcp, tls) = connector.connect(name, server).await?.into_inner();
+            Leg::new(tcp, Some(tls.into()))
+        }
+    };
     // In a task of its own, so that what the handshakes needed does not stay.
     tokio::spawn(relay(client, server));
     Ok(())
@@ -148,16 +155,111 @@ thread_local! {
 /// One side of a connection.
 struct Leg {
     tcp: TcpStream,
-    tls: Box<rustls::Connection>,
+    protection: Protection,
+}
+
+enum Protection {
+    Tls(Box<rustls::Connection>),
+    /// Bytes that the socket had no room for.
+    None {
+        unsent: Vec<u8>,
+    },
+}
+
+/// What a side had to say.
+enum Heard {
+    Bytes(usize),
+    Nothing,
+    TheEnd,
 }
 
 impl Leg {
-    fn new(tcp: TcpStream, mut tls: rustls::Connection) -> Self {
-        // One read of the other side always finds room, and the next waits until it has left.
-        tls.set_buffer_limit(None);
-        Self {
-            tcp,
-            tls: Box::new(tls),
+    fn new(tcp: TcpStream, tls: Option<rustls::Connection>) -> Self {
+        let protection = match tls {
+            None => Protection::None { unsent: Vec::new() },
+            Some(mut tls) => {
+                // One read of the other side always finds room, and the next waits until it has left.
+                tls.set_buffer_limit(None);
+                Protection::Tls(Box::new(tls))
+            }
+        };
+        Self { tcp, protection }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> io::Result<Heard> {
+        let mut socket = Ready(&mut self.tcp, cx);
+        loop {
+            let read = match &mut self.protection {
+                Protection::None { .. } => socket.read(scratch),
+                // What came with the handshake first, then what is read below.
+                Protection::Tls(tls) => tls.reader().read(scratch),
+            };
+            match (read, &mut self.protection) {
+                (Ok(0), _) => return Ok(Heard::TheEnd),
+                (Ok(count), _) => return Ok(Heard::Bytes(count)),
+                (Err(error), _) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                (Err(_), Protection::None { .. }) => return Ok(Heard::Nothing),
+                (Err(_), Protection::Tls(tls)) => match tls.read_tls(&mut socket) {
+                    Ok(0) => return Ok(Heard::TheEnd),
+                    Ok(_) => {
+                        tls.process_new_packets().map_err(io::Error::other)?;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Ok(Heard::Nothing);
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Takes bytes to send. Only when everything before them has left.
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.protection {
+            Protection::Tls(tls) => tls.writer().write_all(bytes),
+            Protection::None { unsent } => {
+                let sent = match Ready(&mut self.tcp, cx).write(bytes) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                    Err(error) => return Err(error),
+                };
+                unsent.extend_from_slice(&bytes[sent..]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ready when everything has left.
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let mut socket = Ready(&mut self.tcp, cx);
+        loop {
+            let written = match &mut self.protection {
+                Protection::Tls(tls) if tls.wants_write() => tls.write_tls(&mut socket),
+                Protection::None { unsent } if !unsent.is_empty() => {
+                    socket.write(unsent).inspect(|count| {
+                        unsent.drain(..*count);
+                    })
+                }
+                Protection::Tls(_) => return Ok(Poll::Ready(())),
+                Protection::None { unsent } => {
+                    // An idle connection keeps nothing.
+                    *unsent = Vec::new();
+                    return Ok(Poll::Ready(()));
+                }
+            };
+            match written {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Poll::Pending);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Protection::Tls(tls) = &mut self.protection {
+            tls.send_close_notify();
         }
     }
 }
@@ -170,42 +272,17 @@ fn pump(
     scratch: &mut [u8],
 ) -> io::Result<Poll<()>> {
     loop {
-        // What came with the handshake first, then what was read below.
-        let ended = pass(from, to, scratch)?;
-        while to.tls.wants_write() {
-            match to.tls.write_tls(&mut Ready(&mut to.tcp, cx)) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Poll::Pending);
-                }
-                Err(error) => return Err(error),
-            }
+        if to.flush(cx)?.is_pending() {
+            return Ok(Poll::Pending);
         }
-        if ended {
-            return Ok(Poll::Ready(()));
-        }
-        match from.tls.read_tls(&mut Ready(&mut from.tcp, cx)) {
-            Ok(0) => return Ok(Poll::Ready(())),
-            Ok(_) => {
-                from.tls.process_new_packets().map_err(io::Error::other)?;
+        match from.read(cx, scratch)? {
+            Heard::Nothing => return Ok(Poll::Pending),
+            Heard::Bytes(count) => to.write(cx, &scratch[..count])?,
+            Heard::TheEnd => {
+                to.close();
+                let _ = to.flush(cx)?;
+                return Ok(Poll::Ready(()));
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Poll::Pending),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Passes on what is decrypted already; `true` at the end.
-fn pass(from: &mut Leg, to: &mut Leg, scratch: &mut [u8]) -> io::Result<bool> {
-    loop {
-        match from.tls.reader().read(scratch) {
-            Ok(0) => {
-                to.tls.send_close_notify();
-                return Ok(true);
-            }
-            Ok(count) => to.tls.writer().write_all(&scratch[..count])?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
         }
     }
 }

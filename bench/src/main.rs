@@ -8,41 +8,64 @@
 
 mod allocations;
 mod apply;
+mod board;
+mod client;
+mod connections;
+mod copy;
 mod decide;
+mod denials;
 mod fleet;
 mod floor;
 mod idle;
 mod machine;
 mod options;
+mod peers;
 mod pgbench;
 mod program;
 mod report;
+mod rounds;
 mod sample;
+mod scram;
 mod stage;
+mod statistics;
+mod timing;
+mod ways;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::{Map, Value};
 
+use board::Board;
 use options::{Options, Part, Role};
 use report::Table;
 use stage::Stage;
+use ways::Way;
 
 /// Rows of pgbench's table of accounts, in hundreds of thousands.
 const SCALE: u32 = 10;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Role::Floor(relay)) = &options.role {
-        floor::serve(relay);
-        return ExitCode::SUCCESS;
+    match &options.role {
+        None => {}
+        Some(Role::Floor(relay)) => {
+            floor::serve(relay);
+            return ExitCode::SUCCESS;
+        }
+        Some(Role::Table) => {
+            report::show_in_readme();
+            return ExitCode::SUCCESS;
+        }
     }
     program::insist_on_release();
     let facts = machine::facts();
     println!("{}", introduction(&facts));
     let mut summary = Map::new();
+    let versions = peers::versions();
+    let heading = heading(&facts, &versions, options.rounds);
     summary.insert("machine".to_owned(), facts);
+    summary.insert("peers".to_owned(), versions);
     let mut verdict = Ok(());
     let mut tell = |name: &str, table: &Table| {
         print!("{}", table.text());
@@ -56,18 +79,59 @@ fn main() -> ExitCode {
     if options.measures(Part::Apply) {
         tell("apply", &apply::measure(options.rounds));
     }
-    if options.measures(Part::Pgbench) || options.measures(Part::Idle) {
-        let mut stage = Stage::set(SCALE);
+    let mut board = Board::default();
+    let ways = options.ways(ways(&options));
+    if !ways.is_empty() {
+        let mut stage = Stage::set(SCALE, &ways);
+        let (duration, rounds) = (options.duration(), options.rounds);
+        let of = |ways| options.ways(ways);
         if options.measures(Part::Pgbench) {
-            let table = pgbench::measure(&stage, options.duration(), options.rounds);
+            let table =
+                pgbench::measure(&stage, &of(pgbench::ways()), duration, rounds, &mut board);
             tell("pgbench", &table);
         }
-        if options.measures(Part::Idle) {
-            tell("idle", &idle::measure(&mut stage, options.connections));
+        if options.measures(Part::Connections) {
+            let table = connections::measure(
+                &stage,
+                &of(connections::ways()),
+                duration / 2,
+                rounds,
+                &mut board,
+            );
+            tell("connections", &table);
         }
+        if options.measures(Part::Copy) {
+            let (ways, megabytes) = (of(copy::ways()), options.copy_megabytes);
+            let table = copy::measure(&stage, &ways, megabytes, rounds, &mut board);
+            tell("copy", &table);
+        }
+        if options.measures(Part::Denials) {
+            let ways = of(denials::ways());
+            let table = denials::measure(&stage, &ways, duration, rounds, &mut board);
+            tell("denials", &table);
+        }
+        if options.measures(Part::Idle) {
+            let table = idle::measure(
+                &mut stage,
+                &of(idle::ways()),
+                options.connections,
+                &mut board,
+            );
+            tell("idle", &table);
+        }
+    }
+    if options.measures(Part::Timing) {
+        let (table, measured) = timing::measure(&mut board);
+        tell("timing", &table);
+        verdict = verdict.and(measured);
     }
     let path = report::write_summary(summary);
     println!("\nall of it: {}", path.display());
+    let markdown = board.markdown(&heading);
+    if !markdown.is_empty() {
+        let path = report::write_table(&markdown);
+        println!("for the README ({}):\n\n{markdown}", path.display());
+    }
     match verdict {
         Ok(()) => ExitCode::SUCCESS,
         Err(told) => {
@@ -75,6 +139,44 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Every way that some part will go.
+fn ways(options: &Options) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for part in [
+        Part::Pgbench,
+        Part::Connections,
+        Part::Copy,
+        Part::Idle,
+        Part::Denials,
+    ] {
+        if options.measures(part) {
+            ways.extend(match part {
+                Part::Pgbench => pgbench::ways(),
+                Part::Connections => connections::ways(),
+                Part::Copy => copy::ways(),
+                Part::Idle => idle::ways(),
+                Part::Denials => denials::ways(),
+                Part::Decide | Part::Apply | Part::Timing => Vec::new(),
+            });
+        }
+    }
+    ways
+}
+
+/// What stands above the table for the README.
+fn heading(facts: &Value, versions: &Value, rounds: usize) -> String {
+    let version = |name: &str| format!("{name} {}", versions[name].as_str().unwrap_or("?"));
+    format!(
+        "{}. Medians of {rounds} interleaved rounds, everything on this one machine; in parentheses, speed \
+         against direct TLS to PostgreSQL 15 and cost against the floor, a TLS relay without protocol, policy or \
+         sign-in. {}, {}, {}.",
+        introduction(facts),
+        version("pgbouncer"),
+        version("stunnel"),
+        version("HAProxy"),
+    )
 }
 
 fn introduction(facts: &Value) -> String {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::ways::Way;
+
 /// Measures Portcullis on this machine, every figure beside a baseline taken in the same run.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis-bench", version)]
@@ -20,9 +22,15 @@ pub(crate) struct Options {
     /// Rounds, in each of which everything has its turn (also BENCH_ROUNDS)
     #[arg(long, default_value_t = by_environment("BENCH_ROUNDS", 5))]
     pub(crate) rounds: usize,
-    /// Idle connections to hold open (also BENCH_CONNECTIONS)
-    #[arg(long, default_value_t = by_environment("BENCH_CONNECTIONS", 500))]
+    /// Idle connections to hold open, at most 2,000 (also BENCH_CONNECTIONS)
+    #[arg(long, default_value_t = by_environment("BENCH_CONNECTIONS", 2_000))]
     pub(crate) connections: usize,
+    /// Megabytes of each COPY (also BENCH_COPY_MEGABYTES)
+    #[arg(long, default_value_t = by_environment("BENCH_COPY_MEGABYTES", 400))]
+    pub(crate) copy_megabytes: usize,
+    /// Leave out the ways whose name has none of these words; direct stays (also BENCH_WAYS)
+    #[arg(long, value_delimiter = ',', default_values_t = ways_by_environment())]
+    ways: Vec<String>,
     /// What a run starts beside itself.
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
@@ -35,10 +43,18 @@ pub(crate) enum Part {
     Decide,
     /// One changed entry, until the view is published.
     Apply,
-    /// Queries through the gateway, against direct TLS and against a bare relay.
+    /// Queries every way.
     Pgbench,
+    /// New connections every way.
+    Connections,
+    /// Many bytes, out and in.
+    Copy,
     /// Memory of idle connections.
     Idle,
+    /// A flood of clients that are not allowed, and honest ones meanwhile.
+    Denials,
+    /// Whether the timing of denials tells what their words do not.
+    Timing,
 }
 
 /// What this program is when a run starts it again.
@@ -47,6 +63,8 @@ pub(crate) enum Role {
     /// The bare relay.
     #[command(hide = true)]
     Floor(Relay),
+    /// Puts the table of the last run into README.md
+    Table,
 }
 
 /// What the bare relay needs to know.
@@ -58,12 +76,9 @@ pub(crate) struct Relay {
     /// Where the server is.
     #[arg(long)]
     pub(crate) server: SocketAddr,
-    /// The name that the server's certificate must bear.
-    #[arg(long)]
-    pub(crate) server_name: String,
-    /// A file with the authorities that may have signed it, in PEM.
-    #[arg(long)]
-    pub(crate) authorities: PathBuf,
+    /// How to speak TLS to the server; without this, the server is spoken to plainly.
+    #[command(flatten)]
+    pub(crate) tls: Option<RelayTls>,
     /// A file with the certificate to show clients, in PEM.
     #[arg(long)]
     pub(crate) chain: PathBuf,
@@ -72,10 +87,31 @@ pub(crate) struct Relay {
     pub(crate) key: PathBuf,
 }
 
+/// What TLS to the server takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelayTls {
+    /// The name that the server's certificate must bear.
+    #[arg(long, required = false)]
+    pub(crate) server_name: String,
+    /// A file with the authorities that may have signed it, in PEM.
+    #[arg(long, required = false)]
+    pub(crate) authorities: PathBuf,
+}
+
 impl Options {
     /// Whether this part is asked for.
     pub(crate) fn measures(&self, part: Part) -> bool {
         self.only.contains(&part)
+    }
+
+    /// Those of these ways that are asked for.
+    pub(crate) fn ways(&self, all: Vec<Way>) -> Vec<Way> {
+        let named = |way: &Way| {
+            let name = way.to_string();
+            self.ways.iter().any(|word| name.contains(word.as_str()))
+        };
+        let asked = |way: &Way| self.ways.is_empty() || *way == Way::Direct || named(way);
+        all.into_iter().filter(asked).collect()
     }
 
     /// How long one pgbench run lasts.
@@ -91,6 +127,12 @@ fn by_environment<T: FromStr>(name: &str, otherwise: T) -> T {
             .unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")),
         Err(_) => otherwise,
     }
+}
+
+fn ways_by_environment() -> Vec<String> {
+    let named = std::env::var("BENCH_WAYS").unwrap_or_default();
+    let words = named.split(',').filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
 }
 
 fn only_by_environment() -> Vec<Part> {

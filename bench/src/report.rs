@@ -80,14 +80,53 @@ impl Table {
     }
 }
 
+/// Writes target/bench/table.md and returns where it is.
+///
+/// # Panics
+/// When it cannot be written.
+pub(crate) fn write_table(markdown: &str) -> PathBuf {
+    let path = folder().join(TABLE);
+    fs::write(&path, markdown).expect("target/ can be written");
+    path
+}
+
+/// Puts the table of the last run into README.md, between its markers.
+///
+/// # Panics
+/// When there is no table, or README.md has no place for it.
+pub(crate) fn show_in_readme() {
+    let table = folder().join(TABLE);
+    let table = fs::read_to_string(table).expect("a table: run `make bench` first");
+    let path = repository().join("README.md");
+    let readme = fs::read_to_string(&path).expect("README.md");
+    fs::write(&path, between_markers(&readme, &table)).expect("README.md can be written");
+}
+
+fn between_markers(text: &str, what: &str) -> String {
+    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(END)?;
+        Some((before, after))
+    });
+    let (before, after) = parts.unwrap_or_else(|| panic!("no {BEGIN} and {END}"));
+    format!("{before}{BEGIN}\n{}\n{END}{after}", what.trim())
+}
+
+const TABLE: &str = "table.md";
+const BEGIN: &str = "<!-- bench -->";
+const END: &str = "<!-- bench ends -->";
+
+fn folder() -> PathBuf {
+    let folder = repository().join("target/bench");
+    fs::create_dir_all(&folder).expect("target/ can be written");
+    folder
+}
+
 /// Writes target/bench/summary.json and returns where it is.
 ///
 /// # Panics
 /// When it cannot be written.
 pub(crate) fn write_summary(summary: Map<String, Value>) -> PathBuf {
-    let folder = repository().join("target/bench");
-    fs::create_dir_all(&folder).expect("target/ can be written");
-    let path = folder.join("summary.json");
+    let path = folder().join("summary.json");
     let text = serde_json::to_string_pretty(&Value::Object(summary)).expect("plain figures");
     fs::write(&path, text + "\n").expect("target/ can be written");
     path
@@ -96,6 +135,14 @@ pub(crate) fn write_summary(summary: Map<String, Value>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_takes_the_place_of_the_one_before() {
+        let readme = "# It\n<!-- bench -->\nold\n<!-- bench ends -->\nMore.\n";
+        let with = between_markers(readme, "new\n");
+        assert_eq!(with, readme.replace("old", "new"));
+        assert_eq!(between_markers(&with, "new"), with);
+    }
 
     #[test]
     fn a_table_lines_its_figures_up() {

@@ -41,6 +41,13 @@ impl Sample {
         pairs.map(|(this, that)| this / that).collect()
     }
 
+    /// This less that, round by round.
+    pub(crate) fn less(&self, that: &Self) -> Self {
+        assert_eq!(self.0.len(), that.0.len(), "taken in the same rounds");
+        let pairs = self.0.iter().zip(&that.0);
+        pairs.map(|(this, that)| this - that).collect()
+    }
+
     /// For summary.json.
     pub(crate) fn json(&self) -> Value {
         let (low, high) = self.ends();
@@ -52,6 +59,15 @@ impl Sample {
         sorted.sort_by(f64::total_cmp);
         sorted
     }
+}
+
+/// So much of them lies below it.
+///
+/// # Panics
+/// When there are none.
+pub(crate) fn quantile(figures: &mut [f64], part: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[((figures.len() - 1) as f64 * part).round() as usize]
 }
 
 impl FromIterator<f64> for Sample {

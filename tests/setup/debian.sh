@@ -2,6 +2,7 @@
 # Installs the Debian packages that are missing, and nothing else; silent and quick when nothing is.
 #   debian.sh demo    what `make demo` needs: a C compiler (for the crypto library) and PostgreSQL
 #   debian.sh tests   what `make test` needs as well
+#   debian.sh bench   what `make bench` needs: the same as the demo, and the peers that it measures
 set -euo pipefail
 
 main() {
@@ -9,7 +10,8 @@ main() {
     case "${1:-}" in
         demo) compiler; postgresql ;;
         tests) compiler; postgresql; network; scripting ;;
-        *) echo "usage: $0 demo|tests" >&2; exit 64 ;;
+        bench) compiler; postgresql; peers ;;
+        *) echo "usage: $0 demo|tests|bench" >&2; exit 64 ;;
     esac
     [ "${#missing[@]}" -eq 0 ] || install "${missing[@]}"
 }
@@ -34,6 +36,13 @@ scripting() {
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     has node || missing+=(nodejs)
     has npm || missing+=(npm)
+}
+
+# The bench runs them itself, each with a configuration of its own; what the packages start is not used.
+peers() {
+    has pgbouncer || missing+=(pgbouncer)
+    has stunnel4 || missing+=(stunnel4)
+    has haproxy || missing+=(haproxy)
 }
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }

@@ -1,0 +1,273 @@
+//! A flood of clients that are not allowed, and what honest clients notice meanwhile.
+//!
+//! The flood comes over TLS from many addresses, none of which is on the list, and goes through the
+//! whole handshake: who is asked for is known only then. It shares the machine with everybody else,
+//! so the server's own refusals (pg_hba.conf) and a peer's stand beside the product's.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::board::Board;
+use crate::client::{Caller, Sessions};
+use crate::machine::{load, processor_seconds};
+use crate::report::Table;
+use crate::rounds::Rounds;
+use crate::sample::{Sample, quantile};
+use crate::stage::{DATABASE, PASSWORD, Stage, USER};
+use crate::ways::{Behind, Way};
+
+/// Threads of the flood.
+const FLOODERS: usize = 4;
+/// Addresses that it comes from: 127.9.0.0 and on.
+const SOURCES: u32 = 4_096;
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 0);
+/// Between two honest connections.
+const PACE: Duration = Duration::from_millis(40);
+/// Queries on each.
+const QUERIES: usize = 5;
+/// Rounds beyond which little changes.
+const MAX_ROUNDS: usize = 3;
+
+/// The ways that can refuse by address.
+pub(crate) fn ways() -> Vec<Way> {
+    vec![
+        Way::Direct,
+        Way::Gateway(Behind::Tls),
+        Way::Pgbouncer(Behind::Tls),
+    ]
+}
+
+/// Measures.
+pub(crate) fn measure(
+    stage: &Stage,
+    ways: &[Way],
+    duration: Duration,
+    rounds: usize,
+    board: &mut Board,
+) -> Table {
+    let mut table = Table::new(
+        "denials: a flood from addresses that are not allowed, and honest clients meanwhile",
+        &[
+            "way",
+            "denials/s",
+            "dropped/s",
+            "CPU ms each",
+            "connect ms p50",
+            "p99",
+            "in a flood",
+            "p99",
+            "query ms p50",
+            "p99",
+            "in a flood",
+            "p99",
+        ],
+    );
+    let loaded = load();
+    let rounds = rounds.min(MAX_ROUNDS);
+    let measured = Rounds::measure(ways, rounds, |way| {
+        [Weather::Quiet, Weather::Flood].map(|weather| run(stage, way, weather, duration))
+    });
+    for way in measured.ways() {
+        let flood = |figure: fn(&Run) -> f64| {
+            let of = measured.of(way, |[_, flood]| figure(flood));
+            of.expect("measured")
+        };
+        let (denied, dropped) = (flood(|run| run.denied), flood(|run| run.dropped));
+        // What the honest cost is what they cost without the flood.
+        let cost = measured.of(way, |[quiet, flood]| {
+            (flood.used - quiet.used) / flood.denied
+        });
+        let cost = cost.expect("measured");
+        let honest: Vec<f64> = [
+            (0, honest_connects as fn(&Run) -> &[f64]),
+            (1, honest_connects),
+            (0, honest_queries),
+            (1, honest_queries),
+        ]
+        .into_iter()
+        .flat_map(|(weather, figures)| {
+            let runs = measured.all(way);
+            let mut all: Vec<f64> = runs.flat_map(|it| figures(&it[weather]).to_vec()).collect();
+            [0.5, 0.99].map(|part| quantile(&mut all, part))
+        })
+        .collect();
+        let ms = |index: usize| format!("{:.2}", honest[index]);
+        table.row(
+            vec![
+                way.to_string(),
+                format!("{denied:.0}"),
+                format!("{:.0}", dropped.median()),
+                format!("{cost:.2}"),
+                ms(0),
+                ms(1),
+                ms(2),
+                ms(3),
+                ms(4),
+                ms(5),
+                ms(6),
+                ms(7),
+            ],
+            json!({
+                "way": way.to_string(),
+                "denials per second": denied.json(),
+                "connections per second that ended without an answer": dropped.json(),
+                "CPU ms per denial": cost.json(),
+                "honest connections, ms": pairs(&honest[..4]),
+                "honest queries, ms": pairs(&honest[4..]),
+                "load before": loaded,
+            }),
+        );
+        board.line(line(way, &denied, &cost, &honest));
+    }
+    table.note(format!(
+        "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}"
+    ));
+    table.note(
+        "direct: PostgreSQL refusing by pg_hba.conf; pgbouncer lets clients in before it calls the server, so that their first query waits for that. The flood's own work slows everybody on a machine that both share",
+    );
+    table
+}
+
+fn pairs(figures: &[f64]) -> serde_json::Value {
+    json!({
+        "quiet, p50": figures[0],
+        "quiet, p99": figures[1],
+        "in a flood, p50": figures[2],
+        "in a flood, p99": figures[3],
+    })
+}
+
+fn line(way: Way, denied: &Sample, cost: &Sample, honest: &[f64]) -> String {
+    format!(
+        "denials in a flood, {}: {:.0} per second at {:.2} ms CPU each; honest clients meanwhile connect in \
+         {:.1} / {:.1} ms (p50 / p99; {:.1} / {:.1} without the flood), and are answered in {:.2} / {:.2} ms ({:.2} / {:.2})",
+        way.word(),
+        denied.median(),
+        cost.median(),
+        honest[2],
+        honest[3],
+        honest[0],
+        honest[1],
+        honest[6],
+        honest[7],
+        honest[4],
+        honest[5],
+    )
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Quiet,
+    Flood,
+}
+
+struct Run {
+    /// Per second: refused with an answer, and without.
+    denied: f64,
+    dropped: f64,
+    /// CPU milliseconds per second, of what refuses.
+    used: f64,
+    /// Milliseconds that honest clients waited.
+    connects: Vec<f64>,
+    queries: Vec<f64>,
+}
+
+fn honest_connects(run: &Run) -> &[f64] {
+    &run.connects
+}
+
+fn honest_queries(run: &Run) -> &[f64] {
+    &run.queries
+}
+
+fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
+    let caller = Caller::new(way, stage.target(way), Sessions::Fresh);
+    caller
+        .sign_in(USER, PASSWORD, DATABASE)
+        .expect("an open door")
+        .leave();
+    stage.wait_until_left();
+    let (denied, dropped) = (AtomicU32::new(0), AtomicU32::new(0));
+    let over = AtomicBool::new(false);
+    let before = processor_seconds(stage.pid(way));
+    let began = Instant::now();
+    let (mut connects, mut queries) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        if weather == Weather::Flood {
+            for flooder in 0..FLOODERS {
+                let (caller, over) = (&caller, &over);
+                let (denied, dropped) = (&denied, &dropped);
+                scope.spawn(move || {
+                    let mut source = flooder as u32;
+                    while !over.load(Ordering::Relaxed) {
+                        let count = if is_refused(caller, address(source)) {
+                            denied
+                        } else {
+                            dropped
+                        };
+                        count.fetch_add(1, Ordering::Relaxed);
+                        source += FLOODERS as u32;
+                    }
+                });
+            }
+        }
+        while began.elapsed() < duration {
+            visit(&caller, &mut connects, &mut queries);
+            std::thread::sleep(PACE);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let elapsed = began.elapsed().as_secs_f64();
+    stage.wait_until_left();
+    let used = processor_seconds(stage.pid(way)) - before;
+    let (denied, dropped) = (
+        f64::from(denied.into_inner()),
+        f64::from(dropped.into_inner()),
+    );
+    Run {
+        denied: denied / elapsed,
+        dropped: dropped / elapsed,
+        used: used / elapsed * 1e3,
+        connects,
+        queries,
+    }
+}
+
+/// An honest client.
+fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) {
+    let began = Instant::now();
+    let client = caller.sign_in(USER, PASSWORD, DATABASE);
+    let mut client = client.expect("honest clients are let in");
+    connects.push(began.elapsed().as_secs_f64() * 1e3);
+    for _ in 0..QUERIES {
+        let began = Instant::now();
+        let _ = client.query("select 1").expect("an answer");
+        queries.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    client.leave();
+}
+
+/// Whether the answer was an `ErrorResponse`.
+fn is_refused(caller: &Caller, from: IpAddr) -> bool {
+    let answer = caller.clone().from(from).connect().and_then(|mut client| {
+        client.start(USER, DATABASE)?;
+        let answer = client.read();
+        client.vanish();
+        answer
+    });
+    match answer {
+        Ok(b'E') => true,
+        Ok(other) => panic!(
+            "{from} should not have been let in: {:?}",
+            char::from(other)
+        ),
+        Err(_) => false,
+    }
+}
+
+fn address(number: u32) -> IpAddr {
+    Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + number % SOURCES).into()
+}
