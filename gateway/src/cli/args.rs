@@ -46,6 +46,8 @@ pub enum Command {
     Cluster(ClusterCommand),
     /// Show the node: revision, tenants, live connections
     Status(StatusArgs),
+    /// Show every limit and time-out of the node: how much, used, shed, and where it is set
+    Limits(LimitsArgs),
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -235,6 +237,14 @@ pub struct StatusArgs {
     pub node: NodeArgs,
 }
 
+/// `limits`.
+#[derive(Args, Clone, Debug)]
+pub struct LimitsArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
 /// `policy check`.
 #[derive(Args, Clone, Debug)]
 pub struct PolicyCheckArgs {
@@ -369,6 +379,7 @@ mod tests {
             "portcullis cluster check acme",
             "portcullis cluster check acme/orders --json",
             "portcullis status",
+            "portcullis limits",
             "portcullis policy check policy",
             "portcullis policy show acme",
         ] {

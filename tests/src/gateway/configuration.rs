@@ -109,6 +109,7 @@ pub struct Builder {
     account: Account,
     dialer: bool,
     dialer_places: Option<Vec<String>>,
+    open_files: Option<u64>,
     more: String,
 }
 
@@ -133,6 +134,7 @@ impl Builder {
             account: Account::Ours,
             dialer: false,
             dialer_places: None,
+            open_files: None,
             more: String::new(),
         }
     }
@@ -210,6 +212,19 @@ impl Builder {
         self.dialer()
     }
 
+    /// How many files it may open at most (RLIMIT_NOFILE).
+    #[must_use]
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
+    /// What stands in `[limits]` of node.toml, as `unauthenticated = 4, tls = 1`.
+    #[must_use]
+    pub fn limits(self, limits: &str) -> Self {
+        self.more(&format!("limits = {{{limits}}}\n"))
+    }
+
     /// Further lines at the head of node.toml: `workers = 2`.
     #[must_use]
     pub fn more(mut self, lines: &str) -> Self {
@@ -263,7 +278,16 @@ impl Builder {
     /// it was built: then a copy is made where it can.
     pub(super) fn as_its_account(&self, program: &Path, scratch: &Scratch) -> Command {
         match self.account {
-            Account::Ours => Command::new(program),
+            Account::Ours => match self.open_files {
+                None => Command::new(program),
+                Some(limit) => {
+                    let mut command = Command::new("prlimit");
+                    command
+                        .arg(format!("--nofile={limit}:{limit}"))
+                        .arg(program);
+                    command
+                }
+            },
             Account::Nobody => {
                 assert!(is_root(), "only root can be somebody else");
                 let copy = scratch.path().join("portcullis");
