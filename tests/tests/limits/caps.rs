@@ -6,9 +6,7 @@ use portcullis_tests::{Dial, EndpointText, Gateway, RawClient, Version, wait};
 use serde_json::Value;
 
 use super::scene::{self, BOTH, NAME, SOON, acme, backends, clients, here, new_server, orders};
-use super::{
-    acme_dial, asks_for_a_token, begun, limit, limited, started, turned_away, used,
-};
+use super::{acme_dial, asks_for_a_token, begun, limit, limited, started, turned_away, used};
 
 #[test]
 fn strangers_who_know_no_password_do_not_fill_a_tenants_cap() {
