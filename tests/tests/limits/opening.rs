@@ -81,6 +81,7 @@ fn a_flood_that_fills_the_node_keeps_no_honest_client_out() {
     );
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let ending = Ends(&over);
         for host in 1..=3 {
             let (gateway, over) = (&gateway, &over);
             scope.spawn(move || flood(&bare(gateway, here(2, host)), over));
@@ -96,7 +97,7 @@ fn a_flood_that_fills_the_node_keeps_no_honest_client_out() {
                 acme_dial(&gateway, here(1, host)).sign_in("app", "secret", "postgres");
             assert!(client.query("select 1").is_ok());
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ending);
     });
     wait::wait_for("those who gave way are told", SOON, || {
         let events = super::shed_events(&gateway);
@@ -108,6 +109,15 @@ fn a_flood_that_fills_the_node_keeps_no_honest_client_out() {
     assert!(!super::shed_events(&gateway).iter().any(honest));
     for name in ["unauthenticated", "unauthenticated_per_block"] {
         assert_told_exactly(&gateway, name);
+    }
+}
+
+/// Ends a flood, also when the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
