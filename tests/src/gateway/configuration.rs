@@ -290,6 +290,7 @@ impl Builder {
             },
             Account::Nobody => {
                 assert!(is_root(), "only root can be somebody else");
+                assert!(self.open_files.is_none(), "nobody keeps what we may open");
                 let copy = scratch.path().join("portcullis");
                 let program = if open_to_everybody(program) {
                     program

@@ -5,29 +5,33 @@ use portcullis_tests::client::Binding;
 use portcullis_tests::{Dial, EndpointText, Gateway, RawClient, Version, wait};
 use serde_json::Value;
 
-use super::scene::{self, BOTH, NAME, SOON, acme, backends, clients, here, new_server, orders};
-use super::{acme_dial, asks_for_a_token, begun, limit, limited, started, turned_away, used};
+use super::scene::{self, BOTH, NAME, SOON, acme, backends, clients, here, orders, with_role};
+use super::{acme_dial, asks_for_a_token, begun_as, limit, limited, started, turned_away, used};
 
 #[test]
 fn strangers_who_know_no_password_do_not_fill_a_tenants_cap() {
-    let server = new_server(Version::V15);
-    let tenant = acme(&server, orders()).limits("{connections: 2}");
+    let server = with_role(Version::V15, "cap_tenant");
+    let tenant = acme(server, orders()).limits("{connections: 2}");
     let gateway = gateway(&tenant, "unauthenticated-per-tenant = 100");
     // They have their start-up packet behind them and are asked for a proof.
     let _strangers: Vec<RawClient> = (0..6)
         .map(|_| {
-            let mut client = begun(&acme_dial(&gateway, here(2, 1)));
+            let mut client = begun_as("cap_tenant", &acme_dial(&gateway, here(2, 1)));
             assert_eq!(client.read_message().unwrap().authentication(), Some(10));
             client
         })
         .collect();
-    let sign_in = || gateway.dial(NAME).sign_in("app", "secret", "postgres");
+    let sign_in = || {
+        gateway
+            .dial(NAME)
+            .sign_in("cap_tenant", "secret", "postgres")
+    };
     let (first, _second) = (sign_in(), sign_in());
-    let event = one_too_many(&gateway, &gateway.dial(NAME));
+    let event = one_too_many(&gateway, "cap_tenant", &gateway.dial(NAME));
     assert_eq!(event["code"], "connection_limit", "{event}");
     assert_eq!(event["limit"], "tenant_connections");
     assert_eq!(event["tenant"], "acme");
-    backends(&server, "app", 2);
+    backends(server, "cap_tenant", 2);
     drop(first);
     wait::wait_for("a place is free", SOON, || {
         used(&gateway, "tenant_connections") == 1
@@ -37,37 +41,43 @@ fn strangers_who_know_no_password_do_not_fill_a_tenants_cap() {
 
 #[test]
 fn an_endpoint_has_its_places_and_the_next_endpoint_its_own() {
-    let server = new_server(Version::V15);
+    let server = with_role(Version::V15, "cap_endpoint");
     let reports = EndpointText::new("reports", "acme-reports.db.test").cluster("orders");
-    let tenant = acme(&server, orders())
+    let tenant = acme(server, orders())
         .endpoint(reports.allow("127.0.0.0/8", "public"))
         .limits("{connections-per-endpoint: 1}");
     let gateway = gateway(&tenant, "");
-    let _first = gateway.dial(NAME).sign_in("app", "secret", "postgres");
-    let event = one_too_many(&gateway, &gateway.dial(NAME));
+    let _first = gateway
+        .dial(NAME)
+        .sign_in("cap_endpoint", "secret", "postgres");
+    let event = one_too_many(&gateway, "cap_endpoint", &gateway.dial(NAME));
     assert_eq!(event["code"], "connection_limit", "{event}");
     assert_eq!(event["limit"], "endpoint_connections");
-    backends(&server, "app", 1);
+    backends(server, "cap_endpoint", 1);
     let other = gateway.dial("acme-reports.db.test");
-    let _other = other.sign_in("app", "secret", "postgres");
+    let _other = other.sign_in("cap_endpoint", "secret", "postgres");
 }
 
 #[test]
 fn in_relay_a_place_is_taken_before_the_database_is_asked() {
     for version in BOTH {
-        let server = new_server(version);
-        let tenant = acme(&server, orders().authentication("relay")).limits("{connections: 1}");
+        let server = with_role(version, "cap_relay");
+        let tenant = acme(server, orders().authentication("relay")).limits("{connections: 1}");
         let gateway = gateway(&tenant, "");
-        let first = gateway.dial(NAME).sign_in("app", "secret", "postgres");
-        let refusal = turned_away(&mut begun(&gateway.dial(NAME)));
+        let first = gateway
+            .dial(NAME)
+            .sign_in("cap_relay", "secret", "postgres");
+        let refusal = turned_away(&mut begun_as("cap_relay", &gateway.dial(NAME)));
         let event = scene::event_of(&gateway, "limit.shed", &refusal);
         assert_eq!(event["limit"], "tenant_connections", "{event}");
-        backends(&server, "app", 1);
+        backends(server, "cap_relay", 1);
         drop(first);
         wait::wait_for("a place is free", SOON, || {
             used(&gateway, "tenant_connections") == 0
         });
-        let _again = gateway.dial(NAME).sign_in("app", "secret", "postgres");
+        let _again = gateway
+            .dial(NAME)
+            .sign_in("cap_relay", "secret", "postgres");
     }
 }
 
@@ -76,11 +86,11 @@ fn in_relay_a_place_is_taken_before_the_database_is_asked() {
 /// them is kept for staff.
 #[test]
 fn a_node_holds_what_its_open_files_allow_and_keeps_a_reserve_for_staff() {
-    let server = new_server(Version::V15);
+    let server = with_role(Version::V15, "cap_node");
     let builder = limited("connections = 1000")
         .more("workers = 1\n")
         .open_files(526)
-        .tenant(&acme(&server, orders()))
+        .tenant(&acme(server, orders()))
         .signs_in_at("acme", clients());
     let gateway = started(builder, 1);
     let node = limit(&gateway, "node_connections");
@@ -101,21 +111,21 @@ fn a_node_holds_what_its_open_files_allow_and_keeps_a_reserve_for_staff() {
         gateway.log_text()
     );
     let mut open: Vec<RawClient> = (0..4)
-        .map(|_| gateway.dial(NAME).sign_in("app", "secret", "postgres"))
+        .map(|_| gateway.dial(NAME).sign_in("cap_node", "secret", "postgres"))
         .collect();
-    let event = one_too_many(&gateway, &gateway.dial(NAME));
+    let event = one_too_many(&gateway, "cap_node", &gateway.dial(NAME));
     assert_eq!(event["code"], "node_connections", "{event}");
     assert_eq!(
         used(&gateway, "node_connections"),
         4,
         "the fifth is staff's"
     );
-    backends(&server, "app", 4);
+    backends(server, "cap_node", 4);
     open.pop();
     wait::wait_for("a place is free", SOON, || {
         used(&gateway, "node_connections") == 3
     });
-    let _again = gateway.dial(NAME).sign_in("app", "secret", "postgres");
+    let _again = gateway.dial(NAME).sign_in("cap_node", "secret", "postgres");
 }
 
 #[test]
@@ -197,8 +207,8 @@ fn gateway(tenant: &portcullis_tests::TenantText, limits: &str) -> Gateway {
 }
 
 /// Somebody who knows the password, and for whom there is no place: the event about it.
-fn one_too_many(gateway: &Gateway, dial: &Dial) -> Value {
-    let told = begun(dial).authenticate("app", "secret", Binding::None);
+fn one_too_many(gateway: &Gateway, role: &str, dial: &Dial) -> Value {
+    let told = begun_as(role, dial).authenticate(role, "secret", Binding::None);
     let Err(portcullis_tests::Ending::Refused(refusal)) = told else {
         panic!("{told:?}")
     };

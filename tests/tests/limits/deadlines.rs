@@ -7,8 +7,8 @@ use portcullis_tests::balancer::proxy_v2;
 use portcullis_tests::client::SSL_REQUEST;
 use portcullis_tests::{Dial, Ending, Gateway, Listener, Version};
 
-use super::scene::{Trap, acme, backends, clients, event, here, new_server, orders};
-use super::{asks_for_a_token, begun, limited, shed, started, trapped, waiting};
+use super::scene::{Trap, acme, backends, clients, event, here, orders, with_role};
+use super::{asks_for_a_token, begun_as, limited, shed, started, trapped, waiting};
 
 #[test]
 fn each_deadline_is_as_short_as_node_toml_says() {
@@ -119,10 +119,10 @@ fn fifteen_seconds_after_the_accept_it_is_over_whatever_dribbles_in() {
 
 #[test]
 fn in_relay_the_deadline_over_all_holds_while_the_database_asks() {
-    let server = new_server(Version::V15);
-    let tenant = acme(&server, orders().authentication("relay"));
+    let server = with_role(Version::V15, "late");
+    let tenant = acme(server, orders().authentication("relay"));
     let gateway = relaying(&tenant);
-    let mut client = begun(&gateway.dial(super::NAME).limit(LONG));
+    let mut client = begun_as("late", &gateway.dial(super::NAME).limit(LONG));
     let from = client.local_address();
     assert_eq!(client.read_message().unwrap().authentication(), Some(10));
     assert_ne!(client.read_to_end().1, Ending::Silent);
@@ -132,7 +132,7 @@ fn in_relay_the_deadline_over_all_holds_while_the_database_asks() {
         "pre_authentication_timeout",
         from,
     );
-    backends(&server, "app", 0);
+    backends(server, "late", 0);
 }
 
 fn relaying(tenant: &portcullis_tests::TenantText) -> Gateway {

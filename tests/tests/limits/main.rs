@@ -56,7 +56,11 @@ fn waiting(dial: &Dial) -> RawClient {
 
 /// A client that sent its start-up packet.
 fn begun(dial: &Dial) -> RawClient {
-    dial.start(&[("user", "app"), ("database", "postgres")])
+    begun_as("app", dial)
+}
+
+fn begun_as(role: &str, dial: &Dial) -> RawClient {
+    dial.start(&[("user", role), ("database", "postgres")])
         .unwrap()
 }
 

@@ -118,7 +118,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("https_connect_time", time(http::HTTPS_CONNECT_TIME), "connecting to a token issuer"),
     ("policy_body", bytes(api::MAX_POLICY_BODY), "the body of a plan or an apply"),
     ("policy_time", time(api::POLICY_TIME), "a plan or an apply, read and answered"),
-    ("apply_time", time(api::APPLY_TIME), "an apply, before it goes on unwatched"),
+    ("policy_apply_time", time(api::APPLY_TIME), "an apply, before it goes on unwatched"),
     ("check_time", time(api::CHECK_TIME), "a cluster check"),
     ("plans", count(api::PLANS), "plans at work at once"),
     ("answer_prefixes", count(api::MAX_PREFIXES), "prefixes of one set in an answer"),
