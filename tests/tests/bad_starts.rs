@@ -302,7 +302,7 @@ fn silence_is_ended_by_the_deadline_of_the_step_it_falls_in() {
         (begun(b"", 0), "first_bytes_timeout", 3),
         (begun(b"\0\0\0\x08", 0), "first_bytes_timeout", 3),
         (begun(&GSSENC_REQUEST, 1), "first_bytes_timeout", 3),
-        (begun(&SSL_REQUEST, 1), "tls_timeout", 5),
+        (begun(&SSL_REQUEST, 1), "client_hello_timeout", 3),
         (
             begun(b"\x16\x03\x01\x02\0\x01\0\x01\xfc", 0),
             "tls_timeout",

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use portcullis_tests::balancer::proxy_v2;
-use portcullis_tests::client::{Binding, V3_2, startup};
+use portcullis_tests::client::{Binding, V3_0, V3_2, startup};
 use portcullis_tests::{
-    Dial, EndpointText, Gateway, Listener, Message, RawClient, TenantText, TestAuthority, Version,
+    Dial, Ending, EndpointText, Gateway, Listener, Message, RawClient, TenantText, TestAuthority,
+    Version,
 };
 use scene::{
     NAME, Trap, acme, but_for_the_reference, clients, event_of, gateway, here, orders, server,
@@ -241,20 +242,27 @@ fn a_tenants_limits_turn_away_its_own_clients_and_nobody_elses() {
     scene::assert_in_force(&gateway, 2);
     let open = || gateway.dial(NAME).sign_in("app", "secret", "postgres");
     let (first, _second) = (open(), open());
-    let refusal = refused(&gateway.dial(NAME), "app");
+    let again = || attempt(&gateway.dial(NAME), "app").authenticate("app", "secret", Binding::None);
+    let Err(Ending::Refused(refusal)) = again() else {
+        panic!("let in as the third of two")
+    };
     assert_eq!(refusal.sqlstate(), "53300");
     event_of(&gateway, "limit.shed", &refusal);
     drop(first);
-    let again = || attempt(&gateway.dial(NAME), "app").authenticate("app", "secret", Binding::None);
     portcullis_tests::wait::wait_for("a place is free again", scene::SOON, || again().is_ok());
     let other = Dial::tls(
         gateway.address(),
         "globex.db.test",
         &gateway.authorities_pem(),
     );
-    let _ = other.sign_in("app", "secret", "postgres");
-    let too_soon = refused(&other, "app");
+    let mut both = [other.connect().unwrap(), other.connect().unwrap()];
+    for client in &mut both {
+        client.send(&startup(V3_0, &[("user", "app")])).unwrap();
+    }
+    let answers = both.each_mut().map(|client| client.read_message().unwrap());
+    let too_soon = answers.iter().find(|answer| answer.kind == b'E').unwrap();
     assert_eq!(too_soon.sqlstate(), "53300");
+    assert!(answers.iter().any(|answer| answer.kind == b'R'));
 }
 
 #[test]

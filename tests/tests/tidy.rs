@@ -4,10 +4,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use portcullis::proxy::Limit;
 use portcullis_policy::DenialCode;
 use portcullis_tests::process;
 use portcullis_tests::scratch::repository;
-use portcullis_tests::tidy::{Tree, assert_tidy, borders, doors, prose, shape};
+use portcullis_tests::tidy::{Tree, assert_tidy, borders, doors, limits, prose, shape};
 
 fn house() -> &'static Tree {
     static HOUSE: OnceLock<Tree> = OnceLock::new();
@@ -134,5 +135,20 @@ fn the_manual_explains_every_metric() {
         house(),
         &prose::metric_names(house()),
         "gateway/manual/node.md",
+    ));
+}
+
+#[test]
+fn every_limit_that_is_named_is_shown() {
+    assert_tidy(limits::unshown(house()));
+}
+
+#[test]
+fn the_manual_explains_every_limit_that_turns_somebody_away() {
+    let names = Limit::ALL.map(|limit| limit.name().to_owned()).into();
+    assert_tidy(prose::unexplained(
+        house(),
+        &names,
+        "gateway/manual/limits.md",
     ));
 }

@@ -7,7 +7,9 @@ use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::limit_table;
 use crate::http::{Peer, Request, Response, Route, Router, Service, server};
+use crate::proxy::Front;
 use crate::runtime::clock::Duration;
 
 /// Makes this process's metrics go to a recorder that can be rendered. Once in a process.
@@ -19,8 +21,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// Serves `GET /metrics` (Prometheus text) and `GET /healthz` until `stop`.
-pub async fn serve(listener: TcpListener, metrics: PrometheusHandle, stop: CancellationToken) {
-    let service = Arc::new(Metrics::new(metrics.clone()));
+pub async fn serve(
+    front: Arc<Front>,
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) {
+    let service = Arc::new(Metrics::new(front, metrics.clone()));
     tokio::select! {
         () = server::serve_tcp(listener, service, stop) => {}
         () = upkeep(metrics) => {}
@@ -41,16 +48,21 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 struct Metrics {
     router: Router<Action>,
+    front: Arc<Front>,
     metrics: PrometheusHandle,
 }
 
 impl Metrics {
-    fn new(metrics: PrometheusHandle) -> Self {
+    fn new(front: Arc<Front>, metrics: PrometheusHandle) -> Self {
         let router = Router::new(vec![
             Route::get("/metrics", Action::Metrics),
             Route::get("/healthz", Action::Health),
         ]);
-        Self { router, metrics }
+        Self {
+            router,
+            front,
+            metrics,
+        }
     }
 }
 
@@ -74,7 +86,10 @@ impl Service for Metrics {
 
     async fn answer(&self, action: Action, _request: Request) -> Response {
         match action {
-            Action::Metrics => Response::text(PROMETHEUS_TEXT, self.metrics.render()),
+            Action::Metrics => {
+                limit_table::measure(&self.front);
+                Response::text(PROMETHEUS_TEXT, self.metrics.render())
+            }
             Action::Health => Response::text("text/plain; charset=utf-8", "ok\n".to_owned()),
         }
     }

@@ -10,6 +10,7 @@
 
 mod cluster;
 mod describe;
+mod limit_table;
 pub mod limits;
 pub mod metrics;
 pub mod people;

@@ -11,7 +11,7 @@ use super::limits::{APPLY_TIME, CHECK_TIME, MAX_POLICY_BODY, POLICY_TIME};
 use super::people::{Commanders, author};
 use super::policy::{Missing, Proposal};
 use super::types::PolicyRequest;
-use super::{Node, Refusal, cluster, policy, questions};
+use super::{Node, Refusal, cluster, limit_table, policy, questions};
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
 use crate::http::{Caller, Peer, Request, Response, Route, Router, Service, server};
@@ -49,6 +49,7 @@ enum Action {
     Why,
     ClusterCheck,
     Status,
+    Limits,
     Policy,
 }
 
@@ -62,6 +63,7 @@ fn router() -> Router<Action> {
         Route::get("/v1/why/{}", Action::Why),
         Route::post("/v1/cluster-check", Action::ClusterCheck).within(MAX_BODY, CHECK_TIME),
         Route::get("/v1/status", Action::Status),
+        Route::get("/v1/limits", Action::Limits),
         Route::get("/v1/policy/{}", Action::Policy),
     ])
 }
@@ -117,6 +119,7 @@ impl Service for Admin {
                 .map(|reply| Response::json(&reply)),
             Action::ClusterCheck => cluster_check(node, &request).await,
             Action::Status => Ok(Response::json(&questions::status(node))),
+            Action::Limits => Ok(Response::json(&limit_table::limits(node))),
             Action::Policy => {
                 questions::policy(node, captured(&request)).map(|reply| Response::json(&reply))
             }

@@ -294,6 +294,54 @@ pub struct StatusReply {
     pub since: String,
 }
 
+/// `GET /v1/limits`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LimitsReply {
+    /// The node.
+    pub node: String,
+    /// Every limit and time-out.
+    pub limits: Vec<LimitRow>,
+    /// What each tenant that has connections may have, and has.
+    pub tenants: Vec<TenantLimitsRow>,
+}
+
+/// One limit.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LimitRow {
+    /// Its name, in metrics and events too.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// Of what: `count`, `per second`, `bytes` or `seconds`.
+    pub unit: String,
+    /// How much of it is used now, where that can be seen; where it holds for each of several, by
+    /// the one that uses most.
+    pub used: Option<u64>,
+    /// How often it turned somebody away since the node started, where it can.
+    pub shed: Option<u64>,
+    /// Where it is set: `built in`, `node.toml`, `policy` or `machine`.
+    pub set: String,
+    /// What it bounds.
+    pub bounds: String,
+}
+
+/// What one tenant may have on this node, and has.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct TenantLimitsRow {
+    /// The tenant.
+    pub tenant: String,
+    /// Its connections at most,
+    pub connections: u32,
+    /// those of one endpoint,
+    pub connections_per_endpoint: u32,
+    /// and new ones in a second.
+    pub new_connections_per_second: u32,
+    /// Its authenticated connections.
+    pub used: u32,
+    /// Its connections that are not authenticated yet.
+    pub unauthenticated: usize,
+}
+
 /// `GET /v1/policy/{tenant}`: the document in force.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct PolicyReply {

@@ -46,6 +46,8 @@ pub enum Command {
     Cluster(ClusterCommand),
     /// Show the node: revision, tenants, live connections
     Status(StatusArgs),
+    /// Show every limit and time-out of the node: how much, used, shed, and where it is set
+    Limits(LimitsArgs),
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -240,6 +242,14 @@ pub struct ClusterCheckArgs {
 /// `status`.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `limits`.
+#[derive(Args, Clone, Debug)]
+pub struct LimitsArgs {
     /// The node.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -440,6 +450,7 @@ mod tests {
             "portcullis cluster check acme",
             "portcullis cluster check acme/orders --json",
             "portcullis status",
+            "portcullis limits",
             "portcullis policy check policy",
             "portcullis policy show acme",
             "portcullis selftest attack --against [2001:db8::7]:5433 --server-name acme-orders.db.example.net --ca ca.pem --json",

@@ -41,6 +41,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Connections(args) => client(questions::connections(args)),
         Command::Cluster(ClusterCommand::Check(args)) => client(questions::cluster_check(args)),
         Command::Status(args) => client(questions::status(args)),
+        Command::Limits(args) => client(questions::limits(args)),
         Command::Policy(PolicyCommand::Check(args)) => policy::check(&args).into(),
         Command::Policy(PolicyCommand::Show(args)) => client(policy::show(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),

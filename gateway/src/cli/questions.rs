@@ -1,13 +1,15 @@
 //! The commands that ask and change nothing: `explain`, `reach`, `why`, `connections`, `cluster
-//! check`, `status`.
+//! check`, `status`, `limits`.
 
-use super::args::{ClusterCheckArgs, ConnectionsArgs, ExplainArgs, ReachArgs, StatusArgs, WhyArgs};
+use super::args::{
+    ClusterCheckArgs, ConnectionsArgs, ExplainArgs, LimitsArgs, ReachArgs, StatusArgs, WhyArgs,
+};
 use super::ask::Node;
 use super::exit::Exit;
-use super::text::{change, story};
+use super::text::{change, limits as limits_text, story};
 use crate::api::types::{
     ClusterCheckReply, ClusterCheckRequest, ConnectionsReply, ExplainReply, ExplainRequest,
-    ReachReply, StatusReply, WhyReply,
+    LimitsReply, ReachReply, StatusReply, WhyReply,
 };
 
 /// Would it be let in, and why.
@@ -116,6 +118,18 @@ pub(super) async fn status(args: StatusArgs) -> Exit {
     match node.get::<StatusReply>("/v1/status").await {
         Ok(said) => {
             node.print(&said, story::status);
+            Exit::Done
+        }
+        Err(failure) => node.fail(&failure),
+    }
+}
+
+/// Every limit of the node.
+pub(super) async fn limits(args: LimitsArgs) -> Exit {
+    let node = Node::of(&args.node);
+    match node.get::<LimitsReply>("/v1/limits").await {
+        Ok(said) => {
+            node.print(&said, limits_text::limits);
             Exit::Done
         }
         Err(failure) => node.fail(&failure),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use portcullis_policy::{Decision, Permit, Purpose, Silent, Story, View, decide};
 
 use super::front::Front;
-use super::live::{Facts, LiveGuard, LiveHandle};
+use super::live::{Facts, Full, LiveGuard, LiveHandle};
 use super::refuse::Refusal;
+use super::throttle::{Party, Ticket};
 use crate::runtime::clock;
 
 /// Decides, and registers what is let in as live.
@@ -14,21 +15,26 @@ use crate::runtime::clock;
 /// A change that lands between the decision and the registration is not missed: whoever publishes
 /// a view publishes it before looking for live connections, and here the view is looked at again
 /// after registering.
-pub(super) fn admit(front: &Front, facts: Facts) -> Result<(Permit, LiveGuard), Refusal> {
+pub(super) fn admit(
+    front: &Front,
+    facts: Facts,
+    ticket: &Ticket,
+) -> Result<(Permit, LiveGuard), Refusal> {
     let view = front.view();
     let permit = permit(&view, &facts)?;
-    let per_second = permit.limits().new_connections_per_second_or_default();
-    if !front
-        .throttle
-        .pace(permit.tenant(), per_second, clock::instant())
-    {
-        return Err(Refusal::too_fast(per_second, &facts.reference));
-    }
     let reference = facts.reference;
-    let guard = front
-        .live
-        .register(facts, &permit, clock::now())
-        .map_err(|full| Refusal::full(&full, &reference))?;
+    let tenant = permit.tenant();
+    let per_second = permit.limits().new_connections_per_second_or_default();
+    let party = Party::block(Arc::new(facts.origin.clone()), facts.address);
+    front
+        .throttle
+        .pace(tenant, &party, per_second, clock::instant())
+        .map_err(|limit| Refusal::too_fast(limit, tenant, per_second, &reference))?;
+    ticket.leads_to(tenant).map_err(|limit| {
+        let most = front.limits().unauthenticated_per_tenant.value;
+        Refusal::full(&Full { limit, most }, tenant, &reference)
+    })?;
+    let guard = front.live.register(facts, &permit, clock::now());
     // Asked after registering: whoever drains sets this before it ends those who are registered.
     if front.is_draining() {
         return Err(Refusal::draining(&reference));

@@ -20,14 +20,14 @@ use super::greet::{Arrival, Client, Greeting, arrive, greet};
 use super::io::send;
 use super::leg::Leg;
 use super::listener::Door;
-use super::live::{Facts, Lapse, LiveGuard, LiveHandle, Receipt};
-use super::refuse::Refusal;
+use super::live::{Claim, Facts, Lapse, LiveGuard, LiveHandle, Receipt};
+use super::refuse::{Evidence, Refusal};
 use super::splice::{End, Splice};
-use super::throttle::Ticket;
+use super::throttle::{Limit, Ticket};
 use crate::database::UpstreamStream;
 use crate::database::backend::see_gone;
 use crate::runtime::clock::{self, Duration, Instant};
-use crate::runtime::limits::{HANDOVER, PRE_AUTHENTICATION};
+use crate::runtime::limits::HANDOVER;
 use crate::runtime::random;
 use crate::runtime::sockets::abort_on_close;
 
@@ -46,14 +46,14 @@ pub(super) async fn connection(
         reference: random::reference(),
         began: clock::instant(),
     };
-    let arrival = match attempt
-        .in_time(arrive(&door, &mut tcp, peer, attempt.reference))
-        .await
-    {
+    let deadlines = &attempt.front.limits().deadlines;
+    let arriving = arrive(&door, deadlines, &ticket, &mut tcp, peer, attempt.reference);
+    let arrival = match attempt.in_time(&ticket, arriving).await {
         Ok(arrival) => arrival,
         Err(refusal) => return attempt.record(&refusal, Known::Peer(peer)),
     };
-    let client = match attempt.in_time(greet(&attempt.front, &arrival, tcp)).await {
+    let greeting = greet(&attempt.front, &arrival, tcp);
+    let client = match attempt.in_time(&ticket, greeting).await {
         Ok(Greeting::Client(client)) => client,
         Ok(Greeting::Cancel(request, name)) => {
             return cancel(&attempt.front, arrival, &request, name);
@@ -61,13 +61,13 @@ pub(super) async fn connection(
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };
     let facts = attempt.facts(&arrival, &client);
-    let (permit, mut guard) = match admit(&attempt.front, facts.clone()) {
+    let (permit, mut guard) = match admit(&attempt.front, facts.clone(), &ticket) {
         Ok(admitted) => admitted,
-        Err(refusal) => return attempt.refuse(&refusal, client, &facts).await,
+        Err(refusal) => return attempt.refuse(&refusal, client, &facts, &ticket).await,
     };
     let mut client = client;
     let handle = Arc::clone(guard.handle());
-    let entering = attempt.enter(permit, &mut client, &mut guard, ticket);
+    let entering = attempt.enter(permit, &mut client, &mut guard, &ticket);
     let entered = tokio::select! {
         biased;
         lapse = handle.lapsed() => Err(Refusal::lapsed(lapse)),
@@ -78,7 +78,7 @@ pub(super) async fn connection(
         Err(refusal) => {
             attempt.withdraw(&guard);
             drop(guard);
-            attempt.refuse(&refusal, client, &facts).await;
+            attempt.refuse(&refusal, client, &facts, &ticket).await;
         }
     }
 }
@@ -101,22 +101,28 @@ enum Known<'a> {
 struct Entered {
     dialed: Dialed,
     how: String,
+    claim: Claim,
 }
 
 impl Attempt {
     /// Everything before authentication has one absolute deadline, whatever arrives meanwhile.
+    /// And whoever has to give its place away ends at once, whatever it waits for.
     async fn in_time<T>(
         &self,
+        ticket: &Ticket,
         step: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        let left = PRE_AUTHENTICATION
-            .saturating_sub(clock::instant().saturating_duration_since(self.began));
-        match timeout(left, step).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Refusal::violation(
-                "pre_authentication_timeout",
-                format!("not authenticated within {PRE_AUTHENTICATION:?} of the accept"),
-            )),
+        let whole = self.front.limits().deadlines.pre_authentication.value;
+        let passed = clock::instant().saturating_duration_since(self.began);
+        tokio::select! {
+            biased;
+            limit = ticket.displaced() => Err(Refusal::shed(limit)),
+            outcome = timeout(whole.saturating_sub(passed), step) => {
+                outcome.unwrap_or_else(|_| Err(Refusal::late(
+                    Limit::PreAuthentication,
+                    format!("not authenticated within {whole:?} of the accept"),
+                )))
+            }
         }
     }
 
@@ -133,34 +139,48 @@ impl Attempt {
         }
     }
 
-    /// Authenticates, looks at policy again, and dials.
+    /// Authenticates, looks at policy again, takes its place among the authenticated, and dials.
     async fn enter(
         &self,
         permit: portcullis_policy::Permit,
         client: &mut Client,
         guard: &mut LiveGuard,
-        ticket: Ticket,
+        ticket: &Ticket,
     ) -> Result<Entered, Refusal> {
+        let until = self.began + self.front.limits().deadlines.pre_authentication.value;
         let facts = &guard.handle().facts;
-        let until = self.began + PRE_AUTHENTICATION;
-        let credential = self
-            .in_time(authenticate(&self.front, client, &permit, facts, until))
-            .await?;
+        let proof = authenticate(&self.front, client, &permit, facts, until);
+        let credential = self.in_time(ticket, proof).await?;
         let permit = confirm(&self.front, permit, guard)?;
         let how = credential.describe();
-        // A place among the unauthenticated is held no longer than that: a database that is slow to
-        // answer must not shut the door for others. In relay the database is still to ask.
-        let ticket = match &credential {
-            Credential::Relay(_) => Some(ticket),
-            Credential::Vouched { expires, .. } => {
-                self.front.live.proof_lasts_until(guard.handle(), *expires);
-                None
+        // In relay the client is still to prove itself, yet it takes its place now: the proof is
+        // given on a connection of the database, and of these there must not be more than the caps
+        // say. A stranger there holds no more places than one tenant's unauthenticated may, and
+        // none longer than they.
+        let claim = self
+            .front
+            .claims
+            .claim(guard.handle(), permit.limits())
+            .map_err(|full| Refusal::full(&full, permit.tenant(), &self.reference))?;
+        let dialed = match &credential {
+            Credential::Relay(_) => {
+                let dialing = dial(&self.front, permit, credential, client, guard);
+                self.in_time(ticket, dialing).await?
             }
-            Credential::Scram { .. } => None,
+            // A place among the unauthenticated is held no longer than that: a database that is
+            // slow to answer must not shut the door for others.
+            Credential::Vouched { expires, .. } => {
+                ticket.give_back();
+                self.front.live.proof_lasts_until(guard.handle(), *expires);
+                dial(&self.front, permit, credential, client, guard).await?
+            }
+            Credential::Scram { .. } => {
+                ticket.give_back();
+                dial(&self.front, permit, credential, client, guard).await?
+            }
         };
-        let dialed = dial(&self.front, permit, credential, client, guard).await?;
-        drop(ticket);
-        Ok(Entered { dialed, how })
+        ticket.give_back();
+        Ok(Entered { dialed, how, claim })
     }
 
     /// Hands the client over to its database and moves bytes until one side ends.
@@ -168,6 +188,7 @@ impl Attempt {
         let Entered {
             dialed: Dialed { upstream, owed },
             how,
+            claim,
         } = entered;
         let Client { mut stream, .. } = client;
         let handle = Arc::clone(guard.handle());
@@ -199,10 +220,10 @@ impl Attempt {
             UpstreamStream::Plain(tcp) => Leg::new(tcp, None),
         };
         drop(owed);
-        tasks.spawn(self.carry(Splice::new(client, upstream, handle), guard));
+        tasks.spawn(self.carry(Splice::new(client, upstream, handle), guard, claim));
     }
 
-    async fn carry(self, mut splice: Splice, guard: LiveGuard) {
+    async fn carry(self, mut splice: Splice, guard: LiveGuard, claim: Claim) {
         metrics::gauge!("portcullis_connections_open").increment(1.0);
         let end = (&mut splice).await;
         metrics::gauge!("portcullis_connections_open").decrement(1.0);
@@ -217,6 +238,7 @@ impl Attempt {
                 if let Some(client) = client {
                     client.linger().await;
                 }
+                drop(claim);
                 return;
             }
             End::ClientClosed => ("client_closed", String::new()),
@@ -230,12 +252,18 @@ impl Attempt {
             None => self.closed(&handle, code, story),
         }
         drop(guard);
+        drop(claim);
     }
 
     /// Tells a client no and records why.
-    async fn refuse(&self, refusal: &Refusal, client: Box<Client>, facts: &Facts) {
+    async fn refuse(&self, refusal: &Refusal, client: Box<Client>, facts: &Facts, ticket: &Ticket) {
         self.record(refusal, Known::Facts(facts));
-        let told = refusal.tell(client.stream, &self.reference).await;
+        let telling = refusal.tell(client.stream, &self.reference);
+        let told = tokio::select! {
+            biased;
+            _ = ticket.displaced() => false,
+            told = telling => told,
+        };
         tracing::debug!(reference = %self.reference, code = refusal.code, told, "refused");
     }
 
@@ -315,9 +343,13 @@ impl Attempt {
     /// The audit event of an attempt that ended before it was open.
     fn record(&self, refusal: &Refusal, known: Known<'_>) {
         metrics::counter!("portcullis_connections_total", "outcome" => refusal.kind, "code" => refusal.code).increment(1);
-        if refusal.lapse.is_some() {
+        if let Some(limit) = refusal.limit {
+            self.front.sheds.count(limit);
+        }
+        match refusal.evidence {
+            Evidence::Own => {}
             // Whoever lapsed it is told, and the event written, by `lapsed`.
-            return;
+            Evidence::Lapse | Evidence::Counted => return,
         }
         let mut event = self
             .front

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use portcullis_audit::Event;
+use portcullis_audit::{Event, kinds};
 use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{
     ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
 };
 use portcullis_policy::{
-    Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, Timestamp, View, decide,
+    Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, TenantId, Timestamp,
+    View, decide,
 };
 use tokio::runtime::Handle;
 use tokio_rustls::rustls::ServerConfig;
@@ -21,9 +22,10 @@ use tokio_util::task::TaskTracker;
 use super::authenticate::Issuers;
 use super::failures::FailedSignIns;
 use super::greet::Arrival;
-use super::live::{Enforcement, Live, LiveConnection};
-use super::throttle::Throttle;
+use super::limits::FrontLimits;
+use super::live::{Claims, Enforcement, Live, LiveConnection};
 use super::throttle::cancels::Cancels;
+use super::throttle::{Limit, Opening, Sheds, Throttle};
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
@@ -35,7 +37,10 @@ use crate::runtime::limits::CLIENT_TLS_CONFIGURATIONS;
 pub struct Front {
     view: ArcSwap<View>,
     pub(super) live: Arc<Live>,
+    pub(super) claims: Arc<Claims>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) sheds: Arc<Sheds>,
+    limits: Arc<FrontLimits>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) services: Arc<Services>,
     pub(super) verifiers: Arc<Verifiers>,
@@ -54,6 +59,21 @@ pub struct Front {
 
 /// An identity's fingerprint and the tenant's authorities that may vouch for clients.
 type AskingKey = ([u8; 32], Arc<str>);
+
+/// What of a node's limits is used.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    /// Authenticated connections of the node,
+    pub connections: usize,
+    /// of each tenant that has any,
+    pub tenants: Vec<(TenantId, u32)>,
+    /// and of the endpoint that has most.
+    pub largest_endpoint: u32,
+    /// Those that are not authenticated yet.
+    pub opening: Opening,
+    /// Cancel requests that are being carried out.
+    pub cancels: usize,
+}
 
 /// What a handshake shows and asks.
 pub(super) struct Shown {
@@ -80,6 +100,8 @@ pub struct FrontParts {
     pub mock_secret: [u8; 32],
     /// The cancel keys of this run of the node.
     pub cancel_keys: CancelKeys,
+    /// What it takes on at most.
+    pub limits: FrontLimits,
     /// The runtime of background work.
     pub background: Handle,
 }
@@ -96,10 +118,15 @@ impl Front {
                 server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
             plain_configurations.insert(identity.fingerprint(), configuration);
         }
+        let limits = Arc::new(parts.limits);
+        let sheds = Arc::<Sheds>::default();
         Ok(Self {
             view: ArcSwap::new(parts.view),
             live: Arc::default(),
-            throttle: Arc::default(),
+            claims: Arc::new(Claims::new(limits.customers())),
+            throttle: Arc::new(Throttle::new(Arc::clone(&limits), Arc::clone(&sheds))),
+            sheds,
+            limits,
             ledger: parts.ledger,
             services: parts.services,
             verifiers: parts.verifiers,
@@ -160,6 +187,39 @@ impl Front {
     pub fn expire(&self) {
         self.live
             .expire(&self.view(), clock::now(), clock::instant());
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &FrontLimits {
+        &self.limits
+    }
+
+    /// What of the limits is used now.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (connections, tenants) = self.claims.taken();
+        Usage {
+            connections,
+            tenants,
+            largest_endpoint: self.claims.largest_endpoint(),
+            opening: self.throttle.opening(),
+            cancels: self.cancels.carried(),
+        }
+    }
+
+    /// How often `limit` turned somebody away since the node started.
+    #[must_use]
+    pub fn shed(&self, limit: Limit) -> u64 {
+        self.sheds.total(limit)
+    }
+
+    /// Writes down who was shed since the last time, and forgets who came at what pace long ago.
+    pub fn tick(&self) {
+        for event in self.sheds.take(|| self.event(kinds::LIMIT_SHED)) {
+            self.ledger.record(event);
+        }
+        self.throttle.forget_idle(clock::instant());
     }
 
     /// From now on nobody new is let in, also of those who are on their way.

@@ -26,12 +26,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::front::{Front, Shown};
 use super::io::{ReadError, read_exactly, read_unit, send};
+use super::limits::{Bound, Deadlines};
 use super::listener::{Door, private_link};
 use super::refuse::Refusal;
+use super::throttle::{Limit, Ticket};
 use crate::runtime::clock::Duration;
-use crate::runtime::limits::{
-    CLIENT_TLS, FIRST_BYTES, NEGOTIATION_REQUESTS, PROXY_HEADER, STARTUP,
-};
+use crate::runtime::limits::NEGOTIATION_REQUESTS;
 
 /// A client that said what it wants.
 pub(super) struct Client {
@@ -68,6 +68,8 @@ pub(super) struct Arrival {
 /// header. The header of anybody else is never parsed.
 pub(super) async fn arrive(
     door: &Door,
+    deadlines: &Deadlines,
+    ticket: &Ticket,
     tcp: &mut TcpStream,
     peer: SocketAddr,
     reference: Reference,
@@ -77,7 +79,7 @@ pub(super) async fn arrive(
         return match &door.origin {
             Some(origin) => Ok(Arrival {
                 reference,
-                origin: origin.clone(),
+                origin: Origin::clone(origin),
                 address: socket,
                 port: peer.port(),
             }),
@@ -96,7 +98,7 @@ pub(super) async fn arrive(
         ));
     }
     let header = read_unit(tcp, |bytes| proxy_protocol::read(bytes, balancer.cloud));
-    let (header, _) = within(PROXY_HEADER, "proxy_timeout", header).await?;
+    let (header, _) = within(&deadlines.proxy_header, Limit::ProxyHeader, header).await?;
     let ProxyHeader::Proxied { source, link, .. } = header else {
         return Err(Refusal::silent(
             "proxy_local",
@@ -104,7 +106,7 @@ pub(super) async fn arrive(
         ));
     };
     let origin = match (&door.origin, link) {
-        (Some(origin), _) => origin.clone(),
+        (Some(origin), _) => Origin::clone(origin),
         (None, Some(link)) => Origin::PrivateLink(
             private_link(&link).map_err(|why| Refusal::violation("private_link_id", why))?,
         ),
@@ -115,10 +117,12 @@ pub(super) async fn arrive(
             ));
         }
     };
+    let address = Address::from(source.ip());
+    ticket.charge(&origin, address).map_err(Refusal::shed)?;
     Ok(Arrival {
         reference,
         origin,
-        address: Address::from(source.ip()),
+        address,
         port: source.port(),
     })
 }
@@ -129,9 +133,10 @@ pub(super) async fn greet(
     arrival: &Arrival,
     mut tcp: TcpStream,
 ) -> Result<Greeting, Refusal> {
+    let deadlines = &front.limits().deadlines;
     for _ in 0..=NEGOTIATION_REQUESTS {
         let first = read_unit(&mut tcp, FirstBytes::read);
-        let (first, opening) = within(FIRST_BYTES, "first_bytes_timeout", first).await?;
+        let (first, opening) = within(&deadlines.first_bytes, Limit::FirstBytes, first).await?;
         match first {
             // A PostgreSQL 17+ client. ALPN is mandatory here: without it a browser could be made to
             // speak to a database (ALPACA).
@@ -141,6 +146,7 @@ pub(super) async fn greet(
             FirstBytes::SslRequest => {
                 nothing_buffered(&mut tcp).await?;
                 send(&mut tcp, b"S").await.map_err(Refusal::client_gone)?;
+                within(&deadlines.client_hello, Limit::ClientHello, something(&tcp)).await?;
                 return handshake(front, arrival, tcp, &[], Alpn::Optional).await;
             }
             FirstBytes::GssEncRequest => {
@@ -149,7 +155,7 @@ pub(super) async fn greet(
             }
             FirstBytes::CancelRequest { len } => {
                 let body = read_exactly(&mut tcp, len);
-                let body = within(FIRST_BYTES, "first_bytes_timeout", async {
+                let body = within(&deadlines.first_bytes, Limit::FirstBytes, async {
                     Ok(body.await?)
                 })
                 .await?;
@@ -177,11 +183,12 @@ async fn handshake(
     opening: &[u8],
     alpn: Alpn,
 ) -> Result<Greeting, Refusal> {
-    let shaken = within(CLIENT_TLS, "tls_timeout", async {
+    let deadlines = &front.limits().deadlines;
+    let shaken = within(&deadlines.tls, Limit::Tls, async {
         Ok(tls(front, arrival, tcp, opening, alpn).await)
     })
     .await??;
-    within(STARTUP, "startup_timeout", async {
+    within(&deadlines.startup, Limit::Startup, async {
         Ok(startup(shaken, &arrival.reference).await)
     })
     .await?
@@ -368,6 +375,14 @@ async fn nothing_buffered(tcp: &mut TcpStream) -> Result<(), Refusal> {
     )?)
 }
 
+/// Waits until the client has sent at least one byte, and leaves it where it is.
+async fn something(tcp: &TcpStream) -> Result<(), ReadError> {
+    match tcp.peek(&mut [0u8; 1]).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Ok(()),
+    }
+}
+
 /// A start-up packet in clear. No password is ever asked for here.
 async fn plaintext(tcp: &mut TcpStream, reference: &Reference) -> Refusal {
     let told = ErrorResponse::fatal(
@@ -381,16 +396,16 @@ async fn plaintext(tcp: &mut TcpStream, reference: &Reference) -> Refusal {
 }
 
 async fn within<T>(
-    limit: Duration,
-    reason: &'static str,
+    deadline: &Bound<Duration>,
+    limit: Limit,
     work: impl Future<Output = Result<T, ReadError>>,
 ) -> Result<T, Refusal> {
-    match timeout(limit, work).await {
+    match timeout(deadline.value, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(Refusal::violation(
-            reason,
-            format!("nothing complete arrived within {limit:?}"),
+        Err(_) => Err(Refusal::late(
+            limit,
+            format!("nothing complete arrived within {:?}", deadline.value),
         )),
     }
 }

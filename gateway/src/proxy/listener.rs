@@ -12,15 +12,17 @@ use tracing::warn;
 
 use super::connection::connection;
 use super::front::Front;
-use crate::config::node::ListenerDoor;
+use crate::config::node::{Listener, ListenerDoor};
 use crate::runtime::limits::ACCEPT_PAUSE;
 
 /// How a listener establishes where a client comes from.
 #[derive(Debug)]
 pub struct Door {
     /// The origin of everything that arrives here; `None` where the PROXY header names it.
-    pub(super) origin: Option<Origin>,
+    pub(super) origin: Option<Arc<Origin>>,
     pub(super) balancer: Option<Balancer>,
+    /// What it is called where its clients are not known yet.
+    name: Arc<str>,
 }
 
 /// The load balancers before a listener.
@@ -39,18 +41,21 @@ impl Balancer {
 impl Door {
     /// The door that a listener's configuration describes.
     #[must_use]
-    pub fn new(configured: &ListenerDoor) -> Self {
-        match configured {
+    pub fn new(configured: &Listener) -> Self {
+        let name = configured.address.to_string().into();
+        match &configured.door {
             ListenerDoor::Direct(origin) => Self {
-                origin: Some(origin.clone()),
+                origin: Some(Arc::new(origin.clone())),
                 balancer: None,
+                name,
             },
             ListenerDoor::Balanced { origin, trusted } => Self {
-                origin: Some(origin.clone()),
+                origin: Some(Arc::new(origin.clone())),
                 balancer: Some(Balancer {
                     trusted: trusted.clone(),
                     cloud: None,
                 }),
+                name,
             },
             ListenerDoor::PrivateLinks { cloud, trusted } => {
                 let cloud = match cloud {
@@ -64,6 +69,7 @@ impl Door {
                         trusted: trusted.clone(),
                         cloud: Some(cloud),
                     }),
+                    name,
                 }
             }
         }
@@ -113,14 +119,12 @@ fn welcome(
     peer: SocketAddr,
     tasks: &TaskTracker,
 ) {
-    let source = door.balancer.is_none().then(|| Address::from(peer.ip()));
-    let ticket = match front.throttle.enter(source) {
-        Ok(ticket) => ticket,
-        Err(limit) => {
-            metrics::counter!("portcullis_shed_total", "limit" => limit).increment(1);
-            return;
-        }
+    let place = match (&door.origin, &door.balancer) {
+        (Some(origin), None) => front.throttle.enter(origin, Address::from(peer.ip())),
+        (Some(_), Some(_)) | (None, _) => front.throttle.enter_behind_balancer(&door.name),
     };
+    // The throttle has counted whoever it turned away.
+    let Ok(ticket) = place else { return };
     tasks.spawn(connection(
         Arc::clone(front),
         Arc::clone(door),

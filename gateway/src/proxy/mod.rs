@@ -17,6 +17,7 @@ mod front;
 mod greet;
 mod io;
 mod leg;
+mod limits;
 mod listener;
 mod live;
 mod refuse;
@@ -24,6 +25,8 @@ mod source;
 mod splice;
 mod throttle;
 
-pub use front::{Front, FrontParts};
+pub use front::{Front, FrontParts, Usage};
+pub use limits::{Bound, Deadlines, FrontLimits, SetBy};
 pub use listener::{Door, serve};
 pub use live::{ClosedConnection, Enforcement, LiveConnection};
+pub use throttle::{Limit, Opening};

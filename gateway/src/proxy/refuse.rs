@@ -16,7 +16,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::io::{ReadError, send};
 use super::live::{ENDPOINT_REDIRECTED, Facts, Full, Lapse};
-use crate::runtime::limits::FAREWELL;
+use super::throttle::Limit;
+use crate::runtime::limits::{FAREWELL, SOURCE_PACE_PART};
 
 /// The code of connections that end, or never begin, because the node is stopping.
 pub(super) const DRAINING: &str = "draining";
@@ -36,8 +37,21 @@ pub(super) struct Refusal {
     pub(super) facts: BTreeMap<String, Value>,
     /// The tenant it belongs to, where that is known.
     pub(super) tenant: Option<TenantId>,
-    /// Set where the attempt had been registered and lapsed on its way in.
-    pub(super) lapse: Option<Box<Lapse>>,
+    /// Whose event tells of it.
+    pub(super) evidence: Evidence,
+    /// The limit that was reached, where it was one.
+    pub(super) limit: Option<Limit>,
+}
+
+/// Whose event tells of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// One of its own.
+    Own,
+    /// The lapse's, which whoever stopped the connection waits for.
+    Lapse,
+    /// The throttle has counted it together with others.
+    Counted,
 }
 
 impl Refusal {
@@ -111,43 +125,65 @@ impl Refusal {
     }
 
     /// A cap is reached.
-    pub(super) fn full(full: &Full, reference: &Reference) -> Self {
+    pub(super) fn full(full: &Full, tenant: &TenantId, reference: &Reference) -> Self {
         Self::limit(
-            "connection_limit",
-            format!(
-                "the tenant's limit {} = {} is reached",
-                full.what, full.limit
-            ),
+            full.limit,
+            tenant,
+            format!("the limit {} = {} is reached", full.limit.name(), full.most),
             format!("too many connections (reference {reference})"),
         )
     }
 
-    /// A tenant's pace of new connections is exceeded.
-    pub(super) fn too_fast(per_second: u32, reference: &Reference) -> Self {
+    /// A tenant's pace of new connections is exceeded, or a source's part of it.
+    pub(super) fn too_fast(
+        limit: Limit,
+        tenant: &TenantId,
+        per_second: u32,
+        reference: &Reference,
+    ) -> Self {
         Self::limit(
-            "connection_rate",
-            format!("more than {per_second} new connections in a second for the tenant"),
+            limit,
+            tenant,
+            format!(
+                "{}: the tenant has {per_second} new connections in a second, one source 1/{SOURCE_PACE_PART} of them",
+                limit.name()
+            ),
             format!("too many new connections, try again in a moment (reference {reference})"),
         )
     }
 
     /// Sign-ins failed, and this one would have to wait for longer than anybody may.
-    pub(super) fn failed_sign_ins(reference: &Reference) -> Self {
+    pub(super) fn failed_sign_ins(tenant: &TenantId, reference: &Reference) -> Self {
         Self::limit(
-            "failed_sign_ins",
+            Limit::FailedSignIns,
+            tenant,
             "sign-ins of this source as this user failed, and this one would have to wait too long"
                 .to_owned(),
             format!("too many failed sign-ins, try again in a moment (reference {reference})"),
         )
     }
 
-    fn limit(code: &'static str, story: String, text: String) -> Self {
-        Self::new(
-            kinds::LIMIT_SHED,
-            code,
-            story,
-            Some(ErrorResponse::fatal(SqlState::TOO_MANY_CONNECTIONS, text)),
-        )
+    fn limit(limit: Limit, tenant: &TenantId, story: String, text: String) -> Self {
+        let told = ErrorResponse::fatal(SqlState::TOO_MANY_CONNECTIONS, text);
+        let mut refusal = Self::new(kinds::LIMIT_SHED, limit.code(), story, Some(told));
+        refusal.tenant = Some(tenant.clone());
+        refusal.limit = Some(limit);
+        refusal.with("limit", limit.name())
+    }
+
+    /// A deadline passed.
+    pub(super) fn late(limit: Limit, story: impl Into<String>) -> Self {
+        let mut refusal = Self::violation(limit.code(), story);
+        refusal.limit = Some(limit);
+        refusal
+    }
+
+    /// There is no place for it, or it had to give its place away. Closed without a word, and
+    /// counted by the throttle: a flood must not become a flood of events.
+    pub(super) fn shed(limit: Limit) -> Self {
+        let mut refusal = Self::new(kinds::LIMIT_SHED, limit.code(), "", None);
+        refusal.evidence = Evidence::Counted;
+        refusal
     }
 
     /// The database cannot be reached, verified or signed in to.
@@ -211,10 +247,10 @@ impl Refusal {
         let mut refusal = Self::new(
             kinds::CONNECTION_LAPSED,
             lapse.code,
-            lapse.story.clone(),
+            lapse.story,
             Some(told),
         );
-        refusal.lapse = Some(Box::new(lapse));
+        refusal.evidence = Evidence::Lapse;
         refusal
     }
 
@@ -231,7 +267,8 @@ impl Refusal {
             told: told.map(Box::new),
             facts: BTreeMap::new(),
             tenant: None,
-            lapse: None,
+            evidence: Evidence::Own,
+            limit: None,
         }
     }
 

@@ -69,10 +69,7 @@ fn guard() -> LiveGuard {
     let portcullis_policy::Decision::Permitted(permit) = decided else {
         panic!("{decided:?}")
     };
-    Arc::new(Live::default())
-        .register(facts.clone(), &permit, clock::now())
-        .ok()
-        .unwrap()
+    Arc::new(Live::default()).register(facts.clone(), &permit, clock::now())
 }
 
 async fn scene() -> Scene {

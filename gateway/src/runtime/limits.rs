@@ -11,6 +11,8 @@ pub const PRE_AUTHENTICATION: Duration = Duration::from_secs(15);
 pub const PROXY_HEADER: Duration = Duration::from_secs(1);
 /// The first eight bytes must have arrived within this time.
 pub const FIRST_BYTES: Duration = Duration::from_secs(3);
+/// The first bytes of the ClientHello must follow our answer to an SSLRequest within this time.
+pub const CLIENT_HELLO: Duration = Duration::from_secs(3);
 /// A TLS handshake with a client.
 pub const CLIENT_TLS: Duration = Duration::from_secs(5);
 /// The start-up packet after the handshake.
@@ -19,10 +21,35 @@ pub const STARTUP: Duration = Duration::from_secs(5);
 pub const AUTHENTICATION: Duration = Duration::from_secs(10);
 /// Signing in upstream, from the start-up packet to ReadyForQuery.
 pub const UPSTREAM_SIGN_IN: Duration = Duration::from_secs(10);
+/// File descriptors of one open connection: the client's socket and the database's.
+pub const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// File descriptors for everything that is no connection and no listener: state and evidence on
+/// disk, the admin API, service connections to clusters, cancels, a token issuer's keys.
+pub const DESCRIPTORS_RESERVED: u64 = 512;
+/// One in so many of the node's connections is kept free of customers', for staff: 5 %.
+pub const STAFF_RESERVE_PART: usize = 20;
 /// Connections that are not authenticated yet, on the whole node.
 pub const UNAUTHENTICATED_TOTAL: usize = 5_000;
+/// They are at most this part of the connections that the node holds: a quarter.
+pub const UNAUTHENTICATED_PART: usize = 4;
+/// What one of them takes of memory at worst,
+pub const UNAUTHENTICATED_BYTES: u64 = 96 * 1024;
+/// and the part of the machine's memory that they may take all together: a tenth.
+pub const UNAUTHENTICATED_MEMORY_PART: u64 = 10;
 /// Connections that are not authenticated yet, from one IPv4 address or one IPv6 /64.
-pub const UNAUTHENTICATED_PER_SOURCE: usize = 256;
+pub const UNAUTHENTICATED_PER_ADDRESS: usize = 256;
+/// Connections that are not authenticated yet, from one IPv4 /24 or one IPv6 /48.
+pub const UNAUTHENTICATED_PER_BLOCK: usize = 1_024;
+/// Of the unauthenticated, the part that one tenant's endpoints may hold: a quarter.
+pub const UNAUTHENTICATED_TENANT_PART: usize = 4;
+/// The part of a tenant's pace of new connections that one source block may use: half.
+pub const SOURCE_PACE_PART: u32 = 2;
+/// Source blocks of one tenant whose pace is measured apart; further ones share one measure.
+pub const PACE_SOURCES: usize = 4_096;
+/// How often shed connections are written down and idle measures of pace forgotten.
+pub const SHED_TICK: Duration = Duration::from_secs(1);
+/// Events about shed connections at one tick; one more counts the rest.
+pub const SHED_EVENTS: usize = 64;
 /// Negotiation requests (SSLRequest, GSSENCRequest) before the start-up packet.
 pub const NEGOTIATION_REQUESTS: usize = 2;
 /// Bytes of a database's messages during sign-in, all together; they are kept for the client.

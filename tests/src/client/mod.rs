@@ -38,6 +38,7 @@ pub struct Dial {
     from: Option<SocketAddr>,
     namespace: Option<String>,
     beginning: Beginning,
+    pause: Duration,
     first: Vec<u8>,
     tls: tls::Settings,
     limit: Duration,
@@ -60,6 +61,7 @@ impl Dial {
             from: None,
             namespace: None,
             beginning: Beginning::SslRequest,
+            pause: Duration::ZERO,
             first: Vec::new(),
             tls,
             limit: LIMIT,
@@ -141,6 +143,13 @@ impl Dial {
         self
     }
 
+    /// How long to wait between the connection and the first byte.
+    #[must_use]
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
     /// How long each read may take, instead of 10 s.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -155,6 +164,7 @@ impl Dial {
     /// SSLRequest is answered by anything but `S`.
     pub fn connect(&self) -> io::Result<RawClient> {
         let mut socket = self.socket()?;
+        std::thread::sleep(self.pause);
         socket.write_all(&self.first)?;
         let stream = match self.beginning {
             Beginning::Plain => Stream::Plain(socket),

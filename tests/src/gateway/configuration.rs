@@ -110,6 +110,7 @@ pub struct Builder {
     dialer: bool,
     dialer_places: Option<Vec<String>>,
     hosts: Option<String>,
+    open_files: Option<u64>,
     more: String,
 }
 
@@ -137,6 +138,7 @@ impl Builder {
             dialer: false,
             dialer_places: None,
             hosts: None,
+            open_files: None,
             more: String::new(),
         }
     }
@@ -222,6 +224,19 @@ impl Builder {
         self
     }
 
+    /// How many files it may open at most (RLIMIT_NOFILE).
+    #[must_use]
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
+    /// What stands in `[limits]` of node.toml, as `unauthenticated = 4, tls = 1`.
+    #[must_use]
+    pub fn limits(self, limits: &str) -> Self {
+        self.more(&format!("limits = {{{limits}}}\n"))
+    }
+
     /// Further lines at the head of node.toml: `workers = 2`.
     #[must_use]
     pub fn more(mut self, lines: &str) -> Self {
@@ -276,15 +291,26 @@ impl Builder {
     pub(super) fn as_its_account(&self, program: &Path, scratch: &Scratch) -> Command {
         match self.account {
             Account::Ours if self.hosts.is_some() => {
+                assert!(self.open_files.is_none(), "one or the other");
                 let mut command = Command::new("unshare");
                 command.args(["--mount", "--propagation", "private", "--", "sh", "-c"]);
                 command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"");
                 command.arg(scratch.path().join(HOSTS)).arg(program);
                 command
             }
-            Account::Ours => Command::new(program),
+            Account::Ours => match self.open_files {
+                None => Command::new(program),
+                Some(limit) => {
+                    let mut command = Command::new("prlimit");
+                    command
+                        .arg(format!("--nofile={limit}:{limit}"))
+                        .arg(program);
+                    command
+                }
+            },
             Account::Nobody => {
                 assert!(is_root(), "only root can be somebody else");
+                assert!(self.open_files.is_none(), "nobody keeps what we may open");
                 let copy = scratch.path().join("portcullis");
                 let program = if open_to_everybody(program) {
                     program

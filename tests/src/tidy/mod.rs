@@ -8,6 +8,7 @@
 
 pub mod borders;
 pub mod doors;
+pub mod limits;
 pub mod prose;
 pub mod shape;
 pub mod source;

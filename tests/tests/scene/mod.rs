@@ -36,7 +36,14 @@ pub(crate) fn server(version: Version) -> &'static Postgres {
     server.get_or_init(|| new_server(version))
 }
 
-/// The same, but for one test alone.
+/// The same, with a role (`secret`) for one test alone: it may count that role's backends.
+pub(crate) fn with_role(version: Version, role: &str) -> &'static Postgres {
+    let server = server(version);
+    server.sql(&format!("create role {role} login password 'secret'"));
+    server
+}
+
+/// The same server, but for one test alone.
 pub(crate) fn new_server(version: Version) -> Postgres {
     Postgres::builder(version)
         .client_authority(clients())

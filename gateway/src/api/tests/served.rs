@@ -25,9 +25,10 @@ use crate::database::verifiers::Verifiers;
 use crate::http::client::{AnswerLimits, Question, ask_unix};
 use crate::http::{Method, bind_unix};
 use crate::ledger::Ledger;
-use crate::proxy::{Front, FrontParts};
+use crate::proxy::{Front, FrontLimits, FrontParts};
 use crate::runtime::clock::{self, Duration};
 use crate::runtime::dialer::Dialer;
+use crate::runtime::machine::Machine;
 
 pub(in crate::api) struct Served {
     pub(in crate::api) node: Arc<Node>,
@@ -68,7 +69,7 @@ impl Served {
         (answer.status, String::from_utf8(answer.body).unwrap())
     }
 
-    pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> T {
+    pub(in crate::api) async fn get<T: DeserializeOwned>(&self, target: &str) -> T {
         let (status, body) = self.ask(Method::Get, target, Vec::new()).await;
         assert_eq!(status, 200, "{target}: {body}");
         serde_json::from_str(&body).unwrap()
@@ -126,6 +127,7 @@ fn node(directory: &Path) -> Node {
         services,
         mock_secret: [7; 32],
         cancel_keys: CancelKeys::new(&[7; 32], &config.name, [1; 8], [1; 8]).unwrap(),
+        limits: FrontLimits::settle(&config.limits, Machine::look().unwrap(), 1).unwrap(),
         background: tokio::runtime::Handle::current(),
     });
     Node {

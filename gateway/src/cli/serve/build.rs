@@ -21,8 +21,9 @@ use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
-use crate::proxy::{Door, Front, FrontParts};
+use crate::proxy::{Door, Front, FrontLimits, FrontParts};
 use crate::runtime::dialer::Dialer;
+use crate::runtime::machine::Machine;
 use crate::runtime::sockets::BACKLOG;
 use crate::runtime::{clock, random};
 
@@ -82,6 +83,7 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         ledger: Arc::clone(&ledger),
         services: Arc::clone(&services),
         verifiers: Arc::clone(&verifiers),
+        limits: limits(config)?,
         mock_secret: secret,
         cancel_keys,
         background: tokio::runtime::Handle::current(),
@@ -105,17 +107,45 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     })
 }
 
+/// What this node takes on at most, said aloud: it depends on the machine.
+fn limits(config: &NodeConfig) -> Result<FrontLimits, String> {
+    let machine = Machine::look()?;
+    let listening = config.listeners.len().saturating_mul(workers(config));
+    let limits = FrontLimits::settle(&config.limits, machine, listening)?;
+    tracing::info!(
+        connections = limits.connections.value,
+        staff_reserve = limits.staff_reserve,
+        unauthenticated = limits.unauthenticated.value,
+        descriptors = machine.descriptors,
+        memory = machine.memory,
+        "limits"
+    );
+    if let Some(wanted) = config.limits.connections
+        && wanted > limits.connections.value
+    {
+        tracing::warn!(
+            wanted,
+            connections = limits.connections.value,
+            "the machine gives too few file descriptors for the connections that node.toml asks for"
+        );
+    }
+    Ok(limits)
+}
+
+fn workers(config: &NodeConfig) -> usize {
+    config
+        .workers
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, std::num::NonZeroUsize::get)
+}
+
 /// Binds every listener once per worker. Where the kernel chooses the port, all workers share its
 /// first choice.
 pub(super) async fn bind(node: &Node, config: &NodeConfig) -> Result<Listening, String> {
-    let count = config
-        .workers
-        .or_else(|| std::thread::available_parallelism().ok())
-        .map_or(1, std::num::NonZeroUsize::get);
-    let mut workers: Vec<Vec<Bound>> = (0..count).map(|_| Vec::new()).collect();
+    let mut workers: Vec<Vec<Bound>> = (0..workers(config)).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for configured in &config.listeners {
-        let door = Arc::new(Door::new(&configured.door));
+        let door = Arc::new(Door::new(configured));
         let mut address = configured.address;
         for worker in &mut workers {
             let listener = node

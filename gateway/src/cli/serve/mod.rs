@@ -28,7 +28,7 @@ use crate::config::FileError;
 use crate::config::node::NodeConfig;
 use crate::proxy;
 use crate::runtime::clock;
-use crate::runtime::limits::{BACKENDS_GONE, DRAIN, EXPIRY_TICK, STOP};
+use crate::runtime::limits::{BACKENDS_GONE, DRAIN, EXPIRY_TICK, SHED_TICK, STOP};
 
 /// Runs the node that the file at `path` describes, until SIGTERM (drain first) or SIGINT.
 #[must_use]
@@ -80,9 +80,11 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     let over = CancellationToken::new();
     control.spawn(api::serve(Arc::clone(&node), admin, over.clone()));
     if let Some((listener, metrics)) = build::metrics(&config).await? {
-        control.spawn(api::metrics::serve(listener, metrics, over.clone()));
+        let front = Arc::clone(&node.front);
+        control.spawn(api::metrics::serve(front, listener, metrics, over.clone()));
     }
     control.spawn(expiries(Arc::clone(&node.front), over.clone()));
+    control.spawn(sheds(Arc::clone(&node.front), over.clone()));
 
     let workers = start_workers(&node, bound.workers, &stop)?;
     announce(&node, &bound.addresses);
@@ -103,6 +105,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     }
     over.cancel();
     while control.join_next().await.is_some() {}
+    node.front.tick();
     node.tasks.close();
     node.tasks.wait().await;
     services.close().await;
@@ -183,6 +186,15 @@ async fn expiries(front: Arc<proxy::Front>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         front.expire();
+    }
+}
+
+/// Writes down who was shed, each second; what is left is written when the node stops.
+async fn sheds(front: Arc<proxy::Front>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SHED_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        front.tick();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The node's answers as text for people. Strings in, strings out.
 
 pub(super) mod change;
+pub(super) mod limits;
 pub(super) mod story;
 pub(super) mod table;

@@ -8,10 +8,12 @@
 //! any network address for administration: there is none but a Unix socket.
 
 mod identity_files;
+mod limits;
 mod listener;
 mod raw;
 
 pub use identity_files::{IdentityFiles, NodeIdentities, PemPair};
+pub use limits::{Limits, MAX_NODE_CONNECTIONS};
 pub use listener::{Listener, ListenerDoor};
 
 use super::file_error::{FileError, Source, Tabs, quoted};
@@ -43,6 +45,8 @@ pub struct NodeConfig {
     /// The Unix socket of the privileged dialer; present wherever a listener names a network
     /// namespace or an interface.
     pub dialer: Option<PathBuf>,
+    /// The limits that the operator chose; what was not chosen is built in.
+    pub limits: Limits,
     /// The endpoints' server certificates, at least one; the first serves clients that name none.
     pub certificates: Vec<IdentityFiles>,
     /// Our certificate towards each tenant's databases.
@@ -129,6 +133,7 @@ impl Checker<'_> {
             Some(dialer) => self.socket("dialer.socket", &dialer.socket),
             None => None,
         };
+        let limits = raw.limits.as_ref().map(|limits| self.limits(limits));
         let certificates = self.certificates(&raw.certificate);
         let database_clients = self.database_clients(&raw.database_client);
         let listeners = listener::check(self, &raw.listener, raw.dialer.is_some());
@@ -147,6 +152,7 @@ impl Checker<'_> {
             },
             metrics,
             dialer,
+            limits: limits.unwrap_or_default(),
             certificates,
             database_clients,
             listeners,

@@ -22,6 +22,7 @@ pub(super) struct RawNode {
     pub(super) admin: RawAdmin,
     pub(super) metrics: Option<RawMetrics>,
     pub(super) dialer: Option<RawDialer>,
+    pub(super) limits: Option<RawLimits>,
     #[serde(default)]
     pub(super) certificate: Vec<RawCertificate>,
     #[serde(default)]
@@ -48,6 +49,23 @@ pub(super) struct RawMetrics {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDialer {
     pub(super) socket: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawLimits {
+    pub(super) connections: Option<Spanned<i64>>,
+    pub(super) unauthenticated: Option<Spanned<i64>>,
+    pub(super) unauthenticated_per_address: Option<Spanned<i64>>,
+    pub(super) unauthenticated_per_block: Option<Spanned<i64>>,
+    pub(super) unauthenticated_per_tenant: Option<Spanned<i64>>,
+    pub(super) proxy_header: Option<Spanned<f64>>,
+    pub(super) first_bytes: Option<Spanned<f64>>,
+    pub(super) client_hello: Option<Spanned<f64>>,
+    pub(super) tls: Option<Spanned<f64>>,
+    pub(super) startup: Option<Spanned<f64>>,
+    pub(super) authentication: Option<Spanned<f64>>,
+    pub(super) pre_authentication: Option<Spanned<f64>>,
 }
 
 #[derive(Deserialize)]

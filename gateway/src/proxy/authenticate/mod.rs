@@ -17,8 +17,8 @@ use super::front::Front;
 use super::greet::Client;
 use super::live::Facts;
 use super::refuse::Refusal;
+use super::throttle::Limit;
 use crate::runtime::clock::Instant;
-use crate::runtime::limits::AUTHENTICATION;
 
 pub(super) use token::Issuers;
 
@@ -68,7 +68,7 @@ pub(super) async fn authenticate(
     let turn = front.failures.turn(facts, permit, until);
     match mode {
         Authentication::Scram => {
-            let answered = in_time(scram::ask(front, client, permit, reference)).await?;
+            let answered = in_time(front, scram::ask(front, client, permit, reference)).await?;
             turn.await?
                 .settle(scram::judge(front, permit, answered, user, reference))
         }
@@ -91,7 +91,7 @@ pub(super) async fn authenticate(
                 claim,
                 map,
             };
-            let token = in_time(token::ask(client)).await?;
+            let token = in_time(front, token::ask(client)).await?;
             let turn = turn.await?;
             turn.settle(token::judge(front, &token, &rule, user, reference).await)
         }
@@ -99,11 +99,13 @@ pub(super) async fn authenticate(
 }
 
 /// The client's part of the exchange has a limit; a wait that we impose is none of it.
-async fn in_time<T>(ask: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
-    timeout(AUTHENTICATION, ask).await.unwrap_or_else(|_| {
-        Err(Refusal::violation(
-            "authentication_timeout",
-            format!("no proof within {AUTHENTICATION:?}"),
-        ))
+async fn in_time<T>(
+    front: &Front,
+    ask: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let limit = front.limits().deadlines.authentication.value;
+    timeout(limit, ask).await.unwrap_or_else(|_| {
+        let story = format!("no proof within {limit:?}");
+        Err(Refusal::late(Limit::Authentication, story))
     })
 }

@@ -74,7 +74,7 @@ impl FailedSignIns {
                 }
                 Answer::Busy if longest > PROOFS_PAUSE => tokio::time::sleep(PROOFS_PAUSE).await,
                 Answer::Busy | Answer::Full => {
-                    return Err(Refusal::failed_sign_ins(&facts.reference));
+                    return Err(Refusal::failed_sign_ins(permit.tenant(), &facts.reference));
                 }
             }
         }

@@ -7,15 +7,17 @@
 //! Deliberately absent: the decision itself. Connections are decided again by the very function
 //! that let them in.
 
+mod claims;
 mod enforce;
 mod handle;
 mod registry;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use claims::{Claim, Claims, Full};
 pub(super) use enforce::Receipt;
 pub(super) use handle::{Facts, Lapse, LiveHandle};
-pub(super) use registry::{ENDPOINT_REDIRECTED, Full, Live, LiveGuard};
+pub(super) use registry::{ENDPOINT_REDIRECTED, Live, LiveGuard};
 
 /// A live connection as the operator sees it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

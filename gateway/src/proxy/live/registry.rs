@@ -22,7 +22,6 @@ pub(in crate::proxy) struct Live {
 struct Index {
     next: u64,
     endpoints: HashMap<(TenantId, EndpointId), Sources>,
-    tenants: HashMap<TenantId, u32>,
     expiring: BTreeSet<(Timestamp, u64)>,
     all: HashMap<u64, Arc<LiveHandle>>,
 }
@@ -30,47 +29,19 @@ struct Index {
 /// The live connections of one endpoint, by door and address.
 type Sources = BTreeMap<(Origin, Address, u64), Arc<LiveHandle>>;
 
-/// A connection cap is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::proxy) struct Full {
-    pub(in crate::proxy) what: &'static str,
-    pub(in crate::proxy) limit: u32,
-}
-
 impl Live {
-    /// Registers a connection under its permit, unless a cap of its tenant is reached. It stays
-    /// until the guard is dropped.
+    /// Registers a connection under its permit. It stays until the guard is dropped. Caps are not
+    /// looked at here: it has not shown yet who it is (see `claims`).
     pub(in crate::proxy) fn register(
         self: &Arc<Self>,
         facts: Facts,
         permit: &Permit,
         since: Timestamp,
-    ) -> Result<LiveGuard, Full> {
-        let limits = permit.limits();
-        let tenant_cap = limits.connections_or_default();
-        let endpoint_cap = limits.connections_per_endpoint_or_default();
+    ) -> LiveGuard {
         let key = (permit.tenant().clone(), permit.endpoint_id().clone());
         let mut index = self.index.lock();
-        if index
-            .tenants
-            .get(&key.0)
-            .is_some_and(|&count| count >= tenant_cap)
-        {
-            return Err(Full {
-                what: "connections",
-                limit: tenant_cap,
-            });
-        }
-        let at_endpoint = index.endpoints.get(&key).map_or(0, BTreeMap::len);
-        if at_endpoint >= endpoint_cap as usize {
-            return Err(Full {
-                what: "connections-per-endpoint",
-                limit: endpoint_cap,
-            });
-        }
         index.next += 1;
         let handle = Arc::new(LiveHandle::new(index.next, facts, permit, since));
-        *index.tenants.entry(key.0.clone()).or_default() += 1;
         index
             .endpoints
             .entry(key)
@@ -80,10 +51,10 @@ impl Live {
         if let Some(expires) = handle.expires() {
             index.expiring.insert((expires, handle.id));
         }
-        Ok(LiveGuard {
+        LiveGuard {
             live: Arc::clone(self),
             handle,
-        })
+        }
     }
 
     /// Every live connection as the operator sees it, oldest first.
@@ -187,12 +158,6 @@ impl Live {
             sources.remove(&source_key(handle));
             if sources.is_empty() {
                 index.endpoints.remove(&key);
-            }
-        }
-        if let Some(count) = index.tenants.get_mut(&key.0) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                index.tenants.remove(&key.0);
             }
         }
     }

@@ -88,6 +88,11 @@ impl Cancels {
         }
     }
 
+    /// How many are being carried out now.
+    pub(in crate::proxy) fn carried(&self) -> usize {
+        self.carried.lock().connections.len()
+    }
+
     /// A turn to cancel what the connection `serial` of `tenant` does, or the code of what is in
     /// the way.
     pub(in crate::proxy) fn carry(

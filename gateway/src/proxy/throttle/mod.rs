@@ -1,156 +1,334 @@
 //! What a node takes on at once, before it knows who is asking.
+//!
+//! Everybody who is not authenticated yet holds a [`Ticket`]: a place among the unauthenticated of
+//! the node, of its address, of its block of addresses and, once policy has said where it leads,
+//! of that tenant. Where places run out they are shared fairly (`crowd`). `pace` bounds how fast
+//! new connections come, `sheds` counts who was turned away.
+//!
+//! Deliberately absent: connections that are authenticated (`live/claims`), and any answer to
+//! those who are turned away.
 
 mod bucket;
 pub(super) mod cancels;
+mod crowd;
+mod limit;
+mod pace;
 pub(super) mod recent;
+mod sheds;
+mod source;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use portcullis_policy::{Address, TenantId};
+use portcullis_policy::{Address, Origin, TenantId};
+use tokio::sync::Notify;
 
-use self::bucket::Bucket;
+use self::crowd::{Crowd, Place};
+use self::pace::Pace;
+use self::sheds::How;
+use super::limits::FrontLimits;
+use super::source::Source;
 use crate::runtime::clock::Instant;
-use crate::runtime::limits::{UNAUTHENTICATED_PER_SOURCE, UNAUTHENTICATED_TOTAL};
 
-/// Counts of connections that are not authenticated yet, and the pace of new ones per tenant.
-#[derive(Default)]
+pub use self::limit::Limit;
+pub(super) use self::sheds::Sheds;
+pub(super) use self::source::Party;
+
+/// The places of those who are not authenticated yet, and the pace of new ones.
 pub(super) struct Throttle {
-    unauthenticated: Mutex<Unauthenticated>,
-    pace: Mutex<HashMap<TenantId, Bucket>>,
+    limits: Arc<FrontLimits>,
+    sheds: Arc<Sheds>,
+    pace: Pace,
+    places: Mutex<Places>,
 }
 
 #[derive(Default)]
-struct Unauthenticated {
-    total: usize,
-    sources: HashMap<Source, usize>,
+struct Places {
+    next: u64,
+    holders: HashMap<u64, Holder>,
+    all: Crowd,
+    tenants: HashMap<TenantId, Crowd>,
+    singles: HashMap<Source, usize>,
 }
 
-/// One IPv4 address or one IPv6 /64: what a single customer of an access network is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
-    V4(u32),
-    V6(u64),
+/// Who holds a place, and everything it is counted under.
+struct Holder {
+    party: Party,
+    single: Option<Source>,
+    tenant: Option<TenantId>,
+    signal: Arc<Signal>,
 }
 
-impl From<Address> for Source {
-    fn from(address: Address) -> Self {
-        match address.ip() {
-            IpAddr::V4(v4) => Self::V4(u32::from(v4)),
-            IpAddr::V6(v6) => Self::V6(u64::try_from(u128::from(v6) >> 64).unwrap_or(u64::MAX)),
-        }
-    }
+/// Tells the holder of a place that it has to give way.
+#[derive(Default)]
+struct Signal {
+    by: OnceLock<Limit>,
+    given: Notify,
+}
+
+/// How many places are taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// On the whole node.
+    pub all: usize,
+    /// By the address that holds most.
+    pub largest_address: usize,
+    /// By the block of addresses that holds most.
+    pub largest_block: usize,
+    /// By each tenant that holds any.
+    pub tenants: Vec<(TenantId, usize)>,
+    /// Source blocks whose pace is measured, of the tenant that has most.
+    pub paced_sources: usize,
 }
 
 impl Throttle {
-    /// Takes a place among the unauthenticated, or says which limit is full. The place is given
-    /// back when the ticket is dropped. Without a source (behind a load balancer, whose address all
-    /// clients share) the total alone holds.
-    pub(super) fn enter(self: &Arc<Self>, source: Option<Address>) -> Result<Ticket, &'static str> {
-        let source = source.map(Source::from);
-        let mut counts = self.unauthenticated.lock();
-        if counts.total >= UNAUTHENTICATED_TOTAL {
-            return Err("unauthenticated_total");
+    pub(super) fn new(limits: Arc<FrontLimits>, sheds: Arc<Sheds>) -> Self {
+        Self {
+            limits,
+            sheds,
+            pace: Pace::default(),
+            places: Mutex::default(),
         }
-        if let Some(source) = source {
-            let of_source = counts.sources.entry(source).or_default();
-            if *of_source >= UNAUTHENTICATED_PER_SOURCE {
-                return Err("unauthenticated_per_source");
+    }
+
+    /// Takes a place for a client that came to `origin` itself, or says which limit is full. Where
+    /// somebody has to give way for it, that one is told.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        origin: &Arc<Origin>,
+        address: Address,
+    ) -> Result<Ticket, Limit> {
+        let party = Party::block(Arc::clone(origin), address);
+        let single = Source::customer(origin, address);
+        let mut places = self.places.lock();
+        if let Some(full) = self.source_full(&places, &party, &single) {
+            self.sheds.note(full, &party, How::Refused);
+            return Err(full);
+        }
+        self.seat(&mut places, party, Some(single))
+    }
+
+    /// Takes a place for whoever a load balancer brings to this listener: its socket's address is
+    /// the balancer's, so until its PROXY header has come the whole node's limit alone holds.
+    pub(super) fn enter_behind_balancer(
+        self: &Arc<Self>,
+        listener: &Arc<str>,
+    ) -> Result<Ticket, Limit> {
+        let party = Party::Arriving(Arc::clone(listener));
+        self.seat(&mut self.places.lock(), party, None)
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        places: &mut Places,
+        party: Party,
+        single: Option<Source>,
+    ) -> Result<Ticket, Limit> {
+        const FULL: Limit = Limit::Unauthenticated;
+        match places
+            .all
+            .place_for(&party, self.limits.unauthenticated.value)
+        {
+            Place::Free => {}
+            Place::Displacing(oldest) => self.displace(places, oldest, FULL),
+            Place::Refused => {
+                self.sheds.note(FULL, &party, How::Refused);
+                return Err(FULL);
             }
-            *of_source += 1;
         }
-        counts.total += 1;
+        let member = places.next;
+        places.next += 1;
+        places.all.join(&party, member);
+        if let Some(single) = &single {
+            *places.singles.entry(single.clone()).or_default() += 1;
+        }
+        let signal = Arc::new(Signal::default());
+        places.holders.insert(
+            member,
+            Holder {
+                party,
+                single,
+                tenant: None,
+                signal: Arc::clone(&signal),
+            },
+        );
         Ok(Ticket {
             throttle: Arc::clone(self),
-            source,
+            member,
+            signal,
         })
     }
 
-    /// Whether `tenant` may have one more new connection now, at `per_second` with a burst of as
-    /// many.
-    pub(super) fn pace(&self, tenant: &TenantId, per_second: u32, now: Instant) -> bool {
-        let mut buckets = self.pace.lock();
-        let bucket = match buckets.get_mut(tenant) {
-            Some(bucket) => bucket,
-            None => buckets
-                .entry(tenant.clone())
-                .or_insert_with(|| Bucket::full(f64::from(per_second), now)),
-        };
-        bucket.take(f64::from(per_second), f64::from(per_second), now)
+    fn source_full(&self, places: &Places, party: &Party, single: &Source) -> Option<Limit> {
+        let of_single = places.singles.get(single).copied().unwrap_or_default();
+        if of_single >= self.limits.unauthenticated_per_address.value {
+            return Some(Limit::UnauthenticatedPerAddress);
+        }
+        if places.all.of(party) >= self.limits.unauthenticated_per_block.value {
+            return Some(Limit::UnauthenticatedPerBlock);
+        }
+        None
+    }
+
+    /// Takes a place away and tells whoever held it.
+    fn displace(&self, places: &mut Places, member: u64, limit: Limit) {
+        if let Some(holder) = places.remove(member) {
+            self.sheds.note(limit, &holder.party, How::Displaced);
+            holder.signal.by.get_or_init(|| limit);
+            holder.signal.given.notify_one();
+        }
+    }
+
+    /// Whether `tenant` may have one more new connection from there now, at `per_second` with a
+    /// burst of as many.
+    pub(super) fn pace(
+        &self,
+        tenant: &TenantId,
+        party: &Party,
+        per_second: u32,
+        now: Instant,
+    ) -> Result<(), Limit> {
+        self.pace.take(tenant, party, per_second, now)
+    }
+
+    /// Forgets measures of pace that say nothing any more.
+    pub(super) fn forget_idle(&self, now: Instant) {
+        self.pace.forget_idle(now);
+    }
+
+    /// How many places are taken now.
+    pub(super) fn opening(&self) -> Opening {
+        let places = self.places.lock();
+        Opening {
+            all: places.all.len(),
+            largest_address: places.singles.values().copied().max().unwrap_or_default(),
+            largest_block: places.all.largest(),
+            tenants: places
+                .tenants
+                .iter()
+                .map(|(tenant, crowd)| (tenant.clone(), crowd.len()))
+                .collect(),
+            paced_sources: self.pace.sources(),
+        }
     }
 }
 
-/// A place among the unauthenticated.
+impl Places {
+    /// Forgets a holder, under everything it is counted under.
+    fn remove(&mut self, member: u64) -> Option<Holder> {
+        let holder = self.holders.remove(&member)?;
+        self.all.leave(&holder.party, member);
+        if let Some(tenant) = &holder.tenant
+            && let Some(crowd) = self.tenants.get_mut(tenant)
+        {
+            crowd.leave(&holder.party, member);
+            if crowd.len() == 0 {
+                self.tenants.remove(tenant);
+            }
+        }
+        if let Some(single) = &holder.single
+            && let Some(count) = self.singles.get_mut(single)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.singles.remove(single);
+            }
+        }
+        Some(holder)
+    }
+}
+
+/// A place among the unauthenticated; given back when dropped.
 pub(super) struct Ticket {
     throttle: Arc<Throttle>,
-    source: Option<Source>,
+    member: u64,
+    signal: Arc<Signal>,
+}
+
+impl Ticket {
+    /// Charges a place that was taken behind a load balancer to the client that the PROXY header
+    /// names.
+    pub(super) fn charge(&self, origin: &Origin, address: Address) -> Result<(), Limit> {
+        let origin = Arc::new(origin.clone());
+        let single = Source::customer(&origin, address);
+        let party = Party::block(origin, address);
+        let mut places = self.throttle.places.lock();
+        if let Some(full) = self.throttle.source_full(&places, &party, &single) {
+            self.throttle.sheds.note(full, &party, How::Refused);
+            return Err(full);
+        }
+        let Places {
+            holders,
+            all,
+            singles,
+            ..
+        } = &mut *places;
+        // Whoever was displaced meanwhile has no place to charge.
+        if let Some(holder) = holders.get_mut(&self.member) {
+            all.leave(&holder.party, self.member);
+            all.join(&party, self.member);
+            *singles.entry(single.clone()).or_default() += 1;
+            holder.party = party;
+            holder.single = Some(single);
+        }
+        Ok(())
+    }
+
+    /// Takes a place among those of `tenant` as well: policy has said that it leads there. Fair in
+    /// the same way as the whole node's.
+    pub(super) fn leads_to(&self, tenant: &TenantId) -> Result<(), Limit> {
+        const FULL: Limit = Limit::UnauthenticatedPerTenant;
+        let mut places = self.throttle.places.lock();
+        let Some(party) = places
+            .holders
+            .get(&self.member)
+            .map(|holder| holder.party.clone())
+        else {
+            return Ok(());
+        };
+        let most = self.throttle.limits.unauthenticated_per_tenant.value;
+        let place = match places.tenants.get(tenant) {
+            Some(crowd) => crowd.place_for(&party, most),
+            None => Place::Free,
+        };
+        match place {
+            Place::Free => {}
+            Place::Displacing(oldest) => self.throttle.displace(&mut places, oldest, FULL),
+            Place::Refused => return Err(FULL),
+        }
+        let crowd = places.tenants.entry(tenant.clone()).or_default();
+        crowd.join(&party, self.member);
+        if let Some(holder) = places.holders.get_mut(&self.member) {
+            holder.tenant = Some(tenant.clone());
+        }
+        Ok(())
+    }
+
+    /// Gives the place back before the ticket is dropped: its holder is authenticated.
+    pub(super) fn give_back(&self) {
+        self.throttle.places.lock().remove(self.member);
+    }
+
+    /// Waits until this place is taken away; answers by which limit.
+    pub(super) fn displaced(&self) -> impl Future<Output = Limit> + use<> {
+        let signal = Arc::clone(&self.signal);
+        async move {
+            loop {
+                if let Some(limit) = signal.by.get() {
+                    return *limit;
+                }
+                signal.given.notified().await;
+            }
+        }
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut counts = self.throttle.unauthenticated.lock();
-        counts.total = counts.total.saturating_sub(1);
-        let Some(source) = self.source else { return };
-        if let Some(of_source) = counts.sources.get_mut(&source) {
-            *of_source = of_source.saturating_sub(1);
-            if *of_source == 0 {
-                counts.sources.remove(&source);
-            }
-        }
+        self.give_back();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::clock::{Duration, instant};
-
-    fn address(text: &str) -> Address {
-        Address::from(text.parse::<IpAddr>().unwrap())
-    }
-
-    #[test]
-    fn one_source_is_capped_and_another_still_enters() {
-        let throttle = Arc::new(Throttle::default());
-        let tickets: Vec<_> = (0..UNAUTHENTICATED_PER_SOURCE)
-            .map(|_| throttle.enter(Some(address("203.0.113.7"))).ok().unwrap())
-            .collect();
-        assert_eq!(
-            throttle.enter(Some(address("203.0.113.7"))).err(),
-            Some("unauthenticated_per_source")
-        );
-        assert!(throttle.enter(Some(address("203.0.113.8"))).is_ok());
-        drop(tickets);
-        assert!(throttle.enter(Some(address("203.0.113.7"))).is_ok());
-        assert!(
-            throttle.unauthenticated.lock().sources.is_empty(),
-            "nothing is kept of those who left"
-        );
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_count_as_one_source() {
-        assert_eq!(
-            Source::from(address("2001:db8::1")),
-            Source::from(address("2001:db8::ffff:1"))
-        );
-        assert_ne!(
-            Source::from(address("2001:db8::1")),
-            Source::from(address("2001:db8:0:1::1"))
-        );
-    }
-
-    #[test]
-    fn the_pace_is_the_named_number_and_refills() {
-        let throttle = Throttle::default();
-        let tenant: TenantId = "acme".parse().unwrap();
-        let start = instant();
-        assert!(throttle.pace(&tenant, 2, start));
-        assert!(throttle.pace(&tenant, 2, start));
-        assert!(!throttle.pace(&tenant, 2, start));
-        assert!(throttle.pace(&tenant, 2, start + Duration::from_millis(500)));
-        assert!(!throttle.pace(&tenant, 2, start + Duration::from_millis(500)));
-    }
-}
+mod tests;
