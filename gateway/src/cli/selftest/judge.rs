@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    const REFUSAL: &[u8] = b"E\0\0\0\x1cSFATAL\0VFATAL\0C28000\0Mno\0\0";
+    const REFUSAL: &[u8] = b"E\0\0\0\x1eSFATAL\0VFATAL\0C28000\0Mno\0\0";
 
     #[test]
     fn each_demand_is_met_by_its_answer_and_by_no_other() {
