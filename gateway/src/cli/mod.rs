@@ -23,8 +23,9 @@ mod text;
 use std::future::Future;
 use std::process::ExitCode;
 
-use args::{Cli, ClusterCommand, Command, PolicyCommand, SelftestCommand};
+use args::{Cli, ClusterCommand, Command, PolicyCommand};
 use exit::Exit;
+use selftest::args::SelftestCommand;
 
 /// Does what was typed.
 #[must_use]

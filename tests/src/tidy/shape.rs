@@ -11,6 +11,7 @@ pub const MAX_DEPTH: usize = 5;
 
 /// Everything that stands at the top.
 const TOP: &[&str] = &[
+    ".cargo",
     ".ci",
     ".gitignore",
     "ARCHITECTURE.md",

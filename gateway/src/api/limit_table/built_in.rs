@@ -1,6 +1,6 @@
 //! What is built in and the same on every node: one line for each limit.
 
-use super::{Amount, bytes, count, time};
+use super::{Amount, bytes, count, pace, time};
 use crate::api::limits as api;
 use crate::database::{upstream, verifiers};
 use crate::http::limits as http;
@@ -52,8 +52,26 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("backends_gone", time(node::BACKENDS_GONE), "and for their backends to be gone"),
     ("expiry_tick", time(node::EXPIRY_TICK), "between two looks for expired entries"),
     ("cancel", time(node::CANCEL), "carrying out a cancel request"),
+    ("cancels_per_tenant", count(node::CANCELS_PER_TENANT), "of these at once, a tenant's"),
+    ("cancels_per_second", pace(node::CANCELS_PER_SECOND as u32), "cancel requests of one IPv4 /24 or IPv6 /64,"),
+    ("cancel_burst", count(node::CANCEL_BURST as usize), "and so many at once"),
+    ("cancel_sources", count(node::CANCEL_SOURCES), "networks whose cancel requests are measured apart"),
     ("drain", time(node::DRAIN), "a draining node waits for its connections"),
     ("stop", time(node::STOP), "a stopping node waits for its workers"),
+    // Failed sign-ins.
+    ("failures_free", count(node::FAILURES_BY_SOURCE_AND_ROLE.free as usize), "failures of a source as a role that make nobody wait,"),
+    ("failures_within", time(node::FAILURES_BY_SOURCE_AND_ROLE.within), "in this time;"),
+    ("failures_wait", time(node::FAILURES_BY_SOURCE_AND_ROLE.longest), "then the next waits at most so long"),
+    ("failures_of_source_free", count(node::FAILURES_BY_SOURCE.free as usize), "the same for a source, whoever it says it is,"),
+    ("failures_of_source_within", time(node::FAILURES_BY_SOURCE.within), "in this time;"),
+    ("failures_of_source_wait", time(node::FAILURES_BY_SOURCE.longest), "then it waits at most so long"),
+    ("failures_of_role_free", count(node::FAILURES_BY_ROLE.free as usize), "the same for a role, wherever they come from,"),
+    ("failures_of_role_within", time(node::FAILURES_BY_ROLE.within), "in this time;"),
+    ("failures_of_role_wait", time(node::FAILURES_BY_ROLE.longest), "then strangers wait at most so long"),
+    ("failures_known_for", time(node::FAILURES_KNOWN_FOR), "a source that signed in as a role is no stranger"),
+    ("failures_remembered", count(node::FAILURES_REMEMBERED), "sources, roles and both that are remembered"),
+    ("proofs_under_way", count(node::PROOFS_UNDER_WAY as usize), "proofs of a source as a role that are being judged"),
+    ("proofs_pause", time(node::PROOFS_PAUSE), "before one that waits for that looks again"),
     // Certificates and tokens.
     ("client_tls_configurations", count(node::CLIENT_TLS_CONFIGURATIONS), "TLS configurations that ask for certificates"),
     ("issuer_keys_age", time(node::ISSUER_KEYS_AGE), "how long a token issuer's keys serve"),
@@ -132,6 +150,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("audit_files", count(ORDINARY.kept_files), "files of events that are kept"),
     ("audit_changes_bytes", bytes(ORDINARY.changes_bytes as usize), "policy changes that are kept beyond them"),
     ("audit_sync_every", time(ledger::SYNC_EVERY), "between two syncs of ordinary events"),
+    ("audit_gather", time(ledger::GATHER), "an ordinary event waits for others to be written with"),
+    ("audit_gathered", count(ledger::GATHERED_EVENTS), "or until there are so many"),
     ("audit_shed_kinds", count(ledger::MAX_SHED_KINDS), "kinds that lost events are counted under"),
     ("audit_found", count(ledger::MAX_FOUND), "events that one search returns"),
     ("audit_line", bytes(ledger::MAX_LINE), "a line of the file"),

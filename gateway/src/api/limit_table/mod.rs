@@ -87,6 +87,7 @@ fn rows(front: &Front, usage: &Usage) -> Vec<LimitRow> {
         said(L::EndpointConnections, policy::DEFAULT_ENDPOINT_CONNECTIONS, usage.largest_endpoint as usize, "connections of an endpoint"),
         Row { used: None, ..met(L::TenantPace, 0, SetBy::Policy, "new connections of a tenant") }.at(pace(per_second)),
         Row { used: None, ..met(L::SourcePace, 0, SetBy::Policy, "of these, from one source block") }.at(pace(per_second / node::SOURCE_PACE_PART)),
+        Row { used: None, ..met(L::FailedSignIns, 0, SetBy::BuiltIn, "how long a sign-in waits after failed ones") }.at(time(node::FAILED_SIGN_INS_LINE)),
         deadline(L::ProxyHeader, &deadlines.proxy_header, node::PROXY_HEADER, "from accept to a complete PROXY header"),
         deadline(L::FirstBytes, &deadlines.first_bytes, node::FIRST_BYTES, "to the first request"),
         deadline(L::ClientHello, &deadlines.client_hello, node::CLIENT_HELLO, "from our S to the first bytes of the ClientHello"),

@@ -7,6 +7,7 @@
 //! Deliberately absent: the product's own codecs (a mistake in them must not judge itself), and a
 //! TLS that does not verify: whoever attacks with TLS says by `--ca` whom it expects.
 
+pub(super) mod args;
 mod attack;
 mod attacker;
 mod before_tls;
@@ -21,9 +22,9 @@ use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use self::args::{AttackArgs, Target};
 use self::attack::{Attack, Outcome};
 use self::attacker::{Attacker, Tls};
-use super::args::{AttackArgs, Target};
 use super::exit::Exit;
 use super::output::complain;
 use crate::http::SYSTEM_AUTHORITIES;

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::args::Target;
 use super::attack::{Attack, Outcome, Verdict};
-use crate::cli::args::Target;
 use crate::cli::output::{counted, printable, say};
 use crate::cli::text::table::table;
 
