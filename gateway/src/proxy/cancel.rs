@@ -6,6 +6,7 @@ use std::sync::Arc;
 use portcullis_audit::kinds;
 use portcullis_policy::ServerName;
 use portcullis_wire::cancel::CancelRequest;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::admit::admit_cancel;
@@ -15,14 +16,18 @@ use super::live::Facts;
 use crate::database::backend;
 use crate::runtime::limits::CANCEL;
 
-/// Decides on the request and carries it out in the background. Nothing is ever answered: the
-/// client's connection is closed first, so that neither timing nor outcome tells anything.
+/// Decides on the request and carries it out in the background. Nothing is ever answered.
+///
+/// What it returns ends when the database has been told, and the client's connection should be
+/// kept until then: drivers take its end for a promise, as PostgreSQL gives it, that the next
+/// statement will not be hit. A refused request has nothing to wait for, whatever the reason, so
+/// timing tells only what a key is worth whose holder may use it.
 pub(super) fn cancel(
     front: &Arc<Front>,
     arrival: Arrival,
     request: &CancelRequest,
     server_name: Option<ServerName>,
-) {
+) -> Option<oneshot::Receiver<()>> {
     let reference = arrival.reference;
     let denied = |code: &'static str, story: String| {
         metrics::counter!("portcullis_cancels_total", "outcome" => code).increment(1);
@@ -36,6 +41,7 @@ pub(super) fn cancel(
         front
             .ledger
             .record(super::connection::under(event, &reference));
+        None
     };
     let key = (request.pid(), request.secret().to_vec());
     let Some(target) = front.live.by_cancel_key(&key) else {
@@ -67,6 +73,7 @@ pub(super) fn cancel(
     let front = Arc::clone(front);
     let of = target.facts.reference;
     let owner = Arc::clone(&front);
+    let (over, done) = oneshot::channel();
     owner.after(async move {
         let _turn = turn;
         let outcome = match timeout(CANCEL, backend::cancel(front.upstreams(), &backend)).await {
@@ -74,6 +81,8 @@ pub(super) fn cancel(
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not delivered within {CANCEL:?}"),
         };
+        // Nobody may be waiting any more.
+        let _ = over.send(());
         metrics::counter!("portcullis_cancels_total", "outcome" => "forwarded").increment(1);
         let event = front
             .event(kinds::CANCEL_FORWARDED)
@@ -86,4 +95,5 @@ pub(super) fn cancel(
             .ledger
             .record(super::connection::under(event, &reference));
     });
+    Some(done)
 }

@@ -55,8 +55,11 @@ pub(super) async fn connection(
     };
     let client = match attempt.in_time(greet(&attempt.front, &arrival, tcp)).await {
         Ok(Greeting::Client(client)) => client,
-        Ok(Greeting::Cancel(request, name)) => {
-            return cancel(&attempt.front, arrival, &request, name);
+        Ok(Greeting::Cancel(request, name, asker)) => {
+            if let Some(done) = cancel(&attempt.front, arrival, &request, name) {
+                let _ = done.await;
+            }
+            return asker.close().await;
         }
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };
