@@ -67,6 +67,7 @@ setup: ## Install what tests need and this machine lacks (Debian packages, drive
 	@tests/setup/debian.sh tests
 	@tests/setup/python.sh
 	@tests/setup/javascript.sh
+	@tests/setup/sqlx.sh
 
 setup-demo:
 	@tests/setup/debian.sh demo
