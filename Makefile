@@ -70,6 +70,7 @@ setup: ## Install what tests need and this machine lacks (Debian packages, drive
 	@tests/setup/debian.sh tests
 	@tests/setup/python.sh
 	@tests/setup/javascript.sh
+	@tests/setup/sqlx.sh
 
 setup-bench:
 	@tests/setup/debian.sh bench

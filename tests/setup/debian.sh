@@ -9,7 +9,7 @@ main() {
     local missing=()
     case "${1:-}" in
         demo) compiler; postgresql ;;
-        tests) compiler; postgresql; network; scripting ;;
+        tests) compiler; postgresql; network; scripting; drivers ;;
         bench) compiler; postgresql; peers ;;
         *) echo "usage: $0 demo|tests|bench" >&2; exit 64 ;;
     esac
@@ -36,6 +36,18 @@ scripting() {
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     has node || missing+=(nodejs)
     has npm || missing+=(npm)
+}
+
+# One driver of each further language. (Where one is missing, its test is skipped, but not in CI.)
+drivers() {
+    php -r 'exit(extension_loaded("pgsql") && extension_loaded("pdo_pgsql") ? 0 : 1);' 2>/dev/null || missing+=(php-cli php-pgsql)
+    ruby -rpg -e 1 2>/dev/null || missing+=(ruby ruby-pg)
+    perl -MDBD::Pg -e 1 2>/dev/null || missing+=(libdbd-pg-perl)
+    [ -e /usr/lib/x86_64-linux-gnu/odbc/psqlodbcw.so ] || missing+=(odbc-postgresql unixodbc)
+    has go || missing+=(golang-go)
+    [ -d /usr/share/gocode/src/github.com/lib/pq ] || missing+=(golang-github-lib-pq-dev)
+    [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+    has javac || missing+=(default-jdk-headless)
 }
 
 # The bench runs them itself, each with a configuration of its own; what the packages start is not used.

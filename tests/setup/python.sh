@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A virtual environment in target/tools/venv with psycopg 3, as pinned by hash in python.txt.
+# A virtual environment in target/tools/venv with the drivers for Python, as pinned by hash in python.txt.
 set -euo pipefail
 cd "$(dirname "$0")"
 venv=../../target/tools/venv
 stamp=$venv/.installed
 
 main() {
-    if cmp --silent python.txt "$stamp" && "$venv/bin/python" -c 'import psycopg' 2>/dev/null; then
+    if cmp --silent python.txt "$stamp" && "$venv/bin/python" -c 'import psycopg, psycopg2, asyncpg, pg8000, pyodbc, sqlalchemy' 2>/dev/null; then
         return
     fi
-    echo "setup: making target/tools/venv with psycopg"
+    echo "setup: making target/tools/venv with the drivers for Python"
     rm -rf "$venv"
     mkdir -p "$(dirname "$venv")"
     python3 -m venv "$venv"

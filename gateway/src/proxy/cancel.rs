@@ -9,6 +9,7 @@ use portcullis_audit::kinds;
 use portcullis_certs::cancel_key::Unopened;
 use portcullis_policy::ServerName;
 use portcullis_wire::cancel::CancelRequest;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::admit::admit_cancel;
@@ -21,14 +22,18 @@ use crate::database::backend;
 use crate::runtime::clock;
 use crate::runtime::limits::CANCEL;
 
-/// Decides on the request and carries it out in the background. Nothing is ever answered: the
-/// client's connection is closed first, so that neither timing nor outcome tells anything.
+/// Decides on the request and carries it out in the background. Nothing is ever answered.
+///
+/// What it returns ends when the database has been told, and the client's connection should be
+/// kept until then: drivers take its end for a promise, as PostgreSQL gives it, that the next
+/// statement will not be hit. A refused request has nothing to wait for, whatever the reason, so
+/// timing tells only what a key is worth whose holder may use it.
 pub(super) fn cancel(
     front: &Arc<Front>,
     arrival: Arrival,
     request: &CancelRequest,
     server_name: Option<ServerName>,
-) {
+) -> Option<oneshot::Receiver<()>> {
     let reference = arrival.reference;
     let denied = |code: &'static str, story: String, count: u64| {
         metrics::counter!("portcullis_cancels_total", "outcome" => code).increment(1);
@@ -43,6 +48,7 @@ pub(super) fn cancel(
         front
             .ledger
             .record(super::connection::under(event, &reference));
+        None
     };
     // Before anything is decrypted.
     let source = Source::neighbourhood(&arrival.origin, arrival.address);
@@ -54,7 +60,7 @@ pub(super) fn cancel(
         }
         Paced::DeniedUntold => {
             metrics::counter!("portcullis_cancels_total", "outcome" => "cancel_rate").increment(1);
-            return;
+            return None;
         }
     }
     let denied = |code: &'static str, story: &str| denied(code, story.to_owned(), 1);
@@ -87,6 +93,7 @@ pub(super) fn cancel(
     let front = Arc::clone(front);
     let of = target.facts.reference;
     let owner = Arc::clone(&front);
+    let (over, done) = oneshot::channel();
     owner.after(async move {
         let _turn = turn;
         let outcome = match timeout(CANCEL, backend::cancel(front.upstreams(), &backend)).await {
@@ -94,6 +101,8 @@ pub(super) fn cancel(
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("not delivered within {CANCEL:?}"),
         };
+        // Nobody may be waiting any more.
+        let _ = over.send(());
         metrics::counter!("portcullis_cancels_total", "outcome" => "forwarded").increment(1);
         let event = front
             .event(kinds::CANCEL_FORWARDED)
@@ -106,4 +115,5 @@ pub(super) fn cancel(
             .ledger
             .record(super::connection::under(event, &reference));
     });
+    Some(done)
 }

@@ -55,8 +55,12 @@ pub(super) async fn connection(
     let greeting = greet(&attempt.front, &arrival, tcp);
     let client = match attempt.in_time(&ticket, greeting).await {
         Ok(Greeting::Client(client)) => client,
-        Ok(Greeting::Cancel(request, name)) => {
-            return cancel(&attempt.front, arrival, &request, name);
+        Ok(Greeting::Cancel(request, name, asker)) => {
+            if let Some(done) = cancel(&attempt.front, arrival, &request, name) {
+                let told = async { Ok(drop(done.await)) };
+                drop(attempt.in_time(&ticket, told).await);
+            }
+            return asker.close().await;
         }
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };

@@ -31,7 +31,7 @@ use super::listener::{Door, private_link};
 use super::refuse::Refusal;
 use super::throttle::{Limit, Ticket};
 use crate::runtime::clock::Duration;
-use crate::runtime::limits::NEGOTIATION_REQUESTS;
+use crate::runtime::limits::{FAREWELL, NEGOTIATION_REQUESTS};
 
 /// A client that said what it wants.
 pub(super) struct Client {
@@ -51,8 +51,24 @@ pub(super) struct Client {
 /// What the first packet asked for.
 pub(super) enum Greeting {
     Client(Box<Client>),
-    /// A request, and the name it was sent to if it came inside TLS.
-    Cancel(CancelRequest, Option<ServerName>),
+    /// A request, the name it was sent to if it came inside TLS, and the connection it came by.
+    Cancel(CancelRequest, Option<ServerName>, Asker),
+}
+
+/// Who sent a cancel request, and waits for the end of the connection.
+pub(super) enum Asker {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Asker {
+    /// Nothing is ever answered; the end says that it is over.
+    pub(super) async fn close(self) {
+        match self {
+            Self::Plain(tcp) => drop(tcp),
+            Self::Tls(mut tls) => drop(timeout(FAREWELL, tls.shutdown()).await),
+        }
+    }
 }
 
 /// Where an attempt comes from, as we established it, and what it is called.
@@ -159,7 +175,8 @@ pub(super) async fn greet(
                     Ok(body.await?)
                 })
                 .await?;
-                return Ok(Greeting::Cancel(CancelRequest::decode(&body)?, None));
+                let request = CancelRequest::decode(&body)?;
+                return Ok(Greeting::Cancel(request, None, Asker::Plain(tcp)));
             }
             FirstBytes::Startup { .. } => return Err(plaintext(&mut tcp, &arrival.reference).await),
         }
@@ -307,8 +324,8 @@ async fn startup(shaken: Handshake, reference: &Reference) -> Result<Greeting, R
                     .await
                     .map_err(Refusal::client_gone)?;
                 let request = CancelRequest::decode(&body)?;
-                drop(stream.shutdown().await);
-                return Ok(Greeting::Cancel(request, server_name));
+                let asker = Asker::Tls(Box::new(stream));
+                return Ok(Greeting::Cancel(request, server_name, asker));
             }
             FirstBytes::Startup { len, version } => {
                 let body = read_exactly(&mut stream, len)
