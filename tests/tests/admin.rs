@@ -39,12 +39,13 @@ fn another_user_is_refused_at_the_admin_socket_and_leaves_its_mark() {
         (&event["uid"], &event["by"]),
         (&NOBODY.into(), &"uid 65534 (nobody)".into())
     );
-    let refusals = gateway
-        .events()
-        .iter()
-        .filter(|event| event["kind"] == "admin.refused")
-        .count();
-    assert_eq!(refusals, 4);
+    portcullis_tests::wait::wait_for("an event for each", SOON, || {
+        let events = gateway.events();
+        let refusals = events
+            .iter()
+            .filter(|event| event["kind"] == "admin.refused");
+        refusals.count() == 4
+    });
 
     // Named in the configuration it may.
     let text = std::fs::read_to_string(gateway.configuration()).unwrap();

@@ -235,7 +235,6 @@ fn what_says_who_one_is_and_is_said_twice_or_in_other_letters_is_refused() {
         [("Database", "postgres"), ("x", "1")],
         [("Options", "-c a=1"), ("x", "1")],
         [("REPLICATION", "true"), ("x", "1")],
-        [("role", "a"), ("Role", "b")],
     ] {
         let mut client = gateway.dial(NAME).connect().unwrap();
         let from = client.local_address();

@@ -164,11 +164,6 @@ fn startup_packets() -> Vec<(Vec<u8>, &'static str, &'static str)> {
             "duplicate_parameter",
             "08P01",
         ),
-        (
-            of(&[("user", "app"), ("DateStyle", "ISO"), ("datestyle", "SQL")]),
-            "duplicate_parameter",
-            "08P01",
-        ),
         (of(&[("User", "app")]), "parameter_spelling", "08P01"),
         (of(&[]), "missing_user", "28000"),
         (of(&[("database", "postgres")]), "missing_user", "28000"),

@@ -219,11 +219,12 @@ fn a_second_request_while_the_first_is_being_carried_out_is_dropped() {
     });
     // It takes no cancel request now, and the first one waits.
     database.freeze();
-    for host in [1, 2, 3] {
-        hopeless(
-            &Dial::plain(gateway.address()).from(here(9, host)),
-            &session.key,
-        );
+    let from = |host| Dial::plain(gateway.address()).from(here(9, host));
+    let mut waiting = from(1).connect().unwrap();
+    waiting.send(&packet(&session.key)).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for host in [2, 3] {
+        hopeless(&from(host), &session.key);
     }
     wait::wait_for("two are dropped", SOON, || {
         denied(&gateway) == BTreeMap::from([("already_cancelling".to_owned(), 2)])

@@ -1,25 +1,37 @@
-//! What the machine gives this process: file descriptors and memory. Looked at once, at start.
+//! What the machine gives this process: file descriptors and memory. Taken and looked at once, at
+//! start.
 
 use std::fs;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What this process may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
-    /// Open files: the soft limit of RLIMIT_NOFILE.
+    /// Open files: RLIMIT_NOFILE.
     pub descriptors: u64,
     /// Bytes of memory: the machine's, or our control group's where that is less.
     pub memory: u64,
 }
 
 impl Machine {
-    /// The machine as it is now.
+    /// Takes as many open files as the process may have, and looks at the machine as it is now. The
+    /// soft limit is 1,024 in most places, for the sake of programs that use select(2).
     ///
     /// # Errors
     /// If it does not say how much memory it has.
     pub fn look() -> Result<Self, String> {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let given = getrlimit(Resource::Nofile);
+        let all = Rlimit {
+            current: given.maximum,
+            ..given
+        };
+        let descriptors = match setrlimit(Resource::Nofile, all) {
+            Ok(()) => all.current,
+            // What it has is enough to go on with, and stands in the log.
+            Err(_) => given.current,
+        }
+        .unwrap_or(u64::MAX);
         let meminfo = fs::read_to_string(MEMINFO).map_err(|error| format!("{MEMINFO}: {error}"))?;
         let total = total_memory(&meminfo).ok_or_else(|| format!("{MEMINFO}: no MemTotal"))?;
         let group = fs::read_to_string(CGROUP_MEMORY)

@@ -147,7 +147,8 @@ struct Reserved<'a> {
     replication: Option<&'a str>,
 }
 
-/// The pairs of a startup packet in order, each within its limits and none given twice.
+/// The pairs of a startup packet in order, each within its limits; what says who one is is not
+/// given twice. Of a setting given twice PostgreSQL takes the last, and gets both.
 fn pairs(body: &[u8]) -> Result<Vec<(&str, &str)>, Complaint> {
     // The last byte is checked first, so that every string inside is sure to end.
     if body.last() != Some(&0) {
@@ -168,10 +169,8 @@ fn pairs(body: &[u8]) -> Result<Vec<(&str, &str)>, Complaint> {
             return Err(Complaint::TooManyParameters);
         }
         let (name, value) = pair(name, value)?;
-        if pairs
-            .iter()
-            .any(|(known, _)| known.eq_ignore_ascii_case(name))
-        {
+        let decisive = RESERVED.contains(&name) || name.starts_with(PROTOCOL_OPTION);
+        if decisive && pairs.iter().any(|(known, _)| *known == name) {
             return Err(Complaint::DuplicateParameter {
                 name: name.to_owned(),
             });

@@ -86,22 +86,31 @@ fn empty_values_are_values() {
 }
 
 #[test]
-fn no_parameter_is_given_twice() {
+fn what_says_who_one_is_is_not_given_twice() {
     let user = ("user", "app");
     check_parameters(&[user, user], "duplicate_parameter");
     check_parameters(&[user, ("user", "postgres")], "duplicate_parameter");
-    for name in [
-        "database",
-        "options",
-        "replication",
-        "application_name",
-        "_pq_.x",
-    ] {
+    for name in ["database", "options", "replication", "_pq_.x"] {
         check_parameters(&[user, (name, "1"), (name, "0")], "duplicate_parameter");
     }
-    check_parameters(
-        &[user, ("search_path", "a"), ("Search_Path", "b")],
-        "duplicate_parameter",
+}
+
+#[test]
+fn a_setting_given_twice_is_passed_on_twice_and_in_order() {
+    let startup = decode(&[
+        ("user", "app"),
+        ("DateStyle", "SQL"),
+        ("datestyle", "ISO"),
+        ("DateStyle", "German"),
+    ]);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        startup.parameters,
+        [
+            pair("DateStyle", "SQL"),
+            pair("datestyle", "ISO"),
+            pair("DateStyle", "German")
+        ]
     );
 }
 
