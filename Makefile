@@ -8,6 +8,8 @@ SHELL := /bin/bash
 # Seconds for each fuzz target, and for each long test.
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
+# The test binaries that have them.
+SOAKS := attacks_bounds cancel_race
 # What `make bench` is told besides: ARGS="--help".
 ARGS ?=
 # ONCE=1: the demo cleans up and ends instead of staying for you to play with.
@@ -32,7 +34,7 @@ demo: setup-demo ## See it work: a gateway, PostgreSQL, a client let in and one 
 # One command and one set of features, so that nothing is compiled twice.
 test: setup ## All tests, with real parts
 	@rm -f target/tmp/skipped
-	@cargo test --workspace --locked
+	@ulimit -n "$$(ulimit -Hn)"; cargo test --workspace --locked
 	@if [ -s target/tmp/skipped ]; then echo "NOT EVERYTHING RAN:"; sort target/tmp/skipped | uniq -c; fi
 
 verify: setup ## Everything that reads: format, lints, docs, tidiness, dependencies
@@ -54,7 +56,7 @@ fix: ## Everything that writes: format, and lints that can mend what they find
 
 bench: setup-bench ## Measure everything, each figure beside direct TLS, a bare relay and the peers
 	cargo build --release --locked --package portcullis --package portcullis-bench --bin portcullis --bin portcullis-bench
-	PORTCULLIS_BINARY=target/release/portcullis target/release/portcullis-bench $(ARGS)
+	@ulimit -n "$$(ulimit -Hn)"; PORTCULLIS_BINARY=target/release/portcullis target/release/portcullis-bench $(ARGS)
 
 bench-table: ## Put the table of the last `make bench` into README.md
 	target/release/portcullis-bench table
@@ -64,7 +66,7 @@ fuzz: ## Feed every decoder nonsense, FUZZ_SECONDS each (needs a nightly toolcha
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/setup/fuzz.sh
 
 soak: setup ## The tests that take long, SOAK_SECONDS each
-	cargo test --workspace --locked -- --ignored --test-threads=1
+	ulimit -n "$$(ulimit -Hn)"; cargo test --package portcullis-tests --locked $(addprefix --test ,$(SOAKS)) -- --ignored --test-threads=1
 
 setup: ## Install what tests need and this machine lacks (Debian packages, drivers, a second PostgreSQL)
 	@tests/setup/debian.sh tests

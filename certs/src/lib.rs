@@ -1,6 +1,6 @@
 //! Identity material: who a certificate or a token says somebody is, and how a TLS handshake asks.
 //!
-//! This crate holds the only builders of rustls configurations and is the only door for `jsonwebtoken` and `rcgen`. It reads no file, opens
+//! This crate holds the only builders of rustls configurations and is the only door for `jsonwebtoken`, `rcgen`, `fpe` and `aes`. It hears ClientHellos and seals cancel keys. It reads no file, opens
 //! no socket and keeps no timer: PEM text, JWKS text and the time come in as arguments, values go out. Two things happen below it that a
 //! pure crate would not do itself: a handshake draws randomness and reads the clock inside rustls, and [`generate_key`] draws from the
 //! operating system.

@@ -50,6 +50,11 @@ impl ServiceError {
         }
     }
 
+    /// Whether asking again would be in vain.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Self::NotConfigured | Self::Stopped)
+    }
+
     /// The SQLSTATE of the database's error, if it was one.
     pub(super) fn code(&self) -> Option<&SqlState> {
         match self {

@@ -10,19 +10,21 @@ use serde_json::json;
 use super::files::{Files, Torn};
 use super::limits::SYNC_EVERY;
 use super::queue::{Batch, Queue};
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Instant};
 
 /// Writes until the queue is closed and empty.
 pub(super) fn run(node: &str, queue: &Queue, files: &Files) {
     let mut unfinished = Unfinished::Nothing;
     loop {
+        let now = clock::instant();
         let patience = match unfinished {
             Unfinished::Nothing => None,
-            Unfinished::Sync | Unfinished::Shed => Some(SYNC_EVERY),
+            Unfinished::Sync { due } => Some(due.saturating_duration_since(now)),
+            Unfinished::Shed => Some(SYNC_EVERY),
         };
         let batch = queue.take(patience);
         let last = batch.last;
-        unfinished = write(node, queue, files, batch);
+        unfinished = write(node, queue, files, batch, unfinished);
         if last {
             return;
         }
@@ -30,13 +32,22 @@ pub(super) fn run(node: &str, queue: &Queue, files: &Files) {
 }
 
 /// What the writer must come back for even if no event wakes it.
+#[derive(Clone, Copy)]
 enum Unfinished {
     Nothing,
-    Sync,
+    /// What was written is not synced, and has to be by then.
+    Sync {
+        due: Instant,
+    },
     Shed,
 }
 
-fn write(node: &str, queue: &Queue, files: &Files, batch: Batch) -> Unfinished {
+fn write(node: &str, queue: &Queue, files: &Files, batch: Batch, before: Unfinished) -> Unfinished {
+    let now = clock::instant();
+    let due = match before {
+        Unfinished::Sync { due } => due,
+        Unfinished::Nothing | Unfinished::Shed => now + SYNC_EVERY,
+    };
     let mut lines = String::new();
     for waiting in &batch.events {
         lines.push_str(&waiting.event.line());
@@ -48,16 +59,18 @@ fn write(node: &str, queue: &Queue, files: &Files, batch: Batch) -> Unfinished {
     }
     if lines.is_empty() && !batch.last && !batch.readers.is_empty() {
         // Nobody recorded anything; somebody only wants to read.
-        return Unfinished::Sync;
+        return Unfinished::Sync { due };
     }
-    let must_sync =
-        batch.last || lines.is_empty() || batch.events.iter().any(|waiting| waiting.done.is_some());
+    let must_sync = batch.last
+        || lines.is_empty()
+        || now >= due
+        || batch.events.iter().any(|waiting| waiting.done.is_some());
     let written = files
         .append(lines.as_bytes())
         .and_then(|()| if must_sync { files.sync() } else { Ok(()) });
     let unfinished = match &written {
         Ok(()) if must_sync => Unfinished::Nothing,
-        Ok(()) => Unfinished::Sync,
+        Ok(()) => Unfinished::Sync { due },
         Err(error) => {
             tracing::error!(%error, events = batch.events.len(), "audit events could not be written; they are counted");
             queue.count_shed(lost(&batch));

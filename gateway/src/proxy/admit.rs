@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use portcullis_policy::{Decision, Permit, Purpose, Silent, Story, View, decide};
+use portcullis_policy::{Authentication, Decision, Permit, Purpose, Silent, Story, View, decide};
 
 use super::front::Front;
 use super::live::{Facts, Full, LiveGuard, LiveHandle};
 use super::refuse::Refusal;
 use super::throttle::{Party, Ticket};
 use crate::runtime::clock;
+use crate::runtime::limits::RELAY_OPENING_PART;
 
 /// Decides, and registers what is let in as live.
 ///
@@ -30,10 +31,10 @@ pub(super) fn admit(
         .throttle
         .pace(tenant, &party, per_second, clock::instant())
         .map_err(|limit| Refusal::too_fast(limit, tenant, per_second, &reference))?;
-    ticket.leads_to(tenant).map_err(|limit| {
-        let most = front.limits().unauthenticated_per_tenant.value;
-        Refusal::full(&Full { limit, most }, tenant, &reference)
-    })?;
+    let most = opening_at_most(front, &permit);
+    ticket
+        .leads_to(tenant, most)
+        .map_err(|limit| Refusal::full(&Full { limit, most }, tenant, &reference))?;
     let guard = front.live.register(facts, &permit, clock::now());
     // Asked after registering: whoever drains sets this before it ends those who are registered.
     if front.is_draining() {
@@ -41,6 +42,21 @@ pub(super) fn admit(
     }
     let permit = confirm(front, permit, &guard)?;
     Ok((permit, guard))
+}
+
+/// How many of the tenant's clients may be on their way in. At a relay endpoint each of them holds
+/// a connection of the database and a place among its clients, so there they are few.
+fn opening_at_most(front: &Front, permit: &Permit) -> usize {
+    let most = front.limits().unauthenticated_per_tenant.value;
+    match permit.endpoint().authentication {
+        Authentication::Relay => {
+            let places = permit.limits().connections_per_endpoint_or_default() as usize;
+            most.min((places / RELAY_OPENING_PART).max(1))
+        }
+        Authentication::Scram
+        | Authentication::Certificate { .. }
+        | Authentication::Token { .. } => most,
+    }
 }
 
 /// The permit at the newest revision. Asked after registering and again after authentication,

@@ -160,8 +160,8 @@ impl Attempt {
         let how = credential.describe();
         // In relay the client is still to prove itself, yet it takes its place now: the proof is
         // given on a connection of the database, and of these there must not be more than the caps
-        // say. A stranger there holds no more places than one tenant's unauthenticated may, and
-        // none longer than they.
+        // say. Those who have not given it hold a part of the places, shared fairly, and none for
+        // longer than anybody on the way in.
         let claim = self
             .front
             .claims

@@ -121,6 +121,11 @@ fn welcome(
 ) {
     let place = match (&door.origin, &door.balancer) {
         (Some(origin), None) => front.throttle.enter(origin, Address::from(peer.ip())),
+        // No balancer of ours: it counts for itself, and will be refused.
+        (_, Some(balancer)) if !balancer.trusts(Address::from(peer.ip())) => {
+            let stranger = Arc::new(Origin::Public);
+            front.throttle.enter(&stranger, Address::from(peer.ip()))
+        }
         (Some(_), Some(_)) | (None, _) => front.throttle.enter_behind_balancer(&door.name),
     };
     // The throttle has counted whoever it turned away.

@@ -2,7 +2,8 @@
 //!
 //! `connection.rs` reads top to bottom as the path of a connection; every step that grew has its
 //! own file and leaves its verb there. `live/` knows every connection that is let in and stops
-//! those whose permit lapses.
+//! those whose permit lapses; `throttle/` says who may take a place on the way in, `limits` how
+//! many there are, `failures/` how long a sign-in waits after failed ones.
 //!
 //! Deliberately absent: any rule about who may connect (policy's `decide`), any TLS
 //! configuration (certs), anything about staff access.

@@ -42,6 +42,16 @@ pub const UNAUTHENTICATED_PER_ADDRESS: usize = 256;
 pub const UNAUTHENTICATED_PER_BLOCK: usize = 1_024;
 /// Of the unauthenticated, the part that one tenant's endpoints may hold: a quarter.
 pub const UNAUTHENTICATED_TENANT_PART: usize = 4;
+/// New connections a second from one block of addresses behind one door, on average, whatever
+/// becomes of them.
+pub const ARRIVALS_PER_SECOND: f64 = 500.0;
+/// New connections from one block at once.
+pub const ARRIVAL_BURST: f64 = 2_000.0;
+/// Blocks of addresses whose arrivals are remembered.
+pub const ARRIVAL_BLOCKS: usize = 65_536;
+/// At a relay endpoint, where the database asks for the proof, one in so many of the endpoint's
+/// connections may be its tenant's clients who have not given it yet.
+pub const RELAY_OPENING_PART: usize = 4;
 /// The part of a tenant's pace of new connections that one source block may use: half.
 pub const SOURCE_PACE_PART: u32 = 2;
 /// Source blocks of one tenant whose pace is measured apart; further ones share one measure.

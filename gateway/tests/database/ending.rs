@@ -91,7 +91,10 @@ async fn only_the_process_that_was_meant_is_terminated() {
 async fn started(services: &Services, backend: &Backend) -> Option<i64> {
     let pids = [backend.pid()];
     let found = departures::started(services, &backend.target, backend.server, &pids).await;
-    found.unwrap().get(&backend.pid()).copied()
+    found
+        .unwrap()
+        .get(&backend.pid())
+        .map(|process| process.started)
 }
 
 #[tokio::test]

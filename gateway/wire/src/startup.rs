@@ -53,8 +53,8 @@ impl StartupMessage {
     /// Reads the body of a startup packet: the bytes after length and version.
     ///
     /// # Errors
-    /// A major version other than 3, a layout that is not pairs of C strings and a terminator, a parameter given
-    /// twice or past its limits, or no role.
+    /// A major version other than 3, a layout that is not pairs of C strings and a terminator, what says who
+    /// one is given twice, a parameter past its limits, or no role.
     pub fn decode(body: &[u8], version: ProtocolVersion) -> Result<Self, Complaint> {
         // Protocol 2 has another layout altogether, so its body must not be read as ours.
         if version.major() != 3 {

@@ -2,7 +2,7 @@
 
 use super::{Amount, bytes, count, pace, time};
 use crate::api::limits as api;
-use crate::database::{upstream, verifiers};
+use crate::database::{backend, departures, service, upstream, verifiers};
 use crate::http::limits as http;
 use crate::ledger::limits as ledger;
 use crate::runtime::limits as node;
@@ -26,6 +26,9 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("unauthenticated_bytes", bytes(node::UNAUTHENTICATED_BYTES as usize), "memory of an unauthenticated connection at worst"),
     ("unauthenticated_memory_part", count(node::UNAUTHENTICATED_MEMORY_PART as usize), "one part in so many of the memory is for them"),
     ("unauthenticated_tenant_part", count(node::UNAUTHENTICATED_TENANT_PART), "one in so many of them may be one tenant's"),
+    ("arrival_burst", count(node::ARRIVAL_BURST as usize), "arrivals from one block of addresses at once"),
+    ("arrival_blocks", count(node::ARRIVAL_BLOCKS), "blocks whose arrivals are remembered"),
+    ("relay_opening_part", count(node::RELAY_OPENING_PART), "one in so many of a relay endpoint's connections may be unproven"),
     ("pace_sources", count(node::PACE_SOURCES), "source blocks of a tenant whose pace is measured apart"),
     ("shed_events", count(node::SHED_EVENTS), "events about shed connections at one tick"),
     ("shed_tick", time(node::SHED_TICK), "between two ticks"),
@@ -51,6 +54,14 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("enforcement", time(node::ENFORCEMENT), "an apply waits for lapsed connections to close"),
     ("backends_gone", time(node::BACKENDS_GONE), "and for their backends to be gone"),
     ("expiry_tick", time(node::EXPIRY_TICK), "between two looks for expired entries"),
+    ("backend_cancel_patience", time(backend::CANCEL_PATIENCE), "a cancelled backend ends by then, or is terminated,"),
+    ("backend_terminate_patience", time(backend::TERMINATE_PATIENCE), "and is given up after it"),
+    ("cancels_to_a_server", count(departures::CANCELS_TO_A_SERVER), "cancel requests of ours on their way to one server"),
+    ("backends_in_a_question", count(departures::BACKENDS_IN_A_QUESTION), "backends that are looked for at once"),
+    ("looks_that_may_fail", count(departures::LOOKS_THAT_MAY_FAIL as usize), "questions that may fail before a backend is unseen"),
+    ("service_connections", count(service::MAX_CONNECTIONS), "connections of ours to the databases"),
+    ("service_answer", time(service::ANSWER_LIMIT), "an answer on one of them"),
+    ("client_hello_bytes", bytes(portcullis_certs::hello::MAX_HELLO), "a TLS ClientHello"),
     ("cancel", time(node::CANCEL), "carrying out a cancel request"),
     ("cancels_per_tenant", count(node::CANCELS_PER_TENANT), "of these at once, a tenant's"),
     ("cancels_per_second", pace(node::CANCELS_PER_SECOND as u32), "cancel requests of one IPv4 /24 or IPv6 /64,"),

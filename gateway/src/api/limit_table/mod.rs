@@ -85,6 +85,7 @@ fn rows(front: &Front, usage: &Usage) -> Vec<LimitRow> {
         counted(L::UnauthenticatedPerTenant, &limits.unauthenticated_per_tenant, None, opening_of_tenant, "at one tenant's endpoints"),
         said(L::TenantConnections, policy::DEFAULT_TENANT_CONNECTIONS, of_tenant, "connections of a tenant"),
         said(L::EndpointConnections, policy::DEFAULT_ENDPOINT_CONNECTIONS, usage.largest_endpoint as usize, "connections of an endpoint"),
+        Row { used: None, ..met(L::ArrivalPace, 0, SetBy::BuiltIn, "new connections from one block of addresses, whatever becomes of them") }.at(pace(node::ARRIVALS_PER_SECOND as u32)),
         Row { used: None, ..met(L::TenantPace, 0, SetBy::Policy, "new connections of a tenant") }.at(pace(per_second)),
         Row { used: None, ..met(L::SourcePace, 0, SetBy::Policy, "of these, from one source block") }.at(pace(per_second / node::SOURCE_PACE_PART)),
         Row { used: None, ..met(L::FailedSignIns, 0, SetBy::BuiltIn, "how long a sign-in waits after failed ones") }.at(time(node::FAILED_SIGN_INS_LINE)),

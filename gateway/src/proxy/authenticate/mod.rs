@@ -68,7 +68,8 @@ pub(super) async fn authenticate(
     let turn = front.failures.turn(facts, permit, until);
     match mode {
         Authentication::Scram => {
-            let answered = in_time(front, scram::ask(front, client, permit, reference)).await?;
+            let known = scram::look_up(front, permit, user, reference).await?;
+            let answered = in_time(front, scram::ask(client, known, reference)).await?;
             turn.await?
                 .settle(scram::judge(front, permit, answered, user, reference))
         }

@@ -26,15 +26,20 @@ pub(super) struct Answered {
     unusable: Option<&'static str>,
 }
 
+/// What is known of a role: its verifier, or a mock with the reason why.
+pub(super) struct Known {
+    verifier: Verifier,
+    unusable: Option<&'static str>,
+}
+
 /// Goes through the exchange up to the client's proof.
 pub(super) async fn ask(
-    front: &Front,
     client: &mut Client,
-    permit: &Permit,
+    known: Known,
     reference: &Reference,
 ) -> Result<Answered, Refusal> {
     let user = client.startup.user.clone();
-    let (verifier, unusable) = verifier(front, permit, &user, reference).await?;
+    let Known { verifier, unusable } = known;
     let binding = match client.identity.end_point_hash() {
         Some(hash) => Binding::TlsServerEndPoint(hash.to_vec()),
         None => Binding::Unsupported,
@@ -95,13 +100,13 @@ async fn answer(client: &mut Client) -> Result<Vec<u8>, Refusal> {
     Ok(body)
 }
 
-/// The role's verifier, or a mock with the reason why.
-async fn verifier(
+/// Asks the database, or whoever asked it lately.
+pub(super) async fn look_up(
     front: &Front,
     permit: &Permit,
     user: &str,
     reference: &Reference,
-) -> Result<(Verifier, Option<&'static str>), Refusal> {
+) -> Result<Known, Refusal> {
     let secret = front
         .verifiers
         .lookup(permit.tenant(), permit.cluster_id(), permit.cluster(), user)
@@ -109,7 +114,12 @@ async fn verifier(
         .map_err(|error| Refusal::upstream(error.reason(), error.for_operator(), reference))?;
     let unusable = match secret.as_deref().map(|secret| secret.usable(clock::now())) {
         Some(Ok(text)) => match Verifier::parse(text) {
-            Ok(verifier) => return Ok((verifier, None)),
+            Ok(verifier) => {
+                return Ok(Known {
+                    verifier,
+                    unusable: None,
+                });
+            }
             Err(error) => error.reason(),
         },
         Some(Err(unusable)) => unusable.reason(),
@@ -117,8 +127,10 @@ async fn verifier(
     };
     // Per cluster, as real salts are: equal salts at two endpoints of a tenant would tell a mock.
     let place = format!("{}/{}", permit.tenant(), permit.cluster_id());
-    let mock = Verifier::mock(&front.mock_secret, &place, user);
-    Ok((mock, Some(unusable)))
+    Ok(Known {
+        verifier: Verifier::mock(&front.mock_secret, &place, user),
+        unusable: Some(unusable),
+    })
 }
 
 fn failure_of(

@@ -17,6 +17,8 @@ pub enum Limit {
     UnauthenticatedPerBlock,
     /// Those at one tenant's endpoints.
     UnauthenticatedPerTenant,
+    /// Arrivals from one block of addresses in a second.
+    ArrivalPace,
     /// New connections of a tenant in a second.
     TenantPace,
     /// New connections of a tenant in a second, from one block of addresses.
@@ -41,7 +43,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NodeConnections,
         Self::TenantConnections,
         Self::EndpointConnections,
@@ -49,6 +51,7 @@ impl Limit {
         Self::UnauthenticatedPerAddress,
         Self::UnauthenticatedPerBlock,
         Self::UnauthenticatedPerTenant,
+        Self::ArrivalPace,
         Self::TenantPace,
         Self::SourcePace,
         Self::FailedSignIns,
@@ -72,6 +75,7 @@ impl Limit {
             Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
             Self::UnauthenticatedPerBlock => "unauthenticated_per_block",
             Self::UnauthenticatedPerTenant => "unauthenticated_per_tenant",
+            Self::ArrivalPace => "arrival_pace",
             Self::TenantPace => "tenant_pace",
             Self::SourcePace => "source_pace",
             Self::FailedSignIns => "failed_sign_ins",
@@ -98,6 +102,7 @@ impl Limit {
             Self::Authentication => "authentication_timeout",
             Self::PreAuthentication => "pre_authentication_timeout",
             Self::NodeConnections
+            | Self::ArrivalPace
             | Self::FailedSignIns
             | Self::Unauthenticated
             | Self::UnauthenticatedPerAddress

@@ -24,12 +24,15 @@ use parking_lot::Mutex;
 use portcullis_policy::{Address, Origin, TenantId};
 use tokio::sync::Notify;
 
+use self::bucket::Bucket;
 use self::crowd::{Crowd, Place};
 use self::pace::Pace;
+use self::recent::Recent;
 use self::sheds::How;
 use super::limits::FrontLimits;
 use super::source::Source;
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{self, Instant};
+use crate::runtime::limits::{ARRIVAL_BLOCKS, ARRIVAL_BURST, ARRIVALS_PER_SECOND};
 
 pub use self::limit::Limit;
 pub(super) use self::sheds::Sheds;
@@ -39,6 +42,7 @@ pub(super) use self::source::Party;
 pub(super) struct Throttle {
     limits: Arc<FrontLimits>,
     sheds: Arc<Sheds>,
+    arrivals: Mutex<Recent<Party, Bucket>>,
     pace: Pace,
     places: Mutex<Places>,
 }
@@ -87,6 +91,7 @@ impl Throttle {
         Self {
             limits,
             sheds,
+            arrivals: Mutex::new(Recent::of(ARRIVAL_BLOCKS)),
             pace: Pace::default(),
             places: Mutex::default(),
         }
@@ -101,6 +106,7 @@ impl Throttle {
     ) -> Result<Ticket, Limit> {
         let party = Party::block(Arc::clone(origin), address);
         let single = Source::customer(origin, address);
+        self.arrives(&party)?;
         let mut places = self.places.lock();
         if let Some(full) = self.source_full(&places, &party, &single) {
             self.sheds.note(full, &party, How::Refused);
@@ -158,6 +164,20 @@ impl Throttle {
             member,
             signal,
         })
+    }
+
+    /// Even those who leave again at once cost a handshake or an event.
+    fn arrives(&self, party: &Party) -> Result<(), Limit> {
+        const FAST: Limit = Limit::ArrivalPace;
+        let now = clock::instant();
+        let mut arrivals = self.arrivals.lock();
+        let bucket = arrivals.touch(party, || Bucket::full(ARRIVAL_BURST, now));
+        if bucket.take(ARRIVALS_PER_SECOND, ARRIVAL_BURST, now) {
+            return Ok(());
+        }
+        drop(arrivals);
+        self.sheds.note(FAST, party, How::Refused);
+        Err(FAST)
     }
 
     fn source_full(&self, places: &Places, party: &Party, single: &Source) -> Option<Limit> {
@@ -253,6 +273,7 @@ impl Ticket {
         let origin = Arc::new(origin.clone());
         let single = Source::customer(&origin, address);
         let party = Party::block(origin, address);
+        self.throttle.arrives(&party)?;
         let mut places = self.throttle.places.lock();
         if let Some(full) = self.throttle.source_full(&places, &party, &single) {
             self.throttle.sheds.note(full, &party, How::Refused);
@@ -275,9 +296,9 @@ impl Ticket {
         Ok(())
     }
 
-    /// Takes a place among those of `tenant` as well: policy has said that it leads there. Fair in
+    /// Takes one of `most` places of `tenant` as well: policy has said that it leads there. Fair in
     /// the same way as the whole node's.
-    pub(super) fn leads_to(&self, tenant: &TenantId) -> Result<(), Limit> {
+    pub(super) fn leads_to(&self, tenant: &TenantId, most: usize) -> Result<(), Limit> {
         const FULL: Limit = Limit::UnauthenticatedPerTenant;
         let mut places = self.throttle.places.lock();
         let Some(party) = places
@@ -287,7 +308,6 @@ impl Ticket {
         else {
             return Ok(());
         };
-        let most = self.throttle.limits.unauthenticated_per_tenant.value;
         let place = match places.tenants.get(tenant) {
             Some(crowd) => crowd.place_for(&party, most),
             None => Place::Free,

@@ -1,5 +1,6 @@
 //! The pace of new connections: so many a second for each tenant, and of these at most a part for
-//! any one block of addresses, so that one runaway application cannot starve the others.
+//! any one block of addresses, so that one runaway application cannot starve the others. Where a
+//! few together have used up the whole, blocks that were quiet lately share as much again.
 
 use std::collections::HashMap;
 
@@ -21,6 +22,8 @@ pub(super) struct Pace {
 struct Tenant {
     whole: Measure,
     sources: HashMap<Party, Measure>,
+    /// What those who were quiet lately share when the whole is used up.
+    quiet: Measure,
     /// What the sources beyond the most that are measured apart share.
     others: Measure,
 }
@@ -48,9 +51,12 @@ impl Pace {
             None => tenants.entry(tenant.clone()).or_insert_with(|| Tenant {
                 whole: Measure::full(whole, now),
                 sources: HashMap::new(),
+                quiet: Measure::full(part, now),
                 others: Measure::full(part, now),
             }),
         };
+        let known = measures.sources.get(party);
+        let quiet = known.is_none_or(|source| source.idle(now));
         let crowded = measures.sources.len() >= PACE_SOURCES;
         let source = match measures.sources.get_mut(party) {
             Some(source) => source,
@@ -64,10 +70,10 @@ impl Pace {
         if !source.take(part, now) {
             return Err(Limit::SourcePace);
         }
-        if !measures.whole.take(whole, now) {
-            return Err(Limit::TenantPace);
+        if measures.whole.take(whole, now) || (quiet && measures.quiet.take(part, now)) {
+            return Ok(());
         }
-        Ok(())
+        Err(Limit::TenantPace)
     }
 
     /// Forgets who has not come for so long that its bucket would be full again.
@@ -136,7 +142,11 @@ mod tests {
         for other in ["a", "b", "c", "d", "e"] {
             assert_eq!(take(other), Ok(()), "nothing was taken from {other}");
         }
-        assert_eq!(take("f"), Err(Limit::TenantPace));
+        for quiet in ["f", "g", "h", "i", "j"] {
+            assert_eq!(take(quiet), Ok(()), "{quiet} was quiet");
+        }
+        assert_eq!(take("k"), Err(Limit::TenantPace));
+        assert_eq!(take("a"), Err(Limit::TenantPace), "not quiet any more");
         assert_eq!(
             pace.take(&"globex".parse().unwrap(), &party("runaway"), 10, now),
             Ok(())
@@ -150,10 +160,10 @@ mod tests {
             let now = start + Duration::from_millis(after);
             pace.take(&acme(), &party(name), 2, now).is_ok()
         };
-        assert!(take("a", 0) && take("b", 0));
+        assert!(take("a", 0) && take("b", 0) && take("quiet", 0));
         assert!(!take("c", 0));
         assert!(take("d", 500));
-        assert!(!take("e", 500));
+        assert!(!take("d", 500));
     }
 
     #[test]

@@ -145,19 +145,40 @@ fn one_tenants_flood_leaves_the_other_tenants_their_places() {
     });
     let (acme, globex): (TenantId, TenantId) = ("acme".parse().unwrap(), "globex".parse().unwrap());
     let flood = enter(&throttle, "127.0.2.1", 3);
-    assert_eq!(flood[0].leads_to(&acme), Ok(()));
-    assert_eq!(flood[1].leads_to(&acme), Ok(()));
+    assert_eq!(flood[0].leads_to(&acme, 2), Ok(()));
+    assert_eq!(flood[1].leads_to(&acme, 2), Ok(()));
     assert_eq!(
-        flood[2].leads_to(&acme),
+        flood[2].leads_to(&acme, 2),
         Err(Limit::UnauthenticatedPerTenant)
     );
-    assert_eq!(flood[2].leads_to(&globex), Ok(()));
+    assert_eq!(flood[2].leads_to(&globex, 2), Ok(()));
     let honest = enter(&throttle, "127.0.1.1", 1);
-    assert_eq!(honest[0].leads_to(&acme), Ok(()), "fair within the tenant");
+    assert_eq!(
+        honest[0].leads_to(&acme, 2),
+        Ok(()),
+        "fair within the tenant"
+    );
     assert_eq!(
         is_displaced(&flood[0]),
         Some(Limit::UnauthenticatedPerTenant)
     );
     drop((flood, honest));
     assert!(throttle.places.lock().tenants.is_empty());
+}
+
+#[test]
+fn a_block_that_comes_and_goes_too_fast_is_not_let_in_and_others_are() {
+    let throttle = throttle(Said::default());
+    let public = public();
+    let fast = address("203.0.113.7");
+    let mut entered = 0_u32;
+    // Each leaves again at once, so that no place is ever taken.
+    while throttle.enter(&public, fast).is_ok() {
+        entered += 1;
+        assert!(f64::from(entered) < 100.0 * ARRIVAL_BURST);
+    }
+    assert!(f64::from(entered) >= ARRIVAL_BURST);
+    assert_eq!(throttle.opening().all, 0);
+    assert!(throttle.enter(&public, address("203.0.114.7")).is_ok());
+    assert!(throttle.sheds.total(Limit::ArrivalPace) > 0);
 }
