@@ -34,10 +34,10 @@ impl CancelKeys {
         run: [u8; 8],
         first: [u8; 8],
     ) -> Result<Self, SealError> {
-        let node = number(secret, node);
+        let node = number(secret, node)?;
         Ok(Self {
-            short: Short::new(&derived(secret, SHORT), node, u64::from_be_bytes(first))?,
-            long: Long::new(&derived(secret, LONG), node, run)?,
+            short: Short::new(&derived(secret, SHORT)?, node, u64::from_be_bytes(first))?,
+            long: Long::new(&derived(secret, LONG)?, node, run)?,
         })
     }
 
@@ -123,16 +123,15 @@ const LONG: &[u8] = b"portcullis cancel key, protocol 3.2";
 const NODE: &[u8] = b"portcullis cancel key, node ";
 
 /// What stands for a node in a key: its name, hashed with the secret.
-fn number(secret: &[u8; 32], node: &str) -> u64 {
-    let hash = derived(secret, &[NODE, node.as_bytes()].concat());
-    hash.first_chunk()
-        .map_or(0, |first| u64::from_be_bytes(*first))
+fn number(secret: &[u8; 32], node: &str) -> Result<u64, SealError> {
+    let [a, b, c, d, e, f, g, h, ..] = derived(secret, &[NODE, node.as_bytes()].concat())?;
+    Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
-fn derived(secret: &[u8; 32], label: &[u8]) -> [u8; 32] {
+fn derived(secret: &[u8; 32], label: &[u8]) -> Result<[u8; 32], SealError> {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), label);
-    // The tag of HMAC-SHA-256 is this long.
-    tag.as_ref().try_into().unwrap_or_default()
+    // The tag of HMAC-SHA-256 is this long; were it not, no key would be better than a known one.
+    tag.as_ref().try_into().map_err(|_| SealError)
 }
 
 #[cfg(test)]
@@ -235,7 +234,7 @@ mod tests {
     fn keys_of_neighbours_have_no_more_bits_in_common_than_strangers() {
         let keys = keys("gw1", 1);
         let seal = |serial: u64| {
-            let drawn = derived(&SECRET, &serial.to_be_bytes());
+            let drawn = derived(&SECRET, &serial.to_be_bytes()).unwrap();
             let long = keys
                 .long(
                     serial,
