@@ -14,7 +14,7 @@ use crate::board::Board;
 use crate::client::{Caller, Sessions};
 use crate::machine::{load, processor_seconds};
 use crate::report::Table;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, few};
 use crate::sample::{Sample, quantile};
 use crate::stage::{DATABASE, PASSWORD, Stage, USER};
 use crate::ways::{Behind, Way};
@@ -28,8 +28,6 @@ const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 0);
 const PACE: Duration = Duration::from_millis(40);
 /// Queries on each.
 const QUERIES: usize = 5;
-/// Rounds beyond which little changes.
-const MAX_ROUNDS: usize = 3;
 
 /// The ways that can refuse by address.
 pub(crate) fn ways() -> Vec<Way> {
@@ -66,7 +64,7 @@ pub(crate) fn measure(
         ],
     );
     let loaded = load();
-    let rounds = rounds.min(MAX_ROUNDS);
+    let rounds = few(rounds);
     let measured = Rounds::measure(ways, rounds, |way| {
         [Weather::Quiet, Weather::Flood].map(|weather| run(stage, way, weather, duration))
     });
@@ -76,10 +74,7 @@ pub(crate) fn measure(
             of.expect("measured")
         };
         let (denied, dropped) = (flood(|run| run.denied), flood(|run| run.dropped));
-        // What the honest cost is what they cost without the flood.
-        let cost = measured.of(way, |[quiet, flood]| {
-            (flood.used - quiet.used) / flood.denied
-        });
+        let cost = measured.of(way, |[quiet, flood]| flood.cost(quiet));
         let cost = cost.expect("measured");
         let honest: Vec<f64> = [
             (0, honest_connects as fn(&Run) -> &[f64]),
@@ -123,7 +118,7 @@ pub(crate) fn measure(
         board.line(line(way, &denied, &cost, &honest));
     }
     table.note(format!(
-        "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}"
+        "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}, milliseconds from all of them together"
     ));
     table.note(
         "direct: PostgreSQL refusing by pg_hba.conf; pgbouncer lets clients in before it calls the server, so that their first query waits for that. The flood's own work slows everybody on a machine that both share",
@@ -168,11 +163,22 @@ struct Run {
     /// Per second: refused with an answer, and without.
     denied: f64,
     dropped: f64,
+    /// Honest clients per second.
+    visits: f64,
     /// CPU milliseconds per second, of what refuses.
     used: f64,
     /// Milliseconds that honest clients waited.
     connects: Vec<f64>,
     queries: Vec<f64>,
+}
+
+impl Run {
+    /// CPU milliseconds per denial. What each honest client cost without the flood is not the
+    /// flood's; fewer of them come in one.
+    fn cost(&self, quiet: &Self) -> f64 {
+        let honest = quiet.used * (self.visits / quiet.visits);
+        (self.used - honest) / self.denied
+    }
 }
 
 fn honest_connects(run: &Run) -> &[f64] {
@@ -230,6 +236,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
     Run {
         denied: denied / elapsed,
         dropped: dropped / elapsed,
+        visits: connects.len() as f64 / elapsed,
         used: used / elapsed * 1e3,
         connects,
         queries,
@@ -270,4 +277,24 @@ fn is_refused(caller: &Caller, from: IpAddr) -> bool {
 
 fn address(number: u32) -> IpAddr {
     Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + number % SOURCES).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn honest_clients_who_stayed_away_are_not_deducted() {
+        let run = |visits, denied, used| Run {
+            denied,
+            dropped: 0.0,
+            visits,
+            used,
+            connects: Vec::new(),
+            queries: Vec::new(),
+        };
+        // Ten visits cost 2 ms each; of the flood's 810 ms, five of them took 10.
+        let (quiet, flood) = (run(10.0, 0.0, 20.0), run(5.0, 400.0, 810.0));
+        assert_eq!(flood.cost(&quiet), 2.0);
+    }
 }
