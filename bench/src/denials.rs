@@ -17,6 +17,7 @@ use crate::report::Table;
 use crate::rounds::{Rounds, few};
 use crate::sample::{Sample, quantile};
 use crate::stage::{DATABASE, PASSWORD, Stage, USER};
+use crate::steps::{Step, Taken};
 use crate::ways::{Behind, Way};
 
 /// Threads of the flood.
@@ -26,6 +27,8 @@ const SOURCES: u32 = 4_096;
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 0);
 /// Between two honest connections.
 const PACE: Duration = Duration::from_millis(40);
+/// One in so many honest connections is looked at for where it waited.
+const SLOWEST_PART: usize = 20;
 /// Queries on each.
 const QUERIES: usize = 5;
 
@@ -116,6 +119,7 @@ pub(crate) fn measure(
             }),
         );
         board.line(line(way, &denied, &cost, &honest));
+        table.note(slowest(way, measured.all(way).map(|[_, flood]| flood)));
     }
     table.note(format!(
         "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}, milliseconds from all of them together"
@@ -124,6 +128,23 @@ pub(crate) fn measure(
         "direct: PostgreSQL refusing by pg_hba.conf; pgbouncer lets clients in before it calls the server, so that their first query waits for that. The flood's own work slows everybody on a machine that both share",
     );
     table
+}
+
+/// Where those spent their time who waited longest.
+fn slowest<'a>(way: Way, floods: impl Iterator<Item = &'a Run>) -> String {
+    let mut all: Vec<Taken> = floods.flat_map(|run| run.steps.clone()).collect();
+    let whole = |taken: &Taken| taken.iter().sum::<f64>();
+    all.sort_by(|one, other| whole(other).total_cmp(&whole(one)));
+    all.truncate(all.len().div_ceil(SLOWEST_PART));
+    let mean = |step: Step| {
+        let sum: f64 = all.iter().map(|taken| taken[step as usize]).sum();
+        format!("{} {:.1}", step.word(), sum / all.len() as f64)
+    };
+    format!(
+        "{way}: the slowest {} honest connections in a flood took on average, in ms: {}",
+        all.len(),
+        Step::ALL.map(mean).join(", ")
+    )
 }
 
 fn pairs(figures: &[f64]) -> serde_json::Value {
@@ -170,6 +191,8 @@ struct Run {
     /// Milliseconds that honest clients waited.
     connects: Vec<f64>,
     queries: Vec<f64>,
+    /// The same as `connects`, step by step.
+    steps: Vec<Taken>,
 }
 
 impl Run {
@@ -200,7 +223,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
     let over = AtomicBool::new(false);
     let before = processor_seconds(stage.pid(way));
     let began = Instant::now();
-    let (mut connects, mut queries) = (Vec::new(), Vec::new());
+    let (mut connects, mut queries, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     std::thread::scope(|scope| {
         if weather == Weather::Flood {
             for flooder in 0..FLOODERS {
@@ -221,7 +244,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
             }
         }
         while began.elapsed() < duration {
-            visit(&caller, &mut connects, &mut queries);
+            steps.push(visit(&caller, &mut connects, &mut queries));
             std::thread::sleep(PACE);
         }
         over.store(true, Ordering::Relaxed);
@@ -240,11 +263,12 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
         used: used / elapsed * 1e3,
         connects,
         queries,
+        steps,
     }
 }
 
 /// An honest client.
-fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) {
+fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) -> Taken {
     let began = Instant::now();
     let client = caller.sign_in(USER, PASSWORD, DATABASE);
     let mut client = client.expect("honest clients are let in");
@@ -254,7 +278,9 @@ fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) {
         let _ = client.query("select 1").expect("an answer");
         queries.push(began.elapsed().as_secs_f64() * 1e3);
     }
+    let steps = client.steps();
     client.leave();
+    steps
 }
 
 /// Whether the answer was an `ErrorResponse`.
@@ -292,6 +318,7 @@ mod tests {
             used,
             connects: Vec::new(),
             queries: Vec::new(),
+            steps: Vec::new(),
         };
         // Ten visits cost 2 ms each; of the flood's 810 ms, five of them took 10.
         let (quiet, flood) = (run(10.0, 0.0, 20.0), run(5.0, 400.0, 810.0));

@@ -28,6 +28,7 @@ mod sample;
 mod scram;
 mod stage;
 mod statistics;
+mod steps;
 mod timing;
 mod ways;
 
