@@ -1,15 +1,18 @@
-//! How often this thread asked for memory.
+//! The gateway's allocator, so that the bare relay is on the same footing, and how often this thread
+//! asked it for memory.
 #![expect(unsafe_code, reason = "an allocator cannot be written without")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+
+use tikv_jemallocator::Jemalloc;
 
 /// How often the calling thread has asked for memory since it began.
 pub(crate) fn asked() -> u64 {
     ASKED.with(Cell::get)
 }
 
-/// The system's allocator, counting for each thread how often it was asked.
+/// The gateway's allocator, counting for each thread how often it was asked.
 struct Counting;
 
 #[global_allocator]
@@ -23,21 +26,26 @@ fn count() {
     ASKED.with(|asked| asked.set(asked.get() + 1));
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator; counting allocates nothing.
+// SAFETY: every call is passed on unchanged to jemalloc; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { Jemalloc.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as for `alloc`.
+        unsafe { Jemalloc.alloc_zeroed(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System`, by `alloc` above or `realloc` below.
-        unsafe { System.dealloc(pointer, layout) }
+        // SAFETY: the pointer came from `Jemalloc`, by one of these functions.
+        unsafe { Jemalloc.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
         // SAFETY: as for `dealloc`.
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { Jemalloc.realloc(pointer, layout, size) }
     }
 }
 
@@ -50,5 +58,8 @@ mod tests {
         let before = asked();
         let text = String::from("one");
         assert_eq!(asked() - before, 1, "{text}");
+        let before = asked();
+        let zeroes = vec![0_u8; 16];
+        assert_eq!(asked() - before, 1, "{zeroes:?}");
     }
 }

@@ -34,7 +34,7 @@ impl Column {
             Self::CopyOut => "COPY out",
             Self::CopyIn => "COPY in",
             Self::CopyCost => "CPU s per GB, out / in",
-            Self::Idle => "KiB idle, fresh / after 1 MB",
+            Self::Idle => "KiB idle, fresh / after 1 MB (once)",
         }
     }
 }

@@ -18,6 +18,7 @@ use socket2::SockRef;
 
 use crate::scram::{Exchange, Keys};
 use crate::stage::Target;
+use crate::steps::{Step, Steps, Taken};
 use crate::ways::Way;
 
 /// Nothing here should take longer.
@@ -91,7 +92,9 @@ impl Caller {
 
     /// Connects, TLS handshake included.
     pub(crate) fn connect(&self) -> io::Result<Client> {
+        let mut steps = Steps::begin();
         let mut socket = self.socket()?;
+        steps.end(Step::Connected);
         if self.beginning == Beginning::SslRequest {
             socket.write_all(&[&self.first, &SSL_REQUEST[..]].concat())?;
             let mut answer = [0];
@@ -99,6 +102,7 @@ impl Caller {
             if answer != *b"S" {
                 return Err(io::Error::other("no TLS"));
             }
+            steps.end(Step::Accepted);
         }
         let tls = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .map_err(io::Error::other)?;
@@ -106,8 +110,10 @@ impl Caller {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
+        steps.end(Step::Protected);
         Ok(Client {
             stream,
+            steps,
             body: Vec::new(),
         })
     }
@@ -119,7 +125,9 @@ impl Caller {
         let exchange = client.challenged(user)?;
         let proof = exchange.proof(&self.keys, password);
         client.send(&tagged(b'p', &proof))?;
+        client.expect_authentication(Step::Believed)?;
         client.ready()?;
+        client.steps.end(Step::Ready);
         Ok(client)
     }
 
@@ -164,6 +172,7 @@ const SESSIONS_KEPT: usize = 64;
 /// An open connection.
 pub(crate) struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
+    steps: Steps,
     body: Vec<u8>,
 }
 
@@ -171,6 +180,11 @@ impl Client {
     /// Whether the TLS session was an earlier one's.
     pub(crate) fn resumed(&self) -> bool {
         self.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// What signing in took.
+    pub(crate) fn steps(&self) -> Taken {
+        self.steps.taken()
     }
 
     /// Sends bytes.
@@ -278,16 +292,19 @@ impl Client {
 
     /// Sends the first message of an exchange and reads up to the server's challenge.
     pub(crate) fn challenged(&mut self, user: &str) -> io::Result<Exchange> {
-        self.expect_authentication()?;
+        self.expect_authentication(Step::Asked)?;
         let begun = Exchange::begin(user);
         self.send(&tagged(b'p', begun.first()))?;
-        self.expect_authentication()?;
+        self.expect_authentication(Step::Challenged)?;
         Ok(begun.challenged(self.body.get(4..).unwrap_or_default()))
     }
 
-    fn expect_authentication(&mut self) -> io::Result<()> {
+    fn expect_authentication(&mut self, step: Step) -> io::Result<()> {
         match self.read()? {
-            b'R' => Ok(()),
+            b'R' => {
+                self.steps.end(step);
+                Ok(())
+            }
             _ => Err(self.refused()),
         }
     }

@@ -11,7 +11,7 @@ use crate::board::{Board, Column};
 use crate::client::{Caller, Sessions};
 use crate::machine::{load, processor_seconds};
 use crate::report::Table;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, few};
 use crate::sample::{Sample, quantile};
 use crate::stage::{DATABASE, PASSWORD, Stage, USER};
 use crate::ways::{BOTH_SIDES, Behind, CLIENT_ONLY, Way};
@@ -20,9 +20,6 @@ use crate::ways::{BOTH_SIDES, Behind, CLIENT_ONLY, Way};
 const CLIENTS: usize = 8;
 /// Connections before any is counted: verifiers are fetched, sessions to resume are there.
 const WARM_UP: usize = 2;
-
-/// Rounds of connections that resume a session: beside the full ones, they tell a difference only.
-const RESUMED_ROUNDS: usize = 3;
 
 /// The ways that have new connections measured.
 pub(crate) fn ways() -> Vec<Way> {
@@ -60,10 +57,7 @@ pub(crate) fn measure(
             .copied()
             .partition(|way| can(stage, *way, sessions));
         let loaded = load();
-        let rounds = match sessions {
-            Sessions::Fresh => rounds,
-            Sessions::Resumed => rounds.min(RESUMED_ROUNDS),
-        };
+        let rounds = sessions.rounds(rounds);
         let measured = Rounds::measure(&able, rounds, |way| {
             let caller = Caller::new(way, stage.target(way), sessions);
             run(stage, way, &caller, duration)
@@ -81,8 +75,9 @@ pub(crate) fn measure(
             );
         }
     }
+    let [full, resumed] = [Sessions::Fresh, Sessions::Resumed].map(|it| it.rounds(rounds));
     table.note(format!(
-        "{CLIENTS} clients at once, {rounds} rounds of {duration:?}; each has a server process of its own, but for pgbouncer pooling, which hands them on"
+        "{CLIENTS} clients at once, {full} rounds ({resumed} of resumed sessions) of {duration:?}; each has a server process of its own, but for pgbouncer pooling, which hands them on"
     ));
     table
 }
@@ -229,6 +224,14 @@ fn can(stage: &Stage, way: Way, sessions: Sessions) -> bool {
 }
 
 impl Sessions {
+    /// Beside full handshakes, resumed ones tell a difference only.
+    fn rounds(self, rounds: usize) -> usize {
+        match self {
+            Self::Fresh => rounds,
+            Self::Resumed => few(rounds),
+        }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Self::Fresh => "full handshake",

@@ -12,7 +12,7 @@ use crate::board::{Board, Column};
 use crate::client::{Caller, Sessions};
 use crate::machine::{load, processor_seconds};
 use crate::report::Table;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, few};
 use crate::sample::Sample;
 use crate::stage::{DATABASE, PASSWORD, Stage, USER};
 use crate::ways::{BOTH_SIDES, CLIENT_ONLY, Way};
@@ -24,8 +24,6 @@ const ROWS_EACH: usize = 8;
 /// Messages that are handed over at once.
 const MESSAGES_AT_ONCE: usize = 8;
 const GB: f64 = 1e9;
-/// Each moves so much that more rounds tell little.
-const MAX_ROUNDS: usize = 3;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub(crate) fn measure(
     stage.server().sql(&format!(
         "create unlogged table void (line text); grant all on void to {USER}"
     ));
-    let rounds = rounds.min(MAX_ROUNDS);
+    let rounds = few(rounds);
     let mut costs: Vec<(Way, String)> = Vec::new();
     for direction in [Direction::Out, Direction::In] {
         let loaded = load();

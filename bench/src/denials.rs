@@ -14,9 +14,10 @@ use crate::board::Board;
 use crate::client::{Caller, Sessions};
 use crate::machine::{load, processor_seconds};
 use crate::report::Table;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, few};
 use crate::sample::{Sample, quantile};
 use crate::stage::{DATABASE, PASSWORD, Stage, USER};
+use crate::steps::{Step, Taken};
 use crate::ways::{Behind, Way};
 
 /// Threads of the flood.
@@ -26,10 +27,10 @@ const SOURCES: u32 = 4_096;
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 0);
 /// Between two honest connections.
 const PACE: Duration = Duration::from_millis(40);
+/// One in so many honest connections is looked at for where it waited.
+const SLOWEST_PART: usize = 20;
 /// Queries on each.
 const QUERIES: usize = 5;
-/// Rounds beyond which little changes.
-const MAX_ROUNDS: usize = 3;
 
 /// The ways that can refuse by address.
 pub(crate) fn ways() -> Vec<Way> {
@@ -66,7 +67,7 @@ pub(crate) fn measure(
         ],
     );
     let loaded = load();
-    let rounds = rounds.min(MAX_ROUNDS);
+    let rounds = few(rounds);
     let measured = Rounds::measure(ways, rounds, |way| {
         [Weather::Quiet, Weather::Flood].map(|weather| run(stage, way, weather, duration))
     });
@@ -76,10 +77,7 @@ pub(crate) fn measure(
             of.expect("measured")
         };
         let (denied, dropped) = (flood(|run| run.denied), flood(|run| run.dropped));
-        // What the honest cost is what they cost without the flood.
-        let cost = measured.of(way, |[quiet, flood]| {
-            (flood.used - quiet.used) / flood.denied
-        });
+        let cost = measured.of(way, |[quiet, flood]| flood.cost(quiet));
         let cost = cost.expect("measured");
         let honest: Vec<f64> = [
             (0, honest_connects as fn(&Run) -> &[f64]),
@@ -121,14 +119,32 @@ pub(crate) fn measure(
             }),
         );
         board.line(line(way, &denied, &cost, &honest));
+        table.note(slowest(way, measured.all(way).map(|[_, flood]| flood)));
     }
     table.note(format!(
-        "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}"
+        "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}, milliseconds from all of them together"
     ));
     table.note(
         "direct: PostgreSQL refusing by pg_hba.conf; pgbouncer lets clients in before it calls the server, so that their first query waits for that. The flood's own work slows everybody on a machine that both share",
     );
     table
+}
+
+/// Where those spent their time who waited longest.
+fn slowest<'a>(way: Way, floods: impl Iterator<Item = &'a Run>) -> String {
+    let mut all: Vec<Taken> = floods.flat_map(|run| run.steps.clone()).collect();
+    let whole = |taken: &Taken| taken.iter().sum::<f64>();
+    all.sort_by(|one, other| whole(other).total_cmp(&whole(one)));
+    all.truncate(all.len().div_ceil(SLOWEST_PART));
+    let mean = |step: Step| {
+        let sum: f64 = all.iter().map(|taken| taken[step as usize]).sum();
+        format!("{} {:.1}", step.word(), sum / all.len() as f64)
+    };
+    format!(
+        "{way}: the slowest {} honest connections in a flood took on average, in ms: {}",
+        all.len(),
+        Step::ALL.map(mean).join(", ")
+    )
 }
 
 fn pairs(figures: &[f64]) -> serde_json::Value {
@@ -168,11 +184,24 @@ struct Run {
     /// Per second: refused with an answer, and without.
     denied: f64,
     dropped: f64,
+    /// Honest clients per second.
+    visits: f64,
     /// CPU milliseconds per second, of what refuses.
     used: f64,
     /// Milliseconds that honest clients waited.
     connects: Vec<f64>,
     queries: Vec<f64>,
+    /// The same as `connects`, step by step.
+    steps: Vec<Taken>,
+}
+
+impl Run {
+    /// CPU milliseconds per denial. What each honest client cost without the flood is not the
+    /// flood's; fewer of them come in one.
+    fn cost(&self, quiet: &Self) -> f64 {
+        let honest = quiet.used * (self.visits / quiet.visits);
+        (self.used - honest) / self.denied
+    }
 }
 
 fn honest_connects(run: &Run) -> &[f64] {
@@ -194,7 +223,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
     let over = AtomicBool::new(false);
     let before = processor_seconds(stage.pid(way));
     let began = Instant::now();
-    let (mut connects, mut queries) = (Vec::new(), Vec::new());
+    let (mut connects, mut queries, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     std::thread::scope(|scope| {
         if weather == Weather::Flood {
             for flooder in 0..FLOODERS {
@@ -215,7 +244,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
             }
         }
         while began.elapsed() < duration {
-            visit(&caller, &mut connects, &mut queries);
+            steps.push(visit(&caller, &mut connects, &mut queries));
             std::thread::sleep(PACE);
         }
         over.store(true, Ordering::Relaxed);
@@ -230,14 +259,16 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
     Run {
         denied: denied / elapsed,
         dropped: dropped / elapsed,
+        visits: connects.len() as f64 / elapsed,
         used: used / elapsed * 1e3,
         connects,
         queries,
+        steps,
     }
 }
 
 /// An honest client.
-fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) {
+fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) -> Taken {
     let began = Instant::now();
     let client = caller.sign_in(USER, PASSWORD, DATABASE);
     let mut client = client.expect("honest clients are let in");
@@ -247,7 +278,9 @@ fn visit(caller: &Caller, connects: &mut Vec<f64>, queries: &mut Vec<f64>) {
         let _ = client.query("select 1").expect("an answer");
         queries.push(began.elapsed().as_secs_f64() * 1e3);
     }
+    let steps = client.steps();
     client.leave();
+    steps
 }
 
 /// Whether the answer was an `ErrorResponse`.
@@ -270,4 +303,25 @@ fn is_refused(caller: &Caller, from: IpAddr) -> bool {
 
 fn address(number: u32) -> IpAddr {
     Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + number % SOURCES).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn honest_clients_who_stayed_away_are_not_deducted() {
+        let run = |visits, denied, used| Run {
+            denied,
+            dropped: 0.0,
+            visits,
+            used,
+            connects: Vec::new(),
+            queries: Vec::new(),
+            steps: Vec::new(),
+        };
+        // Ten visits cost 2 ms each; of the flood's 810 ms, five of them took 10.
+        let (quiet, flood) = (run(10.0, 0.0, 20.0), run(5.0, 400.0, 810.0));
+        assert_eq!(flood.cost(&quiet), 2.0);
+    }
 }

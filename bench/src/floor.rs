@@ -1,9 +1,10 @@
 //! The bare relay: what moving bytes between two TLS sessions costs by itself.
 //!
 //! It answers an SSLRequest, opens TLS to the server or not, as it is told, and from then on knows
-//! nothing: no protocol, no policy, no sign-in. TLS is configured by the product's own builders and there is one thread
-//! with a runtime for each processor, as in the product, so that the difference between the two is
-//! what the product adds.
+//! nothing: no protocol, no policy, no sign-in. TLS is configured by the
+//! product's own builders, memory comes from the product's allocator, and there is one thread with a
+//! runtime for each processor, as in the product, so that the difference between the two is what the
+//! product adds.
 
 use std::cell::RefCell;
 use std::fs;

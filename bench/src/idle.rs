@@ -90,7 +90,7 @@ pub(crate) fn measure(
         board.put(*way, Column::Idle, text);
     }
     table.note(format!(
-        "{connections} connections, each of which has had one small answer; a large answer is {LARGE} bytes"
+        "{connections} connections, each of which has had one small answer; a large answer is {LARGE} bytes; each way measured once, one after the other"
     ));
     table
 }

@@ -28,6 +28,7 @@ mod sample;
 mod scram;
 mod stage;
 mod statistics;
+mod steps;
 mod timing;
 mod ways;
 
@@ -169,10 +170,12 @@ fn ways(options: &Options) -> Vec<Way> {
 fn heading(facts: &Value, versions: &Value, rounds: usize) -> String {
     let version = |name: &str| format!("{name} {}", versions[name].as_str().unwrap_or("?"));
     format!(
-        "{}. Medians of {rounds} interleaved rounds, everything on this one machine; in parentheses, speed \
+        "{}. Medians of {rounds} interleaved rounds (resumed sessions, COPY and denials: {}; idle memory was measured \
+         once for each way, one after the other), everything on this one machine; in parentheses, speed \
          against direct TLS to PostgreSQL 15 and cost against the floor, a TLS relay without protocol, policy or \
          sign-in. {}, {}, {}.",
         introduction(facts),
+        rounds::few(rounds),
         version("pgbouncer"),
         version("stunnel"),
         version("HAProxy"),

@@ -3,6 +3,14 @@
 use crate::sample::Sample;
 use crate::ways::Way;
 
+/// Rounds of what takes long and changes little from one to the next.
+const FEW: usize = 3;
+
+/// How often such a thing is measured when others have so many rounds.
+pub(crate) fn few(rounds: usize) -> usize {
+    rounds.min(FEW)
+}
+
 /// What was measured of each way, round by round.
 pub(crate) struct Rounds<T>(Vec<(Way, Vec<T>)>);
 

@@ -59,7 +59,7 @@ impl Way {
             Self::Pgbouncer(_) => "pgbouncer",
             Self::PgbouncerPool(_) => "pgbouncer pooling",
             Self::Stunnel => "stunnel",
-            Self::Haproxy => "HAProxy TCP",
+            Self::Haproxy => "HAProxy, TLS passed through",
             Self::HaproxyDirect => "HAProxy direct TLS",
         }
     }
@@ -99,7 +99,7 @@ impl Way {
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct => f.write_str(self.word()),
+            Self::Direct | Self::Haproxy => f.write_str(self.word()),
             _ => write!(f, "{} ({})", self.word(), self.behind().words()),
         }
     }
