@@ -1,15 +1,14 @@
 //! OpenSSL's client, for what a TLS library of today would not send: odd server names, renegotiation,
 //! weak keys.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::gateway::Gateway;
-use crate::{ports, wait};
+use crate::{ports, process};
 
 /// Where it calls from, so that its events can be told from others.
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 6, 1));
@@ -57,10 +56,6 @@ impl OpenSsl {
         command
             .args(["-cipher", "DEFAULT@SECLEVEL=0"])
             .args(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
         Self { command, from }
     }
 
@@ -69,18 +64,14 @@ impl OpenSsl {
     /// # Panics
     /// When nobody ends it.
     #[must_use]
-    pub fn send(mut self, bytes: &[u8]) -> Told {
-        let mut child = self.command.spawn().expect("openssl is installed");
-        // Kept open: at its end the client leaves.
-        let mut input = child.stdin.take().unwrap();
-        let _ = input.write_all(bytes);
-        let _ = input.flush();
-        let ended = wait::until(LIMIT, || child.try_wait().unwrap());
-        assert!(ended.is_some(), "nobody ended it: {:?}", child.kill());
-        let output = child.wait_with_output().unwrap();
-        let both = [output.stdout, output.stderr].concat();
+    pub fn send(self, bytes: &[u8]) -> Told {
+        let finished = process::run_with(&self.command, bytes, LIMIT);
+        assert!(
+            finished.status.code().is_some(),
+            "nobody ended it: {finished}"
+        );
         Told {
-            heard: String::from_utf8_lossy(&both).into_owned(),
+            heard: finished.stdout + &finished.stderr,
             from: self.from,
         }
     }

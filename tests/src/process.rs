@@ -5,7 +5,7 @@
 //! ends, so a test's own thread must never be the one.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -63,12 +63,32 @@ impl std::fmt::Display for Finished {
 /// When the program is not there.
 #[must_use]
 pub fn run(command: &Command, limit: Duration) -> Finished {
+    finished(piped(command, Stdio::null()), limit)
+}
+
+/// The same with these bytes as standard input, which then stays open: some programs leave at its end.
+///
+/// # Panics
+/// As [`run`].
+#[must_use]
+pub fn run_with(command: &Command, input: &[u8], limit: Duration) -> Finished {
+    let mut child = piped(command, Stdio::piped());
+    let mut open = child.stdin.take().expect("piped");
+    // Who has left already hears nothing: its end says why.
+    let _ = open.write_all(input).and_then(|()| open.flush());
+    finished(child, limit)
+}
+
+fn piped(command: &Command, input: Stdio) -> Child {
     let mut bound = bound_to_us(command, Signal::KILL);
     bound
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = spawn(bound);
+    spawn(bound)
+}
+
+fn finished(mut child: Child, limit: Duration) -> Finished {
     let stdout = reader(child.stdout.take().expect("piped"));
     let stderr = reader(child.stderr.take().expect("piped"));
     let status = ended_within(&mut child, limit).unwrap_or_else(|| {
@@ -305,6 +325,15 @@ mod tests {
             ),
             (Some(3), "yes\n", "no\n")
         );
+    }
+
+    #[test]
+    fn a_command_hears_what_it_is_told_and_no_end_of_it() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read word; echo $word; timeout 1 cat; echo $?"]);
+        let finished = run_with(&command, b"word\n", Duration::from_secs(20));
+        // 124: it waited for more until its time was up.
+        assert_eq!(finished.ok(), "word\n124");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_tests::client::{GSSENC_REQUEST, SSL_REQUEST, V3_0, startup, tagged};
 use portcullis_tests::{Dial, Ending, Gateway, RawClient};
-use scene::{NAME, SOON, Trap, event, gateway, orders};
+use scene::{NAME, SOON, Trap, asks_for_a_token, event, gateway};
 
 /// Bytes that are no beginning, with nothing of TLS.
 #[test]
@@ -344,9 +344,7 @@ fn drips(plain: &Dial, gateway: &Gateway) {
 /// token: the one proof for which the gateway asks nobody.
 fn trapped() -> (Trap, Gateway) {
     let trap = Trap::new();
-    let token = "{token: {issuer: x, audience: x, claim: sub, map: [{value: x, role: app}], \
-        keys: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}}";
-    let gateway = gateway(&trap.acme(orders().authentication(token)));
+    let gateway = gateway(&trap.acme(asks_for_a_token()));
     (trap, gateway)
 }
 

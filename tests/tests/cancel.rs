@@ -14,7 +14,7 @@ fn a_drivers_cancel_stops_its_own_query_and_no_other() {
     for version in BOTH {
         let gateway = gateway(&acme(server(version), orders()));
         let mut bystander = Session::open(&gateway, V3_0);
-        bystander.sleep();
+        bystander.sleep(server(version));
         // In clear (the old way of libpq), and inside TLS.
         for way in ["c.cancel()", "c.cancel_safe()"] {
             let psycopg = gateway.psycopg(NAME).user("app", "secret", "postgres");
@@ -28,7 +28,10 @@ fn a_drivers_cancel_stops_its_own_query_and_no_other() {
             psycopg.run(INTERRUPTED).ok(),
             "canceling statement due to user request"
         );
-        assert!(bystander.is_running(version), "another's query goes on");
+        assert!(
+            bystander.is_running(server(version)),
+            "another's query goes on"
+        );
         bystander.stop(&gateway);
     }
 }
@@ -50,9 +53,14 @@ fn psycopg_cancels_by_the_long_key_inside_direct_tls() {
 
 const CANCELLED: &str = "
 import threading, time
+def stop_it(stop, c, pid):
+    with psycopg.connect(conninfo, autocommit=True) as other:
+        while not other.execute(\"select from pg_stat_activity where pid = %s and state = 'active' and query like '%%sleep%%'\", [pid]).fetchall(): time.sleep(0.02)
+    stop(c)
 def try_it(stop):
     with psycopg.connect(conninfo, autocommit=True) as c:
-        threading.Timer(0.3, lambda: stop(c)).start()
+        pid = c.execute('select pg_backend_pid()').fetchone()[0]
+        threading.Thread(target=stop_it, args=(stop, c, pid)).start()
         try: c.execute('select pg_sleep(60)')
         except psycopg.errors.QueryCanceled as e: print(e.sqlstate, end='')
         assert c.execute('select 1').fetchone() == (1,)
@@ -84,11 +92,19 @@ fn tokio_postgres_cancels_over_both_kinds_of_tls() {
                 .await
                 .unwrap();
             let cancel = connected.client.cancel_token();
+            let sql = format!("/* by {start:?} */ select pg_sleep(60)");
+            let running = format!(
+                "select count(*) from pg_stat_activity where state = 'active' and query = '{sql}'"
+            );
+            let arrived = move || {
+                let database = server(Version::V18);
+                wait::wait_for("the query runs", SOON, || database.sql(&running) == "1")
+            };
             let cancelling = async {
-                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                tokio::task::spawn_blocking(arrived).await.unwrap();
                 cancel.cancel_query(connected.tls.clone()).await.unwrap();
             };
-            let sleeping = connected.client.batch_execute("select pg_sleep(60)");
+            let sleeping = connected.client.batch_execute(&sql);
             let (told, ()) = tokio::join!(sleeping, cancelling);
             assert_eq!(
                 told.unwrap_err().code().unwrap().code(),
@@ -108,7 +124,7 @@ fn a_bare_request_is_carried_out_and_never_answered_by_either_protocol() {
         let dials = [plain, gateway.dial(NAME), gateway.dial(NAME).direct()];
         for (dial, protocol) in dials.iter().zip([V3_0, V3_2, V3_2]) {
             let mut session = Session::open(&gateway, protocol);
-            session.sleep();
+            session.sleep(server(version));
             let answer = session.request(dial);
             assert_eq!(answer, (vec![], Ending::Closed), "{version:?}");
             assert_eq!(session.outcome(), "57014", "{version:?}");
@@ -124,8 +140,8 @@ fn a_key_that_names_nothing_does_nothing_and_is_told_nothing() {
     wait::wait_for("the third session is gone", SOON, || {
         sessions(&gateway) == 2
     });
-    short.sleep();
-    long.sleep();
+    short.sleep(server(Version::V18));
+    long.sleep(server(Version::V18));
     let changed = |key: &[u8], at: usize| {
         let mut key = key.to_vec();
         key[at] ^= 1;
@@ -148,7 +164,7 @@ fn a_key_that_names_nothing_does_nothing_and_is_told_nothing() {
         assert_eq!(client.read_to_end(), (vec![], Ending::Closed), "{key:?}");
         event(&gateway, "cancel.denied", "unknown_key", from);
     }
-    assert!(short.is_running(Version::V18) && long.is_running(Version::V18));
+    assert!(short.is_running(server(Version::V18)) && long.is_running(server(Version::V18)));
     short.stop(&gateway);
     long.stop(&gateway);
 }
@@ -174,7 +190,7 @@ fn a_request_from_an_address_that_is_not_listed_or_from_a_client_that_names_anot
         .start();
     scene::assert_in_force(&gateway, 2);
     let mut session = Session::open(&gateway, V3_0);
-    session.sleep();
+    session.sleep(server);
     let trusted = gateway.authorities_pem();
     let elsewhere = Dial::plain(gateway.listener(1));
     for (dial, code) in [
@@ -198,7 +214,7 @@ fn a_request_from_an_address_that_is_not_listed_or_from_a_client_that_names_anot
         client.send(&packet(&session.key)).unwrap();
         assert_eq!(client.read_to_end(), (vec![], Ending::Closed), "{code}");
         event(&gateway, "cancel.denied", code, from);
-        assert!(session.is_running(Version::V15), "{code}");
+        assert!(session.is_running(server), "{code}");
     }
     session.stop(&gateway);
 }
@@ -213,16 +229,16 @@ fn a_withdrawn_address_can_no_longer_cancel_what_another_address_runs() {
     let gateway = gateway(&acme(server, both));
     let mut session = Session::open(&gateway, V3_0);
     let dial = Dial::plain(gateway.address()).from(here(5, 1));
-    session.sleep();
+    session.sleep(server);
     let _ = session.request(&dial);
     assert_eq!(session.outcome(), "57014");
     gateway.apply(&[acme(server, one)]);
-    session.sleep();
+    session.sleep(server);
     let _ = session.request(&dial);
     gateway.event("the second request", |event| {
         event["kind"] == "cancel.denied" && event["code"] == "address_not_listed"
     });
-    assert!(session.is_running(Version::V15));
+    assert!(session.is_running(server));
     session.stop(&gateway);
 }
 

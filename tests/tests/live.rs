@@ -10,7 +10,9 @@ use portcullis_tests::client::{V3_0, startup};
 use portcullis_tests::{
     Ending, EndpointText, Gateway, Listener, Postgres, TenantText, Version, wait,
 };
-use scene::{NAME, SOON, Trap, acme, clients, gateway, here, orders, server};
+use scene::{
+    NAME, SOON, TOKEN, Trap, acme, asks_for_a_token, clients, gateway, here, orders, server,
+};
 use serde_json::Value;
 
 const REPORTS: &str = "acme-reports.db.test";
@@ -223,13 +225,11 @@ fn in_the_middle_of_a_message_not_a_byte_comes_after_the_receipt() {
 #[test]
 fn a_client_in_the_middle_of_signing_in_is_refused_and_never_reaches_the_database() {
     let trap = Trap::new();
-    let token = "{token: {issuer: x, audience: x, claim: sub, map: [{value: x, role: app}], \
-        keys: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}}";
-    let gateway = gateway(&trap.acme(orders().authentication(token)));
+    let gateway = gateway(&trap.acme(asks_for_a_token()));
     let mut asked = gateway.dial(NAME).start(&[("user", "app")]).unwrap();
     asked.read_until(b'R').unwrap();
     let mut early = gateway.dial(NAME).connect().unwrap();
-    let receipt = gateway.apply(&[trap.acme(listed(&[("127.0.9.9", "")]).authentication(token))]);
+    let receipt = gateway.apply(&[trap.acme(listed(&[("127.0.9.9", "")]).authentication(TOKEN))]);
     let one = &closed(&receipt)[0];
     assert_eq!(one["connection"]["state"], "opening");
     assert_eq!(one["backend"], "none");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use portcullis_tests::gateway::binary;
 use portcullis_tests::{EndpointText, Finished, Postgres, Scratch, Version, process};
-use scene::{NAME, Trap, gateway, orders};
+use scene::{NAME, Trap, asks_for_a_token, gateway};
 use serde_json::Value;
 
 #[test]
@@ -79,7 +79,7 @@ const MARKS: &[(&str, &[&str])] = &[
 
 #[test]
 fn an_endpoint_that_lets_this_address_in_cannot_be_compared_and_is_said_to_be_so() {
-    let gateway = gateway(&Trap::new().acme(orders().authentication("relay")));
+    let gateway = gateway(&Trap::new().acme(asks_for_a_token()));
     let told = Attack::on(gateway.address())
         .trusting(&gateway.authorities_pem())
         .with(&[
@@ -92,6 +92,13 @@ fn an_endpoint_that_lets_this_address_in_cannot_be_compared_and_is_said_to_be_so
         ])
         .run();
     assert!(told.ok().contains("2 attacks on"), "{told}");
+    // One that asks this address for a token would be told from a name that nobody has.
+    let told = Attack::on(gateway.address())
+        .trusting(&gateway.authorities_pem())
+        .with(&["--server-name", NAME, "--only", "known-name"])
+        .run();
+    assert!(told.ok().contains("1 not run"), "{told}");
+    assert!(told.ok().contains("lets this address in"), "{told}");
     // Nothing to verify a certificate by, and no name for it.
     let told = Attack::on(gateway.address())
         .with(&["--only", "user-twice"])

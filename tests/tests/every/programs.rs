@@ -195,7 +195,7 @@ fn programs() -> PathBuf {
     repository().join("tests/programs")
 }
 
-/// Where compiled programs go, for as long as this process lives.
+/// Where compiled programs go, and stay: what Go has built once it need not build again.
 fn compiled() -> PathBuf {
     let folder = repository().join("target/tmp/programs");
     std::fs::create_dir_all(&folder).expect("target can be written");

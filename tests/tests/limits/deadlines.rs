@@ -14,7 +14,7 @@ use super::{asks_for_a_token, begun_as, limited, shed, started, trapped, waiting
 fn each_deadline_is_as_short_as_node_toml_says() {
     let trap = Trap::new();
     let builder = limited(
-        "proxy-header = 0.5, first-bytes = 0.6, client-hello = 0.7, tls = 0.8, startup = 0.9, authentication = 1",
+        "proxy-header = 0.5, first-bytes = 2.5, client-hello = 2.6, tls = 2.7, startup = 2.8, authentication = 2.9",
     );
     let builder = builder
         .listener(Listener::public().balanced("127.0.9.1"))
@@ -44,25 +44,20 @@ fn each_deadline_is_as_short_as_node_toml_says() {
             "proxy_header",
             "500ms",
         ),
-        (begin(b"", 0), "first_bytes_timeout", "first_bytes", "600ms"),
+        (begin(b"", 0), "first_bytes_timeout", "first_bytes", "2.5s"),
         (
             begin(&SSL_REQUEST, 1),
             "client_hello_timeout",
             "client_hello",
-            "700ms",
+            "2.6s",
         ),
-        (begin(HALF_A_HELLO, 0), "tls_timeout", "tls", "800ms"),
-        (
-            tls.connect().unwrap(),
-            "startup_timeout",
-            "startup",
-            "900ms",
-        ),
+        (begin(HALF_A_HELLO, 0), "tls_timeout", "tls", "2.7s"),
+        (tls.connect().unwrap(), "startup_timeout", "startup", "2.8s"),
         (
             waiting(&tls),
             "authentication_timeout",
             "authentication",
-            "1s",
+            "2.9s",
         ),
     ];
     std::thread::scope(|scope| {
@@ -81,14 +76,15 @@ fn each_deadline_is_as_short_as_node_toml_says() {
     trap.assert_untouched();
 }
 
-/// A client that uses the time of every step to its end, and sends a byte now and then.
+/// A client that takes its time for every step, and sends a byte now and then.
 #[test]
-fn fifteen_seconds_after_the_accept_it_is_over_whatever_dribbles_in() {
-    let (trap, gateway) = trapped("unauthenticated-per-tenant = 10");
-    let dial = gateway.dial(super::NAME).pause(Duration::from_millis(2500));
+fn when_the_time_for_all_steps_is_over_it_is_over_whatever_dribbles_in() {
+    // Authentication, which begins after four seconds, might take ten.
+    let (trap, gateway) = trapped("pre-authentication = 12");
+    let dial = gateway.dial(super::NAME).pause(Duration::from_secs(1));
     let accepted = Instant::now();
     let mut client = dial.connect().unwrap();
-    std::thread::sleep(Duration::from_millis(6500).saturating_sub(accepted.elapsed()));
+    std::thread::sleep(Duration::from_secs(4).saturating_sub(accepted.elapsed()));
     client
         .send(&portcullis_tests::client::startup(
             portcullis_tests::client::V3_0,
@@ -106,8 +102,8 @@ fn fifteen_seconds_after_the_accept_it_is_over_whatever_dribbles_in() {
         std::thread::sleep(Duration::from_millis(250));
     }
     let lasted = accepted.elapsed();
-    assert!(lasted >= Duration::from_millis(14_900), "{lasted:?}");
-    assert!(lasted < Duration::from_secs(25), "{lasted:?}");
+    assert!(lasted >= Duration::from_secs(11), "{lasted:?}");
+    assert!(lasted < Duration::from_secs(22), "{lasted:?}");
     event(
         &gateway,
         "protocol.violation",
@@ -136,7 +132,7 @@ fn in_relay_the_deadline_over_all_holds_while_the_database_asks() {
 }
 
 fn relaying(tenant: &portcullis_tests::TenantText) -> Gateway {
-    let builder = limited("pre-authentication = 3").tenant(tenant);
+    let builder = limited("pre-authentication = 8").tenant(tenant);
     started(builder.signs_in_at("acme", clients()), 1)
 }
 

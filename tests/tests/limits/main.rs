@@ -14,17 +14,8 @@ use portcullis_tests::gateway::Builder;
 use portcullis_tests::{
     Dial, Ending, EndpointText, Gateway, Listener, Message, RawClient, TenantText, wait,
 };
-use scene::{NAME, SOON, Trap, orders};
+use scene::{NAME, SOON, TOKEN, Trap, asks_for_a_token};
 use serde_json::Value;
-
-/// Authentication by token: the one proof for which the gateway asks no database.
-const TOKEN: &str = "{token: {issuer: x, audience: x, claim: sub, map: [{value: x, role: app}], \
-    keys: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}}";
-
-/// The endpoint acme/orders, where clients are asked for a token.
-fn asks_for_a_token() -> EndpointText {
-    orders().authentication(TOKEN)
-}
 
 /// A gateway with these limits, before a database that nobody must reach.
 fn trapped(limits: &str) -> (Trap, Gateway) {

@@ -31,6 +31,13 @@ fn a_limit_is_shown_with_its_value_its_use_and_where_it_is_set() {
         ("tenant_pace", Some(500.0), "per second", None, "policy"),
         ("first_bytes", Some(1.5), "seconds", None, "node.toml"),
         ("tls", Some(5.0), "seconds", None, "built in"),
+        (
+            "pre_authentication",
+            Some(15.0),
+            "seconds",
+            None,
+            "built in",
+        ),
         ("startup_packet", Some(10_000.0), "bytes", None, "built in"),
     ] {
         let row = limit(&gateway, name);

@@ -66,6 +66,15 @@ pub(crate) fn orders() -> EndpointText {
     EndpointText::new("orders", NAME).allow("127.0.0.0/8", "public")
 }
 
+/// Authentication by token: the one proof for which the gateway asks no database.
+pub(crate) const TOKEN: &str = "{token: {issuer: x, audience: x, claim: sub, map: [{value: x, role: app}], \
+    keys: '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}}";
+
+/// The endpoint acme/orders, where clients are asked for a token.
+pub(crate) fn asks_for_a_token() -> EndpointText {
+    orders().authentication(TOKEN)
+}
+
 /// The tenant acme with one cluster and this endpoint.
 pub(crate) fn acme(server: &Postgres, endpoint: EndpointText) -> TenantText {
     TenantText::new("acme")

@@ -1,9 +1,9 @@
 //! A session that knows its cancel key, and cancel requests made by hand.
 
 use portcullis_tests::client::{Binding, startup};
-use portcullis_tests::{Dial, Ending, Gateway, Message, RawClient, Version};
+use portcullis_tests::{Dial, Ending, Gateway, Message, Postgres, RawClient, wait};
 
-use super::{NAME, server};
+use super::{NAME, SOON};
 
 /// A raw session that knows its cancel key and its backend.
 pub(crate) struct Session {
@@ -32,22 +32,22 @@ impl Session {
         Self { client, key, pid }
     }
 
-    pub(crate) fn sleep(&mut self) {
+    /// Sleeps, and has arrived: a cancel request that comes before the query hits nothing.
+    pub(crate) fn sleep(&mut self, server: &Postgres) {
         self.client.send_query("select pg_sleep(60)").unwrap();
+        wait::wait_for("the query runs", SOON, || self.is_running(server));
     }
 
-    pub(crate) fn is_running(&self, version: Version) -> bool {
+    pub(crate) fn is_running(&self, server: &Postgres) -> bool {
         let pid = &self.pid;
         let sql = format!(
             "select state from pg_stat_activity where pid = {pid} and query like '%pg_sleep%'"
         );
-        server(version).sql(&sql) == "active"
+        server.sql(&sql) == "active"
     }
 
     /// Sends the session's own key on a connection of its own; what came back.
     pub(crate) fn request(&self, dial: &Dial) -> (Vec<Message>, Ending) {
-        // The query must have arrived: a cancel request that comes before it hits nothing.
-        std::thread::sleep(std::time::Duration::from_millis(100));
         let mut client = dial.connect().unwrap();
         client.send(&packet(&self.key)).unwrap();
         client.read_to_end()
