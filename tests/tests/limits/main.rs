@@ -7,6 +7,7 @@ mod opening;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod shown;
+mod six;
 
 use std::net::IpAddr;
 
