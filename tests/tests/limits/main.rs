@@ -6,6 +6,7 @@ mod deadlines;
 mod opening;
 #[path = "../scene/mod.rs"]
 mod scene;
+mod share;
 mod shown;
 mod six;
 

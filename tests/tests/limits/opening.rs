@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use portcullis::runtime::limits::UNAUTHENTICATED_BYTES;
 use portcullis_tests::balancer::{aws_link, proxy_v2};
 use portcullis_tests::{Dial, EndpointText, Gateway, Listener, RawClient, Version, wait};
 
@@ -226,43 +225,6 @@ fn behind_a_balancer_each_client_is_counted_for_itself_and_by_its_link() {
     assert_eq!(used(&gateway, "unauthenticated"), 5);
     assert_told_exactly(&gateway, "unauthenticated_per_address");
     trap.assert_untouched();
-}
-
-/// Their share is what [`UNAUTHENTICATED_BYTES`] says, of which the total is made.
-#[test]
-fn those_who_were_asked_for_a_password_take_no_more_memory_than_their_share() {
-    const EACH_KIB: u64 = UNAUTHENTICATED_BYTES / 1024;
-    const COUNT: usize = 500;
-    let server = server(Version::V15);
-    let builder = limited("unauthenticated-per-tenant = 2000, unauthenticated-per-block = 2000");
-    let tenant = acme(server, orders()).limits("{new-connections-per-second: 5000}");
-    let gateway = started(builder.tenant(&tenant).signs_in_at("acme", clients()), 1);
-    // What is made once, whoever comes.
-    drop(asked(&gateway, here(1, 1)));
-    let before = gateway.resident_kib();
-    let held: Vec<RawClient> = std::thread::scope(|scope| {
-        let hands = [1, 2, 3, 4].map(|hand| {
-            let gateway = &gateway;
-            let some = move || (0..COUNT / 4).map(move |_| asked(gateway, here(2, hand)));
-            scope.spawn(move || some().collect::<Vec<_>>())
-        });
-        hands
-            .into_iter()
-            .flat_map(|hand| hand.join().unwrap())
-            .collect()
-    });
-    let grown = gateway.resident_kib().saturating_sub(before);
-    assert_eq!(used(&gateway, "unauthenticated"), held.len() as u64);
-    println!("{} KiB each", grown / COUNT as u64);
-    assert!(grown < COUNT as u64 * EACH_KIB, "{grown} KiB for {COUNT}");
-}
-
-/// A client that was asked for its part of SCRAM and says nothing.
-fn asked(gateway: &Gateway, from: std::net::IpAddr) -> RawClient {
-    let mut client = begun(&acme_dial(gateway, from));
-    let asked = client.read_message().unwrap();
-    assert_eq!(asked.authentication(), Some(10), "{asked:?}");
-    client
 }
 
 #[test]
