@@ -264,6 +264,18 @@ impl Caller {
         Ok(Message { kind, body })
     }
 
+    /// The socket under it all.
+    ///
+    /// # Errors
+    /// None is left after a handshake that failed.
+    pub fn socket(&self) -> io::Result<&TcpStream> {
+        match &self.stream {
+            Some(Stream::Plain(socket)) => Ok(socket),
+            Some(Stream::Tls(stream)) => Ok(&stream.sock),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     /// Lets the client in, as if it had proved something.
     ///
     /// # Errors

@@ -39,6 +39,19 @@ fn announced_lengths_take_no_memory() {
     }
     let grown = gateway.resident_kib().saturating_sub(before);
     assert!(grown < ROOM_KIB, "{grown} KiB more");
+    let told = |code: &str| {
+        let events = gateway.events();
+        let of_it = events.iter().filter(|event| event["code"] == code);
+        of_it
+            .filter(|it| it["kind"] == "protocol.violation")
+            .count()
+    };
+    wait::wait_for("every length is written down", SOON, || {
+        told("startup_length") == 100
+    });
+    wait::wait_for("so is everybody who sent no more", SOON, || {
+        told("startup_timeout") == held.len()
+    });
     trap.assert_untouched();
 }
 
@@ -247,7 +260,15 @@ fn at_the_admin_socket_nothing_is_read_that_is_too_large_too_deep_or_ambiguous()
     let grown = gateway.resident_kib().saturating_sub(before);
     assert!(grown < ROOM_KIB, "{grown} KiB more");
     assert_eq!(gateway.ask(&["status"])["revision"], 1);
+    // None of it was a policy, so none is told as one; the file itself is as it should be.
+    let events = gateway.events();
+    let kinds: Vec<_> = events
+        .iter()
+        .map(|it| it["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["policy.applied", "node.started"]);
     assert!(!gateway.log_text().contains("panicked"));
+    trap.assert_untouched();
 }
 
 #[test]
@@ -284,6 +305,7 @@ fn a_policy_without_measure_is_refused_at_the_door_and_the_last_good_one_serves_
         "{{token: {{issuer: x, audience: x, claim: sub, map: [{{value: x, role: app}}], keys: '{keys}'}}}}"
     );
     let mut rejections = 0;
+    let mut told_of = 0;
     for (what, text) in [
         ("10,001 entries", entries(10_000)),
         ("a million entries", entries(1_000_000)),
@@ -318,7 +340,17 @@ fn a_policy_without_measure_is_refused_at_the_door_and_the_last_good_one_serves_
             began.elapsed()
         );
         rejections += 1;
+        // What is larger than a file may be, the command does not even send.
+        told_of += usize::from(!told.stderr.contains("is larger than"));
+        let events = rejected(&gateway);
+        assert_eq!(events.len(), told_of, "{what}");
+        assert!(events.iter().all(|event| event["code"] == "policy_invalid"));
+        assert!(
+            events.last().unwrap().to_string().len() < 64 << 10,
+            "{what}"
+        );
     }
+    assert_eq!((rejections, told_of), (8, 5));
     assert_eq!(gateway.ask(&["status"])["revision"], 1);
     assert_eq!(live.query("select 1").unwrap().len(), 1);
     let grown = gateway.resident_kib().saturating_sub(before);
@@ -330,8 +362,17 @@ fn a_policy_without_measure_is_refused_at_the_door_and_the_last_good_one_serves_
     gateway.write_policy_text("acme.yaml", &entries(10_000));
     gateway.hang_up();
     wait::wait_for("it is read", SOON, || gateway.log_text().contains("10000"));
+    wait::wait_for("it is written down", SOON, || {
+        rejected(&gateway).len() == told_of + 1
+    });
     assert_eq!(live.query("select 1").unwrap().len(), 1);
     assert!(!gateway.log_text().contains("panicked"));
+}
+
+fn rejected(gateway: &Gateway) -> Vec<serde_json::Value> {
+    let mut events = gateway.events();
+    events.retain(|event| event["kind"] == "policy.rejected");
+    events
 }
 
 #[test]

@@ -163,24 +163,24 @@ impl Dial {
     /// What the socket or the handshake says; `ConnectionRefused` with a text of our own where the
     /// SSLRequest is answered by anything but `S`.
     pub fn connect(&self) -> io::Result<RawClient> {
-        let mut socket = self.socket()?;
-        std::thread::sleep(self.pause);
-        socket.write_all(&self.first)?;
+        let socket = self.knock()?;
         let stream = match self.beginning {
             Beginning::Plain => Stream::Plain(socket),
-            Beginning::SslRequest => {
-                socket.write_all(&SSL_REQUEST)?;
-                let mut answer = [0];
-                socket.read_exact(&mut answer)?;
-                if answer != *b"S" {
-                    let told = format!("SSLRequest answered by {:?}", char::from(answer[0]));
-                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, told));
-                }
+            Beginning::SslRequest | Beginning::DirectTls => {
                 Stream::Tls(Box::new(self.tls.handshake(socket)?))
             }
-            Beginning::DirectTls => Stream::Tls(Box::new(self.tls.handshake(socket)?)),
         };
         Ok(RawClient { stream })
+    }
+
+    /// Connects and hears the server's whole flight of the TLS handshake, but answers nothing to
+    /// it; the socket, and whether a certificate was asked for.
+    ///
+    /// # Errors
+    /// As [`Dial::connect`].
+    pub fn half_a_handshake(&self) -> io::Result<(TcpStream, bool)> {
+        let (stream, asked) = self.tls.half_a_handshake(self.knock()?)?;
+        Ok((stream.sock, asked))
     }
 
     /// Connects and sends a startup packet of protocol 3.0 with these parameters.
@@ -206,6 +206,23 @@ impl Dial {
             .authenticate(user, password, Binding::None)
             .unwrap_or_else(|told| panic!("not let in: {told:?}"));
         client
+    }
+
+    /// Connects, up to where TLS begins.
+    fn knock(&self) -> io::Result<TcpStream> {
+        let mut socket = self.socket()?;
+        std::thread::sleep(self.pause);
+        socket.write_all(&self.first)?;
+        if self.beginning == Beginning::SslRequest {
+            socket.write_all(&SSL_REQUEST)?;
+            let mut answer = [0];
+            socket.read_exact(&mut answer)?;
+            if answer != *b"S" {
+                let told = format!("SSLRequest answered by {:?}", char::from(answer[0]));
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, told));
+            }
+        }
+        Ok(socket)
     }
 
     fn socket(&self) -> io::Result<TcpStream> {

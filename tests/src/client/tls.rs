@@ -4,10 +4,15 @@
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, SignatureScheme, StreamOwned,
+};
 
 use crate::identities::Credential;
 
@@ -33,6 +38,32 @@ impl Settings {
             tls12_only: false,
             credential: None,
         }
+    }
+
+    /// Hears the server's whole flight and answers nothing; whether it asked for a certificate.
+    pub(super) fn half_a_handshake(&self, socket: TcpStream) -> io::Result<(TlsStream, bool)> {
+        let name = ServerName::try_from(self.server_name.clone()).map_err(io::Error::other)?;
+        let asked = Arc::new(Asked::default());
+        let mut config = self.config();
+        config.client_auth_cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesClientCert>;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, socket);
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut stream.sock)?;
+        }
+        // In TLS 1.3 it is over for the client then; in 1.2 it would have something to say.
+        let heard = |conn: &ClientConnection| match conn.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => conn.wants_write(),
+            _ => !conn.is_handshaking(),
+        };
+        while !heard(&stream.conn) {
+            if stream.conn.read_tls(&mut stream.sock)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let processed = stream.conn.process_new_packets();
+            processed.map_err(io::Error::other)?;
+        }
+        Ok((stream, asked.0.load(Ordering::Relaxed)))
     }
 
     /// Shakes hands to the end, so that what goes wrong is seen here and not at the first read.
@@ -73,6 +104,21 @@ impl Settings {
         config.alpn_protocols.clone_from(&self.alpn);
         config.enable_sni = self.send_server_name;
         config
+    }
+}
+
+/// Has no certificate, and remembers whether it was asked for one.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -1,13 +1,17 @@
 //! How long each step before authentication may take. What is built in is tested in `bad_starts`
 //! and `private_links`; here what node.toml makes shorter, and the deadline over all of them.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use portcullis_tests::balancer::proxy_v2;
 use portcullis_tests::client::SSL_REQUEST;
-use portcullis_tests::{Dial, Ending, Gateway, Listener, Version};
+use portcullis_tests::{Dial, Ending, EndpointText, Gateway, Listener, TestAuthority, Version};
 
-use super::scene::{Trap, acme, backends, clients, event, here, orders, with_role};
+use super::scene::{
+    Trap, acme, backends, certificate_mode, clients, event, here, orders, with_role,
+};
 use super::{asks_for_a_token, begun_as, limited, shed, started, trapped, waiting};
 
 #[test]
@@ -73,6 +77,74 @@ fn each_deadline_is_as_short_as_node_toml_says() {
             });
         }
     });
+    trap.assert_untouched();
+}
+
+/// The server has said all it has to say, has made its signature, and waits.
+#[test]
+fn whoever_hears_the_servers_flight_and_never_answers_is_closed_by_the_deadline_of_tls() {
+    let trap = Trap::new();
+    let people = TestAuthority::new("Acme clients");
+    let certificates = certificate_mode(&people.pem(), &[("cn:app", "app")]);
+    let shows = EndpointText::new("shows", "acme-shows.db.test");
+    let shows = shows.allow("127.0.0.0/8", "public").cluster("orders");
+    let tenant = trap.acme(asks_for_a_token());
+    let tenant = tenant.endpoint(shows.authentication(&certificates));
+    let gateway = started(limited("tls = 1.5").tenant(&tenant), 1);
+    let cases = [(super::NAME, false), ("acme-shows.db.test", true)];
+    let dials = cases.iter().flat_map(|(name, asks)| {
+        let dial = gateway.dial(name).limit(LONG);
+        let kinds = [dial.clone(), dial.clone().tls12_only(), dial.direct()];
+        kinds.map(|dial| (dial, *asks))
+    });
+    let stalled: Vec<_> = dials
+        .map(|(dial, asks)| {
+            let (socket, asked) = dial.half_a_handshake().unwrap();
+            assert_eq!(asked, asks, "a certificate");
+            socket
+        })
+        .collect();
+    for mut socket in stalled {
+        let from = socket.local_addr().unwrap();
+        let closed = socket.read_to_end(&mut Vec::new());
+        assert_ne!(closed.map_err(Ending::from), Err(Ending::Silent));
+        let event = event(&gateway, "protocol.violation", "tls_timeout", from);
+        let story = event["story"].as_str().unwrap();
+        assert!(story.ends_with("within 1.5s"), "{event}");
+    }
+    assert_eq!(shed(&gateway, "tls"), 6);
+    trap.assert_untouched();
+}
+
+#[test]
+fn at_the_admin_socket_a_header_has_ten_seconds_however_it_dribbles() {
+    let (trap, gateway) = super::trapped("");
+    let mut socket = UnixStream::connect(gateway.admin_socket()).unwrap();
+    let began = Instant::now();
+    socket.write_all(b"GET /v1/status HTTP/1.1\r\nX: ").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(250)))
+        .unwrap();
+    let mut heard = Vec::new();
+    let mut buffer = [0; 1024];
+    // A byte now and then, until it is closed.
+    while socket.write_all(b"x").is_ok() && began.elapsed() < Duration::from_secs(30) {
+        match socket.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => heard.extend(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    let lasted = began.elapsed();
+    assert!(lasted >= Duration::from_millis(9_500), "{lasted:?}");
+    assert!(lasted < Duration::from_secs(20), "{lasted:?}");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(
+        heard.is_empty() || heard.starts_with("HTTP/1.1 408"),
+        "{heard}"
+    );
+    assert_eq!(gateway.ask(&["status"])["revision"], 1);
     trap.assert_untouched();
 }
 

@@ -6,7 +6,9 @@ mod deadlines;
 mod opening;
 #[path = "../scene/mod.rs"]
 mod scene;
+mod share;
 mod shown;
+mod six;
 
 use std::net::IpAddr;
 

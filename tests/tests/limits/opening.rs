@@ -245,9 +245,27 @@ fn a_thousand_silent_clients_hold_up_nobody() {
             began.elapsed()
         );
     }
+    let port = |client: &RawClient| client.local_address().port();
     wait::wait_for("the silent are gone", Duration::from_secs(15), || {
         used(&gateway, "unauthenticated") == 0
     });
     assert_eq!(shed(&gateway, "first_bytes"), 1000);
-    drop(silent);
+    let mut expected: Vec<u16> = silent.iter().map(port).collect();
+    expected.sort_unstable();
+    wait::wait_for("an event about each of them", SOON, || {
+        let events = gateway.events();
+        let told = events.iter().filter(|event| {
+            event["kind"] == "protocol.violation" && event["code"] == "first_bytes_timeout"
+        });
+        let mut ports: Vec<u16> = told
+            .filter_map(|event| u16::try_from(event["port"].as_u64()?).ok())
+            .collect();
+        ports.sort_unstable();
+        ports == expected
+    });
+    let passed = gateway.events();
+    let passed = passed
+        .iter()
+        .filter(|it| it["kind"] == "connection.permitted");
+    assert_eq!(passed.count(), 5);
 }
