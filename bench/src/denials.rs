@@ -69,21 +69,22 @@ pub(crate) fn measure(
     let loaded = load();
     let rounds = few(rounds);
     let measured = Rounds::measure(ways, rounds, |way| {
-        [Weather::Quiet, Weather::Flood].map(|weather| run(stage, way, weather, duration))
+        Weather::ALL.map(|weather| run(stage, way, weather, duration))
     });
     for way in measured.ways() {
         let flood = |figure: fn(&Run) -> f64| {
-            let of = measured.of(way, |[_, flood]| figure(flood));
+            let of = measured.of(way, |[_, flood, _]| figure(flood));
             of.expect("measured")
         };
         let (denied, dropped) = (flood(|run| run.denied), flood(|run| run.dropped));
-        let cost = measured.of(way, |[quiet, flood]| flood.cost(quiet));
+        let cost = measured.of(way, |[quiet, flood, _]| flood.cost(quiet));
         let cost = cost.expect("measured");
         let honest: Vec<f64> = [
             (0, honest_connects as fn(&Run) -> &[f64]),
             (1, honest_connects),
             (0, honest_queries),
             (1, honest_queries),
+            (2, honest_connects),
         ]
         .into_iter()
         .flat_map(|(weather, figures)| {
@@ -114,12 +115,23 @@ pub(crate) fn measure(
                 "connections per second that ended without an answer": dropped.json(),
                 "CPU ms per denial": cost.json(),
                 "honest connections, ms": pairs(&honest[..4]),
-                "honest queries, ms": pairs(&honest[4..]),
+                "honest queries, ms": pairs(&honest[4..8]),
+                "honest connections straight to the server in the same flood, ms": {
+                    "p50": honest[8],
+                    "p99": honest[9],
+                },
                 "load before": loaded,
             }),
         );
         board.line(line(way, &denied, &cost, &honest));
-        table.note(slowest(way, measured.all(way).map(|[_, flood]| flood)));
+        table.note(slowest(way, measured.all(way).map(|[_, flood, _]| flood)));
+        if way != Way::Direct {
+            table.note(format!(
+                "{way}: straight to the server in the same flood, connections took {} ms at p50 and {} at p99",
+                ms(8),
+                ms(9)
+            ));
+        }
     }
     table.note(format!(
         "{FLOODERS} flooding threads from {SOURCES} addresses; honest: a new connection every {PACE:?}, {QUERIES} queries on each; {rounds} rounds of {duration:?}, milliseconds from all of them together"
@@ -157,9 +169,16 @@ fn pairs(figures: &[f64]) -> serde_json::Value {
 }
 
 fn line(way: Way, denied: &Sample, cost: &Sample, honest: &[f64]) -> String {
+    let straight = match way {
+        Way::Direct => String::new(),
+        _ => format!(
+            "; in {:.1} / {:.1} straight to the server in the same flood",
+            honest[8], honest[9]
+        ),
+    };
     format!(
         "denials in a flood, {}: {:.0} per second at {:.2} ms CPU each; honest clients meanwhile connect in \
-         {:.1} / {:.1} ms (p50 / p99; {:.1} / {:.1} without the flood), and are answered in {:.2} / {:.2} ms ({:.2} / {:.2})",
+         {:.1} / {:.1} ms (p50 / p99; {:.1} / {:.1} without the flood{straight}), and are answered in {:.2} / {:.2} ms ({:.2} / {:.2})",
         way.word(),
         denied.median(),
         cost.median(),
@@ -178,6 +197,13 @@ fn line(way: Way, denied: &Sample, cost: &Sample, honest: &[f64]) -> String {
 enum Weather {
     Quiet,
     Flood,
+    /// The same flood, but the honest go straight to the server: what they wait for then, they wait
+    /// for because the machine is busy.
+    Beside,
+}
+
+impl Weather {
+    const ALL: [Self; 3] = [Self::Quiet, Self::Flood, Self::Beside];
 }
 
 struct Run {
@@ -213,8 +239,13 @@ fn honest_queries(run: &Run) -> &[f64] {
 }
 
 fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
-    let caller = Caller::new(way, stage.target(way), Sessions::Fresh);
-    caller
+    let calling = |way| Caller::new(way, stage.target(way), Sessions::Fresh);
+    let caller = calling(way);
+    let honest = match weather {
+        Weather::Quiet | Weather::Flood => caller.clone(),
+        Weather::Beside => calling(Way::Direct),
+    };
+    honest
         .sign_in(USER, PASSWORD, DATABASE)
         .expect("an open door")
         .leave();
@@ -225,7 +256,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
     let began = Instant::now();
     let (mut connects, mut queries, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     std::thread::scope(|scope| {
-        if weather == Weather::Flood {
+        if weather != Weather::Quiet {
             for flooder in 0..FLOODERS {
                 let (caller, over) = (&caller, &over);
                 let (denied, dropped) = (&denied, &dropped);
@@ -244,7 +275,7 @@ fn run(stage: &Stage, way: Way, weather: Weather, duration: Duration) -> Run {
             }
         }
         while began.elapsed() < duration {
-            steps.push(visit(&caller, &mut connects, &mut queries));
+            steps.push(visit(&honest, &mut connects, &mut queries));
             std::thread::sleep(PACE);
         }
         over.store(true, Ordering::Relaxed);
