@@ -18,6 +18,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::client::{Message, SSL_REQUEST, tagged};
 use crate::identities::Credential;
+use crate::policy::{cluster_lines, service_line};
 use crate::postgres::{SERVER_NAME, SERVICE_ROLE};
 
 /// How long a script waits for bytes, or for room for its own.
@@ -108,13 +109,11 @@ impl EvilDatabase {
     /// [`TenantText::cluster_text`]: crate::TenantText::cluster_text
     #[must_use]
     pub fn cluster(&self, authorities_pem: &str) -> String {
-        let authorities: String = authorities_pem
-            .lines()
-            .map(|line| format!("        {line}\n"))
-            .collect();
-        let address = self.address;
-        format!(
-            "    engine: postgresql\n    backends: [\"{address}\"]\n    tls:\n      server-name: {SERVER_NAME}\n      authorities: |\n{authorities}    service: {{role: {SERVICE_ROLE}, database: postgres}}\n",
+        cluster_lines(
+            &self.address.to_string(),
+            SERVER_NAME,
+            authorities_pem,
+            &service_line(),
         )
     }
 

@@ -13,7 +13,10 @@ use rustls::SignatureScheme;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::SigningKey;
-use scene::{BOTH, NAME, acme, but_for_the_reference, event_of, gateway, here, orders, server};
+use scene::{
+    BOTH, NAME, acme, but_for_the_reference, certificate_mode, event_of, gateway, here, orders,
+    server,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -251,16 +254,11 @@ fn whoever_shows_no_certificate_or_a_bad_token_again_and_again_waits() {
 }
 
 fn by_certificate(version: Version, authority: &TestAuthority) -> Gateway {
-    let pem: String = authority
-        .pem()
-        .lines()
-        .map(|line| format!("\n            {line}"))
-        .collect();
-    let text = format!(
-        "\n      certificate:\n        authorities: |{pem}\n        map:\n\
-         \x20         - {{name: \"uri:spiffe://acme.test/reports\", role: reports}}\n\
-         \x20         - {{name: \"cn:batch\", role: batch}}"
-    );
+    let map = [
+        ("uri:spiffe://acme.test/reports", "reports"),
+        ("cn:batch", "batch"),
+    ];
+    let text = certificate_mode(&authority.pem(), &map);
     gateway(&acme(server(version), orders().authentication(&text)))
 }
 
