@@ -11,7 +11,7 @@ use portcullis_tests::postgres::SERVER_NAME;
 use portcullis_tests::{
     Ending, EvilDatabase, Gateway, Message, Postgres, RawClient, TenantText, TestAuthority, Version,
 };
-use scene::{NAME, acme, certificate_mode, event_of, gateway, new_server, orders, server};
+use scene::{NAME, acme, certificate_mode, event_of, gateway, new_server, orders};
 
 #[test]
 fn settings_and_options_reach_the_database_byte_for_byte() {
@@ -172,8 +172,8 @@ fn nobody_signs_in_by_a_name_that_only_looks_like_a_roles() {
 fn options_make_nobody_more_than_the_databases_own_rules_let_the_role_be() {
     // The gateway signs in with the client's key for the one, with its own certificate for the other.
     std::thread::scope(|scope| {
-        scope.spawn(|| options_of(server(Version::V15), "app"));
-        scope.spawn(|| options_of(server(Version::V18), "reports"));
+        scope.spawn(|| options_of(&new_server(Version::V15), "app"));
+        scope.spawn(|| options_of(&new_server(Version::V18), "reports"));
     });
 }
 

@@ -1,7 +1,8 @@
 //! What most of these tests stand on: one server of each version for a whole test binary, a tenant
 //! before it, and a database that must never be reached.
 //!
-//! The servers are shared: a test that changes roles or databases makes its own.
+//! The servers are shared: what a test adds to one (a role, a database) bears a name that no other
+//! test uses. A test that changes what is there already, or counts what others do too, makes its own.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
