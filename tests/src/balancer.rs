@@ -3,10 +3,12 @@
 //! With it real drivers come "from" any address and any private link.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+
+use crate::pipe::both_ways;
 
 /// A balancer on a port of its own of 127.0.0.1. Dropping it stops it accepting.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl LoadBalancer {
                     return;
                 }
                 let header = header.clone();
-                std::thread::spawn(move || pass_on(client, to, from, &header));
+                std::thread::spawn(move || pass_on(&client, to, from, &header));
             }
         });
         Self {
@@ -124,18 +126,13 @@ fn length(count: usize) -> [u8; 2] {
         .to_be_bytes()
 }
 
-fn pass_on(client: TcpStream, to: SocketAddr, from: IpAddr, header: &[u8]) {
+fn pass_on(client: &TcpStream, to: SocketAddr, from: IpAddr, header: &[u8]) {
     let called = call(to, from).and_then(|mut server| {
         server.write_all(header)?;
         Ok(server)
     });
     let Ok(server) = called else { return };
-    let (Ok(client_read), Ok(server_read)) = (client.try_clone(), server.try_clone()) else {
-        return;
-    };
-    let up = std::thread::spawn(move || copy(client_read, server));
-    copy(server_read, client);
-    let _ = up.join();
+    both_ways(client, &server);
 }
 
 fn call(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
@@ -148,12 +145,6 @@ fn call(to: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
     socket.connect(&to.into())?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket.into())
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream) {
-    let _ = io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
-    let _ = from.shutdown(Shutdown::Read);
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! Deliberately absent: SQL. The one question that it answers in order is the gateway's for a
 //! role's verifier, so that a client can get as far as being signed in.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +17,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::client::{Message, SSL_REQUEST, tagged};
 use crate::identities::Credential;
+use crate::policy::{cluster_lines, service_line};
 use crate::postgres::{SERVER_NAME, SERVICE_ROLE};
 
 /// How long a script waits for bytes, or for room for its own.
@@ -89,7 +89,7 @@ impl EvilDatabase {
         Self::start(move |caller| {
             caller.secure(&credential)?;
             let asked = caller.startup()?;
-            if asked.get("user").is_some_and(|user| user == SERVICE_ROLE) {
+            if asked.contains(&("user".to_owned(), SERVICE_ROLE.to_owned())) {
                 return caller.tell_verifiers(&verifier);
             }
             script(caller)
@@ -108,13 +108,11 @@ impl EvilDatabase {
     /// [`TenantText::cluster_text`]: crate::TenantText::cluster_text
     #[must_use]
     pub fn cluster(&self, authorities_pem: &str) -> String {
-        let authorities: String = authorities_pem
-            .lines()
-            .map(|line| format!("        {line}\n"))
-            .collect();
-        let address = self.address;
-        format!(
-            "    engine: postgresql\n    backends: [\"{address}\"]\n    tls:\n      server-name: {SERVER_NAME}\n      authorities: |\n{authorities}    service: {{role: {SERVICE_ROLE}, database: postgres}}\n",
+        cluster_lines(
+            &self.address.to_string(),
+            SERVER_NAME,
+            authorities_pem,
+            &service_line(),
         )
     }
 
@@ -232,11 +230,11 @@ impl Caller {
         self.shake_hands(credential)
     }
 
-    /// Reads the start-up packet; its parameters.
+    /// Reads the start-up packet; its parameters, in order.
     ///
     /// # Errors
     /// The socket's.
-    pub fn startup(&mut self) -> io::Result<BTreeMap<String, String>> {
+    pub fn startup(&mut self) -> io::Result<Vec<(String, String)>> {
         let length = self.length()?;
         let body = self.hear(length)?;
         let texts: Vec<String> = body[4..]

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod identities;
 pub mod namespace;
 pub mod openssl;
+pub mod pipe;
 pub mod policy;
 pub mod ports;
 pub mod postgres;

@@ -83,16 +83,13 @@ impl TenantText {
         server: &Postgres,
         more: &str,
     ) -> Self {
-        let authorities: String = server
-            .authorities_pem()
-            .lines()
-            .map(|line| format!("        {line}\n"))
-            .collect();
-        let _ = write!(
-            self.clusters,
-            "  {id}:\n    engine: postgresql\n    backends: [\"{address}\"]\n{more}    tls:\n      server-name: {}\n      authorities: |\n{authorities}    service: {{role: {SERVICE_ROLE}, database: postgres}}\n",
-            server.server_name()
+        let lines = cluster_lines(
+            &address.to_string(),
+            server.server_name(),
+            &server.authorities_pem(),
+            &format!("{more}{}", service_line()),
         );
+        let _ = write!(self.clusters, "  {id}:\n{lines}");
         self
     }
 
@@ -232,6 +229,30 @@ impl EndpointText {
         }
         text
     }
+}
+
+/// What a cluster's policy says of the PostgreSQL at `backend` (`host:port`), reached over verified
+/// TLS: lines for [`TenantText::cluster_text`]. `more` is further ones, indented by four.
+#[must_use]
+pub fn cluster_lines(
+    backend: &str,
+    server_name: &str,
+    authorities_pem: &str,
+    more: &str,
+) -> String {
+    let authorities: String = authorities_pem
+        .lines()
+        .map(|line| format!("        {line}\n"))
+        .collect();
+    format!(
+        "    engine: postgresql\n    backends: [\"{backend}\"]\n{more}    tls:\n      server-name: {server_name}\n      authorities: |\n{authorities}"
+    )
+}
+
+/// The line of a cluster that has a service role.
+#[must_use]
+pub fn service_line() -> String {
+    format!("    service: {{role: {SERVICE_ROLE}, database: postgres}}\n")
 }
 
 fn quoted(items: &[String]) -> String {

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use portcullis_tests::client::{V3_0, startup, tagged};
 use portcullis_tests::{
     Credential, Dial, Ending, EndpointText, OpenSsl, Postgres, RawClient, Scratch, Version,
 };
@@ -15,7 +14,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
 };
-use scene::{NAME, acme, certificate_mode, event, event_of, gateway, here, orders, server};
+use scene::{
+    NAME, acme, certificate_mode, event, event_of, gateway, here, orders, server, start_and_end,
+};
 
 #[test]
 fn the_same_rules_hold_for_a_name_in_other_letters() {
@@ -25,7 +26,7 @@ fn the_same_rules_hold_for_a_name_in_other_letters() {
     let gateway = gateway(&acme(server(Version::V15), endpoint.authentication(&mode)));
     for name in [NAME, "ACME-ORDERS.DB.TEST"] {
         // Asked for a certificate, and turned away without one.
-        let told = OpenSsl::new(&gateway, &["-servername", name]).send(&start_and_end());
+        let told = OpenSsl::new(&gateway, &["-servername", name]).send(&start_and_end("batch"));
         assert_eq!(
             told.found(&gateway),
             [(
@@ -39,7 +40,7 @@ fn the_same_rules_hold_for_a_name_in_other_letters() {
         let (chain, key) = batch.write(&scratch, "batch");
         let (chain, key) = (chain.display().to_string(), key.display().to_string());
         let shown = ["-servername", name, "-cert", &chain, "-key", &key];
-        let told = OpenSsl::new(&gateway, &shown).send(&start_and_end());
+        let told = OpenSsl::new(&gateway, &shown).send(&start_and_end("batch"));
         assert!(
             told.heard.contains("server_version"),
             "{name}: {}",
@@ -222,7 +223,7 @@ fn a_client_certificate_with_a_key_that_can_be_guessed_ends_the_handshake() {
         issue(bits);
         let (chain, key) = (path(&format!("{bits}.pem")), path(&format!("{bits}.key")));
         let shown = ["-servername", NAME, "-cert", &chain, "-key", &key, version];
-        let told = OpenSsl::new(&gateway, &shown).send(&start_and_end());
+        let told = OpenSsl::new(&gateway, &shown).send(&start_and_end("batch"));
         assert_eq!(
             told.heard.contains("server_version"),
             is_in,
@@ -237,12 +238,6 @@ fn a_client_certificate_with_a_key_that_can_be_guessed_ends_the_handshake() {
             );
         }
     }
-}
-
-/// Whoever is let in leaves again.
-fn start_and_end() -> Vec<u8> {
-    let packet = startup(V3_0, &[("user", "batch"), ("database", "postgres")]);
-    [packet, tagged(b'X', b"")].concat()
 }
 
 fn as_batch(dial: &Dial) -> std::io::Result<RawClient> {

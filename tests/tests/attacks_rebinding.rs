@@ -5,7 +5,8 @@ mod scene;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
-use portcullis_tests::postgres::{SERVER_NAME, SERVICE_ROLE};
+use portcullis_tests::policy::{cluster_lines, service_line};
+use portcullis_tests::postgres::SERVER_NAME;
 use portcullis_tests::{
     Gateway, Listener, Message, Namespace, Postgres, TenantText, Version, requires_root,
 };
@@ -100,14 +101,12 @@ fn a_name_that_leads_elsewhere_from_now_on_leads_no_connection_there() {
 
 /// The database by its name, in acme's network.
 fn tenant(server: &Postgres, network: &Namespace) -> TenantText {
-    let authorities: String = server
-        .authorities_pem()
-        .lines()
-        .map(|line| format!("        {line}\n"))
-        .collect();
-    let lines = format!(
-        "    engine: postgresql\n    backends: [\"{SERVER_NAME}:5432\"]\n    via: {{network-namespace: {}}}\n    tls:\n      server-name: {SERVER_NAME}\n      authorities: |\n{authorities}    service: {{role: {SERVICE_ROLE}, database: postgres}}\n",
-        network.name()
+    let via = format!("    via: {{network-namespace: {}}}\n", network.name());
+    let lines = cluster_lines(
+        &format!("{SERVER_NAME}:5432"),
+        SERVER_NAME,
+        &server.authorities_pem(),
+        &(via + &service_line()),
     );
     TenantText::new("acme")
         .cluster_text("orders", &lines)

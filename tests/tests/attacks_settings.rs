@@ -11,7 +11,7 @@ use portcullis_tests::postgres::SERVER_NAME;
 use portcullis_tests::{
     Ending, EvilDatabase, Gateway, Message, Postgres, RawClient, TenantText, TestAuthority, Version,
 };
-use scene::{NAME, acme, certificate_mode, event_of, gateway, new_server, orders, server};
+use scene::{NAME, acme, certificate_mode, event_of, gateway, new_server, orders};
 
 #[test]
 fn settings_and_options_reach_the_database_byte_for_byte() {
@@ -63,6 +63,23 @@ fn settings_and_options_reach_the_database_byte_for_byte() {
         heard,
         pairs(&[("user", "app"), ("database", "app"), ("options", "")])
     );
+}
+
+#[test]
+fn a_setting_given_twice_reaches_the_database_twice_and_in_order() {
+    let eaves = Eavesdropper::new();
+    let gateway = eaves.gateway();
+    let who = [("user", "app"), ("database", "db")];
+    for settings in [
+        &[("DateStyle", "SQL"), ("datestyle", "ISO")][..],
+        &[("datestyle", "ISO"), ("DateStyle", "SQL")],
+        &[("work_mem", "2"), ("work_mem", "1"), ("work_mem", "2")],
+        &[("b", "1"), ("a", "1"), ("B", "2"), ("a", "0")],
+    ] {
+        let mut heard = eaves.hears_in_order(&gateway, &[&who[..1], settings, &who[1..]].concat());
+        heard.retain(|pair| !pairs(&who).contains(pair));
+        assert_eq!(heard, in_order(settings));
+    }
 }
 
 #[test]
@@ -155,8 +172,8 @@ fn nobody_signs_in_by_a_name_that_only_looks_like_a_roles() {
 fn options_make_nobody_more_than_the_databases_own_rules_let_the_role_be() {
     // The gateway signs in with the client's key for the one, with its own certificate for the other.
     std::thread::scope(|scope| {
-        scope.spawn(|| options_of(server(Version::V15), "app"));
-        scope.spawn(|| options_of(server(Version::V18), "reports"));
+        scope.spawn(|| options_of(&new_server(Version::V15), "app"));
+        scope.spawn(|| options_of(&new_server(Version::V18), "reports"));
     });
 }
 
@@ -267,10 +284,7 @@ impl Eavesdropper {
         let evil = EvilDatabase::start(move |caller| {
             caller.secure(&credential)?;
             let parameters = caller.startup()?;
-            listed
-                .lock()
-                .unwrap()
-                .push(parameters.into_iter().collect());
+            listed.lock().unwrap().push(parameters);
             caller.say(&tagged(b'E', b"SFATAL\0VFATAL\0C53300\0Mnot now\0\0"))
         });
         Self {
@@ -288,6 +302,13 @@ impl Eavesdropper {
 
     /// The parameters that arrive of these, by name.
     fn hears(&self, gateway: &Gateway, parameters: &[(&str, &str)]) -> Pairs {
+        let mut heard = self.hears_in_order(gateway, parameters);
+        heard.sort();
+        heard
+    }
+
+    /// The same, as they stand in the packet.
+    fn hears_in_order(&self, gateway: &Gateway, parameters: &[(&str, &str)]) -> Pairs {
         let mut client = gateway.dial(NAME).start(parameters).unwrap();
         assert_eq!(client.refusal().sqlstate(), "53300", "{parameters:?}");
         self.heard
@@ -298,14 +319,18 @@ impl Eavesdropper {
     }
 }
 
-/// By name, as they are remembered.
+/// By name.
 fn pairs(parameters: &[(&str, &str)]) -> Pairs {
-    let mut all: Pairs = parameters
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
+    let mut all = in_order(parameters);
     all.sort();
     all
+}
+
+fn in_order(parameters: &[(&str, &str)]) -> Pairs {
+    parameters
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn refusal(gateway: &Gateway, user: &str) -> Message {

@@ -10,7 +10,7 @@ use portcullis_certs::{ServerNameIndication, probe_client_config};
 use portcullis_tests::client::{SSL_REQUEST, V3_0, startup, tagged};
 use portcullis_tests::{Dial, EndpointText, OpenSsl, RawClient, wait};
 use rustls::ClientConnection;
-use scene::{NAME, SOON, Trap, event, gateway, orders};
+use scene::{NAME, SOON, Trap, event, gateway, orders, start_and_end};
 
 #[test]
 fn a_server_name_is_one_name_in_all_its_spellings_or_none() {
@@ -41,7 +41,7 @@ fn a_server_name_is_one_name_in_all_its_spellings_or_none() {
         ("acme-orders", "unknown_endpoint"),
         ("orders.acme-orders.db.test", "unknown_endpoint"),
     ] {
-        let told = OpenSsl::new(&gateway, &["-servername", name]).send(&start_and_end());
+        let told = OpenSsl::new(&gateway, &["-servername", name]).send(&start_and_end("batch"));
         let found = told.found(&gateway);
         assert!(
             found == [("connection.denied".to_owned(), code.to_owned())]
@@ -212,11 +212,6 @@ fn listed_elsewhere() -> EndpointText {
 
 fn start_up() -> Vec<u8> {
     startup(V3_0, &[("user", "batch"), ("database", "postgres")])
-}
-
-/// Whoever is let in leaves again.
-fn start_and_end() -> Vec<u8> {
-    [start_up(), tagged(b'X', b"")].concat()
 }
 
 fn violation(code: &str) -> (String, String) {

@@ -2,12 +2,13 @@
 
 mod scene;
 
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use portcullis_tests::client::{Binding, V3_0, startup};
+use portcullis_tests::pipe::both_ways;
 use portcullis_tests::{Dial, Ending, TenantText, Version};
 use scene::{NAME, gateway, orders, server};
 
@@ -71,18 +72,10 @@ impl Road {
                         std::thread::sleep(HELD);
                     }
                     let server = TcpStream::connect(server).unwrap();
-                    std::thread::scope(|both| {
-                        both.spawn(|| pass(&client, &server));
-                        pass(&server, &client);
-                    });
+                    both_ways(&client, &server);
                 });
             }
         });
         road
     }
-}
-
-fn pass(mut from: &TcpStream, mut to: &TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
 }

@@ -13,7 +13,8 @@ use portcullis_tests::{
     Version,
 };
 use scene::{
-    NAME, Trap, acme, but_for_the_reference, clients, event_of, gateway, here, orders, server,
+    NAME, Trap, acme, but_for_the_reference, certificate_mode, clients, event_of, gateway, here,
+    orders, server,
 };
 
 #[test]
@@ -283,14 +284,7 @@ fn every_reason() -> (Trap, Gateway) {
     let trap = Trap::new();
     let endpoint =
         |id: &str| EndpointText::new(id, &format!("acme-{id}.db.test")).cluster("orders");
-    let pem: String = clients()
-        .pem()
-        .lines()
-        .map(|line| format!("\n            {line}"))
-        .collect();
-    let certificate = format!(
-        "\n      certificate:\n        authorities: |{pem}\n        map: [{{name: \"cn:app\", role: app}}]"
-    );
+    let certificate = certificate_mode(&clients().pem(), &[("cn:app", "app")]);
     let acme = trap
         .acme(orders_of_the_office())
         .network("acme-vpc")

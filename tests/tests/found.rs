@@ -9,7 +9,7 @@ use portcullis_tests::client::{V3_0, startup};
 use portcullis_tests::identities::{empty, validity};
 use portcullis_tests::{EndpointText, Gateway, Message, RawClient, TestAuthority, Version, wait};
 use rustix::process::Signal;
-use scene::{NAME, SOON, acme, event_of, gateway, orders, server};
+use scene::{NAME, SOON, acme, certificate_mode, event_of, gateway, orders, server};
 
 #[test]
 fn relay_does_not_take_the_databases_trust_in_our_certificate_for_the_clients_proof() {
@@ -27,7 +27,10 @@ fn relay_does_not_take_the_databases_trust_in_our_certificate_for_the_clients_pr
 #[test]
 fn nobody_comes_as_the_gateways_own_role() {
     let vouching = TestAuthority::new("Acme clients");
-    for mode in ["relay", &certificate_mode(&vouching, "portcullis_service")] {
+    for mode in [
+        "relay",
+        &certificate_mode(&vouching.pem(), &[("cn:batch", "portcullis_service")]),
+    ] {
         let gateway = gateway(&acme(server(Version::V15), orders().authentication(mode)));
         let client = vouching.client("batch", &[]);
         let dial = gateway.dial(NAME).credential(&client);
@@ -43,7 +46,7 @@ fn nobody_comes_as_the_gateways_own_role() {
 fn a_certificate_verified_before_its_authority_was_withdrawn_does_not_get_in_after() {
     let (old, new) = (TestAuthority::new("Old"), TestAuthority::new("New"));
     let by = |authority| {
-        let text = certificate_mode(authority, "batch");
+        let text = batch_by(authority);
         acme(server(Version::V15), orders().authentication(&text))
     };
     let gateway = gateway(&by(&old));
@@ -58,7 +61,7 @@ fn a_certificate_verified_before_its_authority_was_withdrawn_does_not_get_in_aft
 #[test]
 fn a_session_ends_when_the_certificate_that_opened_it_does() {
     let authority = TestAuthority::new("Acme clients");
-    let text = certificate_mode(&authority, "batch");
+    let text = batch_by(&authority);
     let gateway = gateway(&acme(server(Version::V15), orders().authentication(&text)));
     let mut leaf = empty(Purpose::Client);
     leaf.common_name = "batch".to_owned();
@@ -125,17 +128,9 @@ fn started(dial: &portcullis_tests::Dial, user: &str) -> RawClient {
         .unwrap()
 }
 
-/// `certificate` mode that maps the common name `batch` to `role`.
-fn certificate_mode(authority: &TestAuthority, role: &str) -> String {
-    let pem = authority.pem();
-    let pem: String = pem
-        .lines()
-        .map(|line| format!("\n            {line}"))
-        .collect();
-    format!(
-        "\n      certificate:\n        authorities: |{pem}\n        map:\n\
-         \x20         - {{name: \"cn:batch\", role: {role}}}"
-    )
+/// `certificate` mode that maps the common name `batch` to the role of that name.
+fn batch_by(authority: &TestAuthority) -> String {
+    certificate_mode(&authority.pem(), &[("cn:batch", "batch")])
 }
 
 fn now() -> i64 {

@@ -4,7 +4,7 @@ mod scene;
 
 use portcullis_tests::client::Binding;
 use portcullis_tests::{Ending, Gateway, Message, Version};
-use scene::{BOTH, NAME, acme, gateway, orders, server};
+use scene::{BOTH, NAME, acme, gateway, new_server, orders, server};
 
 #[test]
 fn the_database_asks_for_scram_and_the_client_answers_it() {
@@ -22,7 +22,7 @@ fn the_database_asks_for_scram_and_the_client_answers_it() {
 
 #[test]
 fn the_database_may_ask_for_a_password_in_clear_or_by_md5() {
-    let server = server(Version::V15);
+    let server = new_server(Version::V15);
     server.sql(
         "create role plain login password 'secret';
          set password_encryption = 'md5'; create role digest login password 'secret'",
@@ -33,7 +33,7 @@ fn the_database_may_ask_for_a_password_in_clear_or_by_md5() {
         "hostssl all digest all md5",
         "hostssl all all all scram-sha-256",
     ]);
-    let gateway = relaying(Version::V15);
+    let gateway = gateway(&acme(&server, orders().authentication("relay")));
     for user in ["plain", "digest"] {
         let psql = gateway.psql(NAME).user(user, "secret", "postgres");
         assert_eq!(psql.run("select current_user").ok(), user);

@@ -1,9 +1,11 @@
 //! Listens in on a driver's connections, to know whether it asks for a cancel in clear.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use portcullis_tests::pipe::both_ways;
 
 /// A port that leads to a server.
 pub(crate) struct Ear {
@@ -56,14 +58,6 @@ fn carry(client: &TcpStream, server: SocketAddr, heard: &AtomicBool) -> Option<(
         heard.store(true, Ordering::SeqCst);
     }
     to.write_all(&first[..length]).ok()?;
-    std::thread::scope(|both| {
-        both.spawn(|| pass(client, &server));
-        pass(&server, client);
-    });
+    both_ways(client, &server);
     Some(())
-}
-
-fn pass(mut from: &TcpStream, mut to: &TcpStream) {
-    let _ = std::io::copy(&mut from, &mut to);
-    let _ = to.shutdown(Shutdown::Write);
 }

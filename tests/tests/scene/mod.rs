@@ -1,7 +1,8 @@
 //! What most of these tests stand on: one server of each version for a whole test binary, a tenant
 //! before it, and a database that must never be reached.
 //!
-//! The servers are shared: a test that changes roles or databases makes its own.
+//! The servers are shared: what a test adds to one (a role, a database) bears a name that no other
+//! test uses. A test that changes what is there already, or counts what others do too, makes its own.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
@@ -11,6 +12,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use portcullis_tests::client::{V3_0, startup, tagged};
+use portcullis_tests::policy::cluster_lines;
 use portcullis_tests::postgres::SERVER_NAME;
 use portcullis_tests::{
     EndpointText, Gateway, Listener, Message, Postgres, TenantText, TestAuthority, Version, wait,
@@ -136,6 +139,12 @@ pub(crate) fn backends(server: &Postgres, role: &str, count: usize) {
     });
 }
 
+/// A start-up packet as this role, and the end behind it: whoever is let in leaves again.
+pub(crate) fn start_and_end(role: &str) -> Vec<u8> {
+    let packet = startup(V3_0, &[("user", role), ("database", "postgres")]);
+    [packet, tagged(b'X', b"")].concat()
+}
+
 /// A database that must never be reached: it notices whoever tries.
 pub(crate) struct Trap(TcpListener);
 
@@ -153,15 +162,9 @@ impl Trap {
 
     /// A tenant with a cluster `orders` that is this database.
     pub(crate) fn tenant(&self, id: &str) -> TenantText {
-        let authorities: String = clients()
-            .pem()
-            .lines()
-            .map(|line| format!("        {line}\n"))
-            .collect();
-        let address = self.0.local_addr().expect("bound");
-        TenantText::new(id).cluster_text("orders", &format!(
-            "    engine: postgresql\n    backends: [\"{address}\"]\n    tls:\n      server-name: {SERVER_NAME}\n      authorities: |\n{authorities}",
-        ))
+        let address = self.0.local_addr().expect("bound").to_string();
+        let lines = cluster_lines(&address, SERVER_NAME, &clients().pem(), "");
+        TenantText::new(id).cluster_text("orders", &lines)
     }
 
     /// Nobody called, not even the gateway itself.
