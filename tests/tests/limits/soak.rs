@@ -226,7 +226,8 @@ fn denials_of(line: &str) -> u64 {
     };
     match event["kind"].as_str() {
         Some("connection.denied" | "protocol.violation") => 1,
-        Some("limit.shed") => event["count"].as_u64().unwrap_or(1),
+        // Those that found no room in the queue for events; no other limit is met here.
+        Some("limit.shed") => event["total"].as_u64().unwrap(),
         _ => 0,
     }
 }
