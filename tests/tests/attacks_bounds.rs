@@ -413,7 +413,7 @@ fn each_of_a_flood_of_refusals_is_written_down_or_counted() {
             .iter()
             .filter(|event| event["kind"] == "protocol.violation");
         let shed = events.iter().filter(|event| event["kind"] == "limit.shed");
-        let shed: u64 = shed.filter_map(|event| event["count"].as_u64()).sum();
+        let shed: u64 = shed.filter_map(|event| event["total"].as_u64()).sum();
         of_it.count() as u64 + shed == sent
     });
     trap.assert_untouched();

@@ -9,6 +9,7 @@ mod scene;
 mod share;
 mod shown;
 mod six;
+mod soak;
 
 use std::net::IpAddr;
 
