@@ -99,7 +99,7 @@ func main() {
 	check("no-binding", works())
 	cannot("direct", "it has only SSLRequest")
 	check("settings", func() (string, error) {
-		return ask(settings, "application_name", "tests 'and' more", "search_path", `"a b",c`, "TimeZone", "Asia/Tokyo", "DateStyle", "German", "statement_timeout", "12345", "options", "-c geqo=off --work-mem=1234kB -c IntervalStyle=iso_8601")
+		return ask(settings, "application_name", "tests 'and' more", "search_path", `"a b",c`, "TimeZone", "Asia/Tokyo", "DateStyle", "ISO, MDY", "statement_timeout", "12345", "options", "-c geqo=off --work-mem=1234kB -c IntervalStyle=iso_8601")
 	})
 	check("wrong-password", func() (string, error) {
 		_, err := ask("select 1", "password", "wrong")
