@@ -88,6 +88,19 @@ fn every_page_of_the_manual_is_listed() {
     assert_tidy(prose::unlisted(house()));
 }
 
+/// The tests of the drivers keep the manual's tables true; here they keep the README's.
+#[test]
+fn the_readme_shows_the_drivers_as_the_manual_does() {
+    let root = portcullis_tests::scratch::repository();
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (readme, manual) = (read("README.md"), read("gateway/manual/drivers.md"));
+    let mut rows = manual
+        .split("\n\n")
+        .filter(|part| part.starts_with("| driver |"));
+    assert!(rows.clone().next().is_some());
+    assert!(rows.all(|table| readme.contains(table.trim_end())));
+}
+
 #[test]
 fn the_manual_explains_every_denial() {
     let codes = DenialCode::ALL
