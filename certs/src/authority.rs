@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -52,13 +52,27 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`]
     pub fn issue(&self, leaf: &LeafRequest, key: &Key) -> Result<Issued, AuthorityError> {
+        let usage = match leaf.purpose {
+            Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        Ok(Issued {
+            chain_pem: self.sign(leaf, vec![usage], &key.0)?,
+            key_pem: key.to_pem(),
+        })
+    }
+
+    /// Signs a leaf for a key of which only the public half is here; `usages` stand instead of the leaf's purpose.
+    pub(crate) fn sign(
+        &self,
+        leaf: &LeafRequest,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        key: &impl PublicKeyData,
+    ) -> Result<String, AuthorityError> {
         let mut parameters = parameters(&leaf.common_name, leaf.validity)?;
         parameters.is_ca = IsCa::ExplicitNoCa;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![match leaf.purpose {
-            Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
-        }];
+        parameters.extended_key_usages = usages;
         parameters.use_authority_key_identifier_extension = true;
         for dns in &leaf.dns {
             let name = SanType::DnsName(dns.as_str().try_into()?);
@@ -74,15 +88,25 @@ impl Authority {
         parameters.serial_number = Some(serial(&[
             leaf.common_name.as_bytes(),
             names.as_bytes(),
-            key.0.public_key_raw(),
+            key.der_bytes(),
             &leaf.validity.not_before.to_be_bytes(),
             &leaf.validity.not_after.to_be_bytes(),
         ]));
-        let certificate = parameters.signed_by(&key.0, &self.issuer)?;
-        Ok(Issued {
-            chain_pem: certificate.pem(),
-            key_pem: key.to_pem(),
-        })
+        Ok(parameters.signed_by(key, &self.issuer)?.pem())
+    }
+
+    /// An authority whose certificate was made before: the certificate stays as it is, to the byte, since others know it by its hash.
+    ///
+    /// Whoever calls this has read `name` and `key` out of that certificate.
+    pub(crate) fn existing(
+        pem: &str,
+        name: &str,
+        key: Key,
+        validity: Validity,
+    ) -> Result<Self, AuthorityError> {
+        let mut again = Self::new(name, key, validity)?;
+        pem.clone_into(&mut again.pem);
+        Ok(again)
     }
 }
 
@@ -138,7 +162,7 @@ pub fn generate_key() -> Result<Key, AuthorityError> {
 }
 
 /// A private key on P-256. `Debug` hides it.
-pub struct Key(KeyPair);
+pub struct Key(pub(crate) KeyPair);
 
 impl Key {
     /// Reads a key from PEM as [`Key::to_pem`] writes it.

@@ -12,6 +12,7 @@ pub mod authority;
 pub mod binding;
 pub mod cancel_key;
 mod client;
+pub mod fleet;
 pub mod hello;
 mod identity;
 pub mod names;
