@@ -6,7 +6,6 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{CertificateParams, DistinguishedName, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use sha2::{Digest, Sha256};
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::oid_registry::OID_SIG_ECDSA_WITH_SHA256;
 use x509_parser::prelude::FromDer;
 
 use crate::authority::{AuthorityError, Key};
@@ -46,13 +45,12 @@ impl JoinRequest {
         };
         let information = &request.certification_request_info;
         let key = PublicKey::from_spki(information.subject_pki.raw)?;
-        if request.signature_algorithm.algorithm != OID_SIG_ECDSA_WITH_SHA256
-            || request.signature_value.unused_bits != 0
-        {
+        let signature = &request.signature_value.data;
+        if !names_its_algorithm(der, signature) {
             return Err(RequestError::NotItsKey);
         }
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key.point)
-            .verify(information.raw, &request.signature_value.data)
+            .verify(information.raw, signature)
             .map_err(|_| RequestError::NotItsKey)?;
         let der = der.to_vec();
         Ok(Self { der, key })
@@ -71,6 +69,19 @@ impl JoinRequest {
 
 /// Bytes of a request; ours have about 200.
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024;
+
+/// Whether the request ends with ecdsa-with-SHA256 (RFC 5758 §3.2) and this signature in their one encoding, where the parser would take others.
+fn names_its_algorithm(der: &[u8], signature: &[u8]) -> bool {
+    const ALGORITHM: &[u8] = &[
+        0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
+    ];
+    let Ok(length) = u8::try_from(signature.len().saturating_add(1)) else {
+        return false;
+    };
+    let head = der.strip_suffix(signature);
+    let head = head.and_then(|head| head.strip_suffix(&[0x03, length, 0x00]));
+    head.is_some_and(|head| head.ends_with(ALGORITHM))
+}
 
 /// A public key on P-256.
 #[derive(Debug, Clone, PartialEq, Eq)]

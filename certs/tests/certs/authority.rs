@@ -175,7 +175,7 @@ fn has(text: &str, wanted: &[&str]) {
     }
 }
 
-fn openssl(arguments: &[&str], input: &str) -> String {
+pub(crate) fn openssl(arguments: &[&str], input: &str) -> String {
     use std::io::Write;
     let mut child = Command::new("openssl")
         .args(arguments)

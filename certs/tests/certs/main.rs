@@ -8,6 +8,8 @@ mod binding;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod hello;
 #[cfg(test)]
 mod identity;
