@@ -46,15 +46,14 @@ impl FleetTrust {
         if !parsed.is_ca() {
             return Err(FleetTrustError::NotAnAuthority);
         }
-        let mut names = parsed.subject().iter_common_name();
-        let fleet = match (names.next(), names.next()) {
-            (Some(only), None) => only
-                .as_str()
-                .ok()
-                .and_then(|name| name.strip_prefix(SUBJECT))
-                .and_then(|fleet| fleet.parse().ok()),
-            _ => None,
-        };
+        // The common name and nothing else: what is issued repeats the subject as its issuer, and must find it again.
+        let subject = parsed.subject();
+        let alone = subject.iter_attributes().count() == 1;
+        let name = subject.iter_common_name().next().filter(|_| alone);
+        let fleet = name
+            .and_then(|name| name.as_str().ok())
+            .and_then(|name| name.strip_prefix(SUBJECT))
+            .and_then(|fleet| fleet.parse().ok());
         let fleet = fleet.ok_or(FleetTrustError::NoFleet)?;
         let certificate = CertificateDer::from(der.to_vec());
         let mut roots = RootCertStore::empty();
