@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use portcullis_consensus::Consensus;
-use portcullis_policy::{Command, Family, State, Timestamp, View};
+use portcullis_policy::{Command, Family, Proposal, State, Timestamp, View};
 use portcullis_tests::Scratch;
 use serde_json::json;
 
@@ -164,7 +164,9 @@ impl InMemory {
     fn new(fleet: Fleet) -> Self {
         let mut state = State::default();
         for command in beginnings(fleet) {
-            state.apply(&command, NOW).expect("a policy in order");
+            state
+                .apply(&Proposal::local("bench", NOW, command))
+                .expect("a policy in order");
         }
         Self {
             published: ArcSwap::from_pointee(state.view()),
@@ -174,7 +176,8 @@ impl InMemory {
     }
 
     fn change(&mut self) {
-        let applied = self.state.apply(self.turns.next(), NOW).expect("in order");
+        let proposal = Proposal::local("bench", NOW, self.turns.next().clone());
+        let applied = self.state.apply(&proposal).expect("in order");
         self.published.store(Arc::new(self.state.view()));
         assert_eq!(applied.changes.len(), 1, "one endpoint differs");
     }

@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use portcullis_policy::{
-    Attempt, Decision, Family, Origin, Purpose, ServerName, Silent, State, Timestamp, View, decide,
+    Attempt, Decision, Family, Origin, Proposal, Purpose, ServerName, Silent, State, Timestamp,
+    View, decide,
 };
 use serde_json::json;
 
@@ -195,7 +196,7 @@ impl Place {
         let limit = usize::try_from(fleet.entries()).expect("32 bits fit");
         let mut state = State::with_limits(limit, limit);
         state
-            .apply(&put(tenants), NOW)
+            .apply(&Proposal::local("bench", NOW, put(tenants)))
             .expect("a policy in order, within its limits");
         let names: Vec<_> = (0..fleet.tenants)
             .map(|number| fleet.server_name(number))

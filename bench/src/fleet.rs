@@ -154,7 +154,7 @@ pub(crate) fn put(tenants: Vec<Tenant>) -> Command {
         base: None,
         put: tenants,
         remove: Vec::new(),
-        author: "bench".to_owned(),
+        expected: std::collections::BTreeMap::new(),
     }
 }
 

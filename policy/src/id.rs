@@ -76,6 +76,15 @@ id! {
     NetworkId, "a network id", check_network
 }
 
+id! {
+    /// A node's name, unique among the nodes of the fleet. A label like [`TenantId`].
+    NodeName, "a node's name", check_label
+}
+id! {
+    /// A person who may command the fleet over its API. A label like [`TenantId`].
+    OperatorId, "an operator's id", check_label
+}
+
 /// The log index at which a state holds. It only grows; revision 0 is the empty state.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

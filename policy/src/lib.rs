@@ -15,9 +15,11 @@
 //! Public: everything is re-exported flat from this page. Ids and names are parsed once, at the border, and do not turn
 //! back into strings by accident. A [`Permit`] has no public constructor.
 
+mod access;
 mod decide;
 mod denial;
 mod document;
+mod fleet_id;
 mod id;
 pub mod limits;
 mod narrate;
@@ -32,12 +34,17 @@ mod tenant;
 mod text;
 mod time;
 
+pub use access::{Action, Role, may, only_allow_lists_differ};
 pub use decide::{
     Attempt, Decision, EntryRef, Explanation, Footing, Permit, Purpose, decide, explain,
 };
 pub use denial::{CLIENT_HINT, Denial, DenialCode};
 pub use document::{DocumentError, DocumentPath, DocumentProblem, PathSegment};
-pub use id::{ClusterId, EndpointId, NameError, NameProblem, NetworkId, Revision, TenantId};
+pub use fleet_id::{Digest, FleetId, HexError, KeyHash, NodeId, PendingId, RequestId};
+pub use id::{
+    ClusterId, EndpointId, NameError, NameProblem, NetworkId, NodeName, OperatorId, Revision,
+    TenantId,
+};
 pub use narrate::{Check, Fact, Line, Narrator, Outcome, Silent, Story};
 pub use network::{Address, AddressError, AddressSet, Count, Family, Prefix, PrefixError};
 pub use origin::{AwsEndpointId, Cloud, Origin, PrivateLinkId};
@@ -46,8 +53,11 @@ pub use reference::{Reference, ReferenceError};
 pub use review::{Caution, UnusedBecause, Warning, warnings};
 pub use server_name::ServerName;
 pub use state::{
-    Affected, Applied, Change, ChangeKind, Command, EndpointView, Rejection, Snapshot, State,
-    TenantView, View,
+    Affected, Applied, Author, Change, ChangeKind, CodecError, Command, EndpointView,
+    FEATURE_LEVEL, Fleet, GuardRails, Invitation, Node, NodeRole, Pending, People, Principal,
+    Proposal, Rejection, Remembered, Snapshot, StagedPieces, State, TenantAt, TenantView, Told,
+    UsedIds, View, ViewUpdate, decode_command, decode_proposal, decode_snapshot, encode_command,
+    encode_proposal, encode_snapshot,
 };
 pub use tenant::{
     Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry,

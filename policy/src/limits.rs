@@ -1,6 +1,7 @@
 //! Every named maximum of the law, in one visible place.
 //!
-//! The first group bounds what a document may say; the second is what a tenant gets that says nothing about it.
+//! The first group bounds what a document may say; the second is what a tenant gets that says nothing about it; the third
+//! bounds what the state keeps about the fleet and its people.
 
 /// Entries in all the allow lists of one tenant. An `except` weighs as much as an entry.
 pub const MAX_ENTRIES_PER_TENANT: usize = 10_000;
@@ -39,3 +40,42 @@ pub const DEFAULT_TENANT_CONNECTIONS: u32 = 2_000;
 pub const DEFAULT_ENDPOINT_CONNECTIONS: u32 = 1_000;
 /// New connections per second of a tenant that names no limit.
 pub const DEFAULT_NEW_CONNECTIONS_PER_SECOND: u32 = 500;
+
+/// Nodes of a fleet.
+pub const MAX_NODES: usize = 1_024;
+/// Ids of removed nodes that are remembered, so that a repeated removal is known as one.
+pub const MAX_REMOVED_NODES: usize = 4_096;
+/// Bytes of a node's address: a host name, a colon and a port.
+pub const MAX_NODE_ADDRESS: usize = MAX_HOST + 8;
+/// Join tokens that are out, or used and remembered.
+pub const MAX_INVITATIONS: usize = 256;
+/// How long a join token may hold: 7 days, in milliseconds.
+pub const MAX_INVITATION_LIFE_MS: i64 = 7 * 24 * 3_600_000;
+/// Requests whose outcome is remembered.
+pub const MAX_REQUESTS: usize = 4_096;
+/// Bytes of one piece of a staged command.
+pub const MAX_PIECE: usize = 64 * 1024;
+/// Pieces of one staged command.
+pub const MAX_PIECES: u32 = 2_048;
+/// Commands that are being staged at once.
+pub const MAX_STAGES: usize = 8;
+/// Bytes of all staged pieces together.
+pub const MAX_STAGED_BYTES: usize = 192 * 1024 * 1024;
+/// After this long without a further piece a staged command makes room for another: 10 minutes, in milliseconds.
+pub const STAGE_IDLE_MS: i64 = 10 * 60_000;
+/// Operators.
+pub const MAX_OPERATORS: usize = 1_024;
+/// Roles of one operator.
+pub const MAX_ROLES: usize = 16;
+/// Tenants that one role of an operator names.
+pub const MAX_TENANTS_OF_ROLE: usize = 1_000;
+/// Changes that wait for a second person.
+pub const MAX_PENDING: usize = 64;
+/// Bytes of all changes together that wait for a second person.
+pub const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
+/// How long a change waits for a second person: 24 hours, in milliseconds.
+pub const PENDING_LIFE_MS: i64 = 24 * 3_600_000;
+/// Successions of voters that are kept for gateways that were away.
+pub const MAX_SUCCESSIONS: usize = 256;
+/// Bytes of a signed statement that the state keeps.
+pub const MAX_STATEMENT: usize = 8 * 1024;

@@ -7,7 +7,7 @@
 mod common;
 
 use common::random::{cases, tenants};
-use common::{at, command, endpoint, entry, name, state, tenant};
+use common::{Proposed, at, command, endpoint, entry, name, state, tenant};
 use portcullis_policy::*;
 use proptest::prelude::*;
 
@@ -163,7 +163,7 @@ fn what_was_applied_reads_as_words_and_prefixes() {
     acme.endpoints
         .insert(name("orders"), endpoint("acme-orders", &["public"], allow));
     let mut state = State::default();
-    let applied = state.apply(&command(&[acme], &[]), at(7)).unwrap();
+    let applied = state.propose(&command(&[acme], &[]), at(7)).unwrap();
     assert_eq!(
         serde_json::to_value(&applied).unwrap(),
         serde_json::json!({
@@ -178,6 +178,9 @@ fn what_was_applied_reads_as_words_and_prefixes() {
                 "shut": {},
                 "retimed": {},
             }],
+            "repeated": false,
+            "fleet-changed": false,
+            "told": "done",
         })
     );
     // Numbers of IPv6 addresses are more than most readers of JSON can take.

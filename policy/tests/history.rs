@@ -3,7 +3,7 @@
 mod common;
 
 use common::random::{cases, tenants};
-use common::{at, check_refused, command, name, tenant};
+use common::{Proposed, at, check_refused, command, name, tenant};
 use portcullis_policy::*;
 use proptest::prelude::*;
 
@@ -19,10 +19,10 @@ proptest! {
     fn a_view_that_grew_is_the_view_built_from_scratch(history in history(), without in any::<bool>()) {
         let mut grown = State::default();
         for tenants in &history {
-            grown.apply(&command(tenants, &[]), at(0)).unwrap();
+            grown.propose(&command(tenants, &[]), at(0)).unwrap();
         }
         if without {
-            grown.apply(&command(&[], &["globex"]), at(0)).unwrap();
+            grown.propose(&command(&[], &["globex"]), at(0)).unwrap();
         }
         let rebuilt = State::restore(grown.snapshot()).unwrap();
         prop_assert_eq!(&grown, &rebuilt);
@@ -33,14 +33,17 @@ proptest! {
     fn one_by_one_is_all_at_once(tenants in tenants(), history in history()) {
         let mut together = State::default();
         for tenants in &history {
-            together.apply(&command(tenants, &[]), at(0)).unwrap();
+            together.propose(&command(tenants, &[]), at(0)).unwrap();
         }
         let mut apart = together.clone();
-        together.apply(&command(&tenants, &[]), at(1)).unwrap();
+        together.propose(&command(&tenants, &[]), at(1)).unwrap();
         for tenant in tenants {
-            apart.apply(&command(&[tenant], &[]), at(1)).unwrap();
+            apart.propose(&command(&[tenant], &[]), at(1)).unwrap();
         }
-        prop_assert_eq!(together.snapshot().tenants, apart.snapshot().tenants);
+        let documents = |state: &State| -> Vec<Tenant> {
+            state.view().tenants().map(|tenant| tenant.document()).collect()
+        };
+        prop_assert_eq!(documents(&together), documents(&apart));
         prop_assert!(difference(&together.view(), &apart.view(), at(1)).is_empty());
         prop_assert_eq!(together.weight(), apart.weight());
     }
@@ -49,7 +52,7 @@ proptest! {
     fn a_refused_command_leaves_no_trace(tenants in tenants(), history in history()) {
         let mut state = State::default();
         for tenants in &history {
-            state.apply(&command(tenants, &[]), at(0)).unwrap();
+            state.propose(&command(tenants, &[]), at(0)).unwrap();
         }
         let mut thief = tenant("initech");
         thief.networks.insert(name("acme-vpc"));

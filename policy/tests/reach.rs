@@ -4,7 +4,7 @@
 mod common;
 
 use common::random::{cases, entry, moments, prefix, tenants};
-use common::{at, command, endpoint, name, server_name, state, tenant};
+use common::{Proposed, at, command, endpoint, name, server_name, state, tenant};
 use portcullis_policy::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -79,7 +79,7 @@ proptest! {
     fn the_difference_is_what_decide_says_differently(old in tenants(), new in tenants(), moment in moments()) {
         let mut state = state(&old);
         let before = state.view();
-        let applied = state.apply(&command(&new, &[]), moment).unwrap();
+        let applied = state.propose(&command(&new, &[]), moment).unwrap();
         let after = state.view();
         let difference = difference(&before, &after, moment);
         let mut expected = applied.changes.clone();
@@ -115,7 +115,7 @@ proptest! {
     #[test]
     fn affected_ranges_are_affected_addresses(old in tenants(), new in tenants(), moment in moments()) {
         let mut state = state(&old);
-        for change in state.apply(&command(&new, &[]), moment).unwrap().changes {
+        for change in state.propose(&command(&new, &[]), moment).unwrap().changes {
             for door in doors(&old) {
                 for address in window() {
                     let found = match change.affected() {

@@ -7,10 +7,11 @@
 mod common;
 
 use common::{
-    EntryWords, at, attempt, check_refused, cluster, command, decided, endpoint, entry, name,
-    server_name, state, tenant,
+    EntryWords, Proposed, at, attempt, check_refused, cluster, command, decided, endpoint, entry,
+    name, server_name, state, tenant,
 };
 use portcullis_policy::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn acme() -> Tenant {
@@ -95,7 +96,7 @@ fn what_belongs_to_one_tenant_is_refused_to_another() {
     assert!(
         state
             .clone()
-            .apply(&command(&[harmless], &[]), at(1))
+            .propose(&command(&[harmless], &[]), at(1))
             .is_ok()
     );
 }
@@ -123,7 +124,7 @@ fn tenants_may_exchange_what_they_own_in_one_command() {
     orders(&mut a).names = vec![server_name("a2")];
     g.networks.insert(name("acme-vpc"));
     orders(&mut g).names.push(server_name("acme-orders"));
-    state.apply(&command(&[g, a], &[]), at(1)).unwrap();
+    state.propose(&command(&[g, a], &[]), at(1)).unwrap();
     let view = state.view();
     assert_eq!(view.network_owner(&name("acme-vpc")), Some(&name("globex")));
     assert_eq!(
@@ -165,19 +166,8 @@ fn commands_that_do_not_make_sense_are_refused() {
         "document",
         "endpoints.orders.cluster: the tenant has no cluster missing",
     );
-    let Command::Apply { put, remove, .. } = command(&[], &[]);
-    let author = String::from("somebody\nelse");
-    check_refused(
-        &state,
-        &Command::Apply {
-            base: None,
-            put,
-            remove,
-            author,
-        },
-        "author",
-        "author",
-    );
+    let nobody = Proposal::local("somebody\nelse", at(1), command(&[], &[]));
+    assert_eq!(state.clone().apply(&nobody).unwrap_err().code(), "author");
 }
 
 #[test]
@@ -189,12 +179,12 @@ fn a_stale_base_is_refused_and_the_current_one_taken() {
         base: Some(Revision::new(base)),
         put: vec![changed.clone()],
         remove: vec![],
-        author: String::from("a test"),
+        expected: BTreeMap::new(),
     };
     check_refused(&state, &with(0), "stale_base", "revision 1 is in force");
     check_refused(&state, &with(2), "stale_base", "revision 1 is in force");
     assert_eq!(
-        state.apply(&with(1), at(1)).unwrap().revision,
+        state.propose(&with(1), at(1)).unwrap().revision,
         Revision::new(2)
     );
 }
@@ -216,7 +206,9 @@ fn limits_hold_at_their_edge() {
         acme
     };
     let mut state = State::default();
-    state.apply(&command(&[many(10_000)], &[]), at(0)).unwrap();
+    state
+        .propose(&command(&[many(10_000)], &[]), at(0))
+        .unwrap();
     assert_eq!(state.weight(), 10_000);
     check_refused(
         &state,
@@ -236,7 +228,7 @@ fn limits_hold_at_their_edge() {
     );
 
     let mut small = State::with_limits(10, 15);
-    small.apply(&command(&[many(10)], &[]), at(0)).unwrap();
+    small.propose(&command(&[many(10)], &[]), at(0)).unwrap();
     let with = |count| {
         let mut globex = globex();
         let more = (0..count).map(|n| entry(&format!("192.0.2.{n}"), "network:globex-vpc"));
@@ -249,10 +241,10 @@ fn limits_hold_at_their_edge() {
         "fleet_limit",
         "16 entries",
     );
-    small.apply(&command(&[with(5)], &[]), at(0)).unwrap();
+    small.propose(&command(&[with(5)], &[]), at(0)).unwrap();
     // Room that is made in the same command counts.
     small
-        .apply(&command(&[with(10)], &["acme"]), at(0))
+        .propose(&command(&[with(10)], &["acme"]), at(0))
         .unwrap();
     assert_eq!(small.weight(), 10);
 }
@@ -262,7 +254,7 @@ fn what_does_not_differ_changes_nothing() {
     let mut state = state(&[acme(), globex()]);
     let before = state.view();
     let applied = state
-        .apply(&command(&[globex(), acme()], &[]), at(1))
+        .propose(&command(&[globex(), acme()], &[]), at(1))
         .unwrap();
     assert_eq!(
         (
@@ -275,7 +267,7 @@ fn what_does_not_differ_changes_nothing() {
     let mut changed = acme();
     orders(&mut changed).allow[0].note = String::from("office");
     let applied = state
-        .apply(&command(&[globex(), changed], &[]), at(1))
+        .propose(&command(&[globex(), changed], &[]), at(1))
         .unwrap();
     assert_eq!(
         (applied.revision, &applied.tenants),
@@ -298,7 +290,7 @@ fn publishing_shares_all_that_did_not_change() {
     let mut changed = acme();
     orders(&mut changed).allow.pop();
     state
-        .apply(&command(&[changed, globex()], &[]), at(1))
+        .propose(&command(&[changed, globex()], &[]), at(1))
         .unwrap();
     let after = state.view();
     let kept = |tenant: &str| {
@@ -330,7 +322,7 @@ fn a_change_of_one_entry_affects_its_own_addresses_at_its_own_door() {
     let mut changed = acme();
     orders(&mut changed).allow[0] = entry("203.0.113.0/24", "public").except(&["203.0.113.9"]);
     orders(&mut changed).allow[1].expires = Some(at(1000));
-    let applied = state.apply(&command(&[changed], &[]), at(1)).unwrap();
+    let applied = state.propose(&command(&[changed], &[]), at(1)).unwrap();
     let [change] = applied.changes.as_slice() else {
         panic!("{:?}", applied.changes)
     };
@@ -357,7 +349,7 @@ fn what_every_connection_stands_on_affects_every_connection() {
         let mut state = state(&[acme(), globex()]);
         let mut changed = acme();
         change(&mut changed);
-        let applied = state.apply(&command(&[changed], &[]), at(1)).unwrap();
+        let applied = state.propose(&command(&[changed], &[]), at(1)).unwrap();
         let of_orders = |change: &&Change| change.endpoint == name("orders");
         let change = applied.changes.iter().find(of_orders).unwrap();
         assert_eq!(change.kind, expected);
@@ -401,7 +393,7 @@ fn refusing_replication_affects_those_who_may_be_replicating() {
     let mut lenient = acme();
     orders(&mut lenient).replication = Replication::Allowed;
     let mut state = state(&[lenient]);
-    let applied = state.apply(&command(&[acme()], &[]), at(1)).unwrap();
+    let applied = state.propose(&command(&[acme()], &[]), at(1)).unwrap();
     assert_eq!(applied.changes[0].kind, ChangeKind::Redirected);
 }
 
@@ -413,18 +405,18 @@ fn the_way_into_a_vpc_belongs_to_one_tenant() {
     };
     let mut state = state(&[inside(acme(), "vpc-a"), inside(globex(), "vpc-b")]);
     let refused = state
-        .apply(&command(&[inside(globex(), "vpc-a")], &[]), at(1))
+        .propose(&command(&[inside(globex(), "vpc-a")], &[]), at(1))
         .unwrap_err();
     assert_eq!(refused.code(), "place_claimed");
     // Two tenants may exchange theirs in one command.
     let exchange = command(&[inside(globex(), "vpc-a"), inside(acme(), "vpc-b")], &[]);
-    assert!(state.apply(&exchange, at(3)).is_ok());
+    assert!(state.propose(&exchange, at(3)).is_ok());
 }
 
 #[test]
 fn a_removed_tenant_is_gone_with_all_its_names_and_claims() {
     let mut state = state(&[acme(), globex()]);
-    let applied = state.apply(&command(&[], &["acme"]), at(1)).unwrap();
+    let applied = state.propose(&command(&[], &["acme"]), at(1)).unwrap();
     assert!(
         applied
             .changes
@@ -440,7 +432,7 @@ fn a_removed_tenant_is_gone_with_all_its_names_and_claims() {
     assert_eq!(state.weight(), 1);
     let mut heir = globex();
     heir.networks.insert(name("acme-vpc"));
-    assert!(state.apply(&command(&[heir], &[]), at(2)).is_ok());
+    assert!(state.propose(&command(&[heir], &[]), at(2)).is_ok());
 }
 
 #[test]

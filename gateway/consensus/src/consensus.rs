@@ -3,7 +3,7 @@
 use crate::store::Store;
 use crate::{OpenError, ProposeError, StorageError};
 use arc_swap::ArcSwap;
-use portcullis_policy::{Applied, Command, Rejection, State, Timestamp, View};
+use portcullis_policy::{Applied, Command, Proposal, Rejection, State, Timestamp, View};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +62,7 @@ impl Consensus {
             .unwrap_or_else(PoisonError::into_inner)
             .state
             .clone();
-        let applied = state.apply(command, at)?;
+        let applied = state.apply(&Proposal::local("", at, command.clone()))?;
         Ok((state.view(), applied))
     }
 
@@ -81,7 +81,8 @@ impl Consensus {
             return Err(ProposeError::Storage(StorageError::FailedBefore));
         }
         let mut next = writer.state.clone();
-        let applied = next.apply(command, at).map_err(ProposeError::Rejected)?;
+        let proposal = Proposal::local("", at, command.clone());
+        let applied = next.apply(&proposal).map_err(ProposeError::Rejected)?;
         if applied.tenants.is_empty() {
             return Ok(applied);
         }
@@ -121,7 +122,7 @@ mod tests {
             base: None,
             put: vec![Tenant::new("a".parse().unwrap())],
             remove: vec![],
-            author: String::new(),
+            expected: std::collections::BTreeMap::new(),
         };
         let refused = consensus.propose(&command, Timestamp::from_millis(0));
         assert!(matches!(

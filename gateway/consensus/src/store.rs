@@ -2,7 +2,7 @@
 
 use crate::format::{self, DecodeError};
 use crate::{OpenError, StorageError};
-use portcullis_policy::{Revision, Snapshot, Tenant, TenantId, View};
+use portcullis_policy::{Revision, Snapshot, Tenant, TenantAt, TenantId, View};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
 };
@@ -18,6 +18,8 @@ pub(crate) struct Store {
 
 /// Tenant id → document, as `format` writes it.
 const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
+/// Tenant id → the revision at which its document last changed.
+const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 /// [`LAYOUT_KEY`] and [`REVISION_KEY`].
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const LAYOUT_KEY: &str = "layout";
@@ -53,6 +55,7 @@ impl Store {
             .map_err(database)?;
         {
             let mut tenants = transaction.open_table(TENANTS).map_err(database)?;
+            let mut revisions = transaction.open_table(REVISIONS).map_err(database)?;
             for id in changed {
                 match view.tenant(id) {
                     Some(tenant) => {
@@ -61,9 +64,13 @@ impl Store {
                         tenants
                             .insert(id.as_str(), bytes.as_slice())
                             .map_err(database)?;
+                        revisions
+                            .insert(id.as_str(), tenant.revision().get())
+                            .map_err(database)?;
                     }
                     None => {
                         tenants.remove(id.as_str()).map_err(database)?;
+                        revisions.remove(id.as_str()).map_err(database)?;
                     }
                 }
             }
@@ -181,12 +188,25 @@ fn read(database: &Database, path: &Path) -> Result<Snapshot, OpenError> {
     let table = transaction
         .open_table(TENANTS)
         .map_err(|e| damaged(e.into()))?;
-    let mut tenants = Vec::new();
+    // A file that was written before there was this table has none.
+    let revisions = transaction.open_table(REVISIONS).ok();
+    let mut snapshot = Snapshot::of_documents(revision, Vec::new());
     for record in table.iter().map_err(|e| damaged(e.into()))? {
         let (key, value) = record.map_err(|e| damaged(e.into()))?;
-        tenants.push(tenant(key.value(), value.value(), path)?);
+        let document = tenant(key.value(), value.value(), path)?;
+        let changed = match &revisions {
+            Some(revisions) => revisions
+                .get(key.value())
+                .map_err(|e| damaged(e.into()))?
+                .map(|revision| Revision::new(revision.value())),
+            None => None,
+        };
+        snapshot.tenants.push(TenantAt {
+            revision: changed.unwrap_or(revision),
+            document,
+        });
     }
-    Ok(Snapshot { revision, tenants })
+    Ok(snapshot)
 }
 
 fn tenant(key: &str, bytes: &[u8], path: &Path) -> Result<Tenant, OpenError> {

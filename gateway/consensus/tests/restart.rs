@@ -80,7 +80,7 @@ fn a_rejected_command_leaves_nothing() {
         base: Some(Revision::new(0)),
         put: vec![tenant("late")],
         remove: vec![],
-        author: "test".to_owned(),
+        expected: std::collections::BTreeMap::new(),
     };
     assert!(matches!(
         consensus.propose(&stale, NOW),
@@ -276,7 +276,7 @@ fn apply(put: Vec<Tenant>, remove: Vec<TenantId>) -> Command {
         base: None,
         put,
         remove,
-        author: "test".to_owned(),
+        expected: std::collections::BTreeMap::new(),
     }
 }
 

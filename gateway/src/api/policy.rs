@@ -4,7 +4,7 @@
 //! enforcement → receipt. It runs as a task of its own: a caller who leaves in the middle leaves
 //! no policy that is decided and not enforced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub async fn plan(
         let at = clock::now();
         let before = node.consensus.view();
         let changeset = Changeset::read(&before, &files, missing)?;
-        let command = changeset.command(&before, String::new());
+        let command = changeset.command(&before);
         let (after, applied) = node
             .consensus
             .rehearse(&command, at)
@@ -152,7 +152,7 @@ fn propose(node: &Node, proposal: Proposal) -> Result<Decided, Refusal> {
     let at = clock::now();
     let before = node.consensus.view();
     let changeset = Changeset::read(&before, &proposal.files, proposal.missing)?;
-    let command = changeset.command(&before, proposal.author);
+    let command = changeset.command(&before);
     let applied = node
         .consensus
         .propose(&command, at)
@@ -320,12 +320,12 @@ impl Changeset {
         Ok(Self { put, remove, kept })
     }
 
-    fn command(&self, before: &View, author: String) -> Command {
+    fn command(&self, before: &View) -> Command {
         Command::Apply {
             base: Some(before.revision()),
             put: self.put.clone(),
             remove: self.remove.clone(),
-            author,
+            expected: BTreeMap::new(),
         }
     }
 }
@@ -349,6 +349,10 @@ fn mistaken(files: Vec<FileError>) -> Refusal {
         .files(files)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the refusal's own words say what to do about all the others"
+)]
 fn rejected(rejection: &Rejection) -> Refusal {
     let cause = std::error::Error::source(rejection)
         .map(|cause| format!(": {cause}"))
@@ -364,9 +368,7 @@ fn rejected(rejection: &Rejection) -> Refusal {
             "it belongs to one tenant: take it out of the other's file, and apply both files together"
         }
         Rejection::FleetLimit { .. } => "aggregate prefixes, or remove entries that `plan` calls shadowed or unused",
-        Rejection::Document { .. } | Rejection::NamedTwice(_) | Rejection::NoSuchTenant(_) | Rejection::Author => {
-            "correct it; nothing was changed"
-        }
+        _ => "correct it; nothing was changed",
     })
 }
 

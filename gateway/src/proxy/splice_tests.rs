@@ -45,9 +45,10 @@ fn guard() -> LiveGuard {
         base: None,
         put: vec![tenant],
         remove: vec![],
-        author: "test".to_owned(),
+        expected: std::collections::BTreeMap::new(),
     };
-    state.apply(&command, Timestamp::from_millis(0)).unwrap();
+    let proposal = portcullis_policy::Proposal::local("test", Timestamp::from_millis(0), command);
+    state.apply(&proposal).unwrap();
     let facts = Facts {
         reference: portcullis_policy::Reference::from_bits(7),
         origin: portcullis_policy::Origin::Public,

@@ -1,38 +1,72 @@
 //! Executing a command.
 
-use super::change::{Change, changes_of_tenant};
-use super::command::{Command, Rejection, Snapshot};
-use super::view::{TenantView, View};
+use super::applied::{Applied, Told};
+use super::change::Change;
+use super::command::Command;
+use super::documents::TenantAt;
+use super::fleet::UsedIds;
+use super::guard::GuardRails;
+use super::invitations::{Invitation, Invitations};
+use super::operators::Operators;
+use super::pending::{Pending, Waiting};
+use super::proposal::{Author, Proposal};
+use super::rejection::Rejection;
+use super::requests::Requests;
+use super::root::{HashedMap, Hasher, hash_of};
+use super::snapshot::Snapshot;
+use super::staged::Staged;
+use super::view::View;
+use crate::access::Role;
 use crate::document::{DocumentPath, line};
-use crate::id::{Revision, TenantId};
+use crate::fleet_id::{Digest, KeyHash, PendingId};
+use crate::id::{OperatorId, Revision, TenantId};
 use crate::limits::{MAX_ENTRIES_IN_FLEET, MAX_ENTRIES_PER_TENANT};
-use crate::tenant::{Tenant, Via};
+use crate::tenant::Tenant;
 use crate::time::Timestamp;
-use serde::Serialize;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-/// The replicated state. A new one is empty, and nobody is admitted anywhere.
+/// The replicated state. A new one is empty, and nobody is admitted anywhere. Cloning one is a few counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    view: View,
-    weight: usize,
-    max_per_tenant: usize,
-    max_in_fleet: usize,
+    pub(super) view: View,
+    /// The moment of the latest command: time never goes back.
+    pub(super) at: Timestamp,
+    /// The revision at which a tenant last changed.
+    pub(super) policy: Revision,
+    pub(super) ids: UsedIds,
+    pub(super) invitations: Invitations,
+    pub(super) requests: Requests,
+    pub(super) staged: Staged,
+    pub(super) operators: Operators,
+    pub(super) pending: Waiting,
+    pub(super) guard_rails: Option<GuardRails>,
+    pub(super) recovery: Option<Vec<u8>>,
+    pub(super) successions: HashedMap<u64, Vec<u8>>,
+    pub(super) max_per_tenant: usize,
+    pub(super) max_in_fleet: usize,
 }
 
-/// What a command did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Applied {
-    /// The revision that now holds: the old one when nothing differed.
-    pub revision: Revision,
-    /// The moment of the command.
-    pub at: Timestamp,
-    /// The tenants that differ from before, by id: put, or removed.
-    pub tenants: Vec<TenantId>,
-    /// The endpoints that differ from before, by tenant and id.
-    pub changes: Vec<Change>,
+/// What a command has done to a state whose revision is still the old one.
+pub(super) struct Done {
+    /// Whether anything differs that counts as a new revision.
+    pub(super) changed: bool,
+    pub(super) fleet_changed: bool,
+    pub(super) tenants: Vec<TenantId>,
+    pub(super) changes: Vec<Change>,
+    pub(super) told: Told,
+}
+
+impl Done {
+    /// Nothing about tenants or nodes: `changed` is whether anything differs.
+    pub(super) fn quietly(changed: bool) -> Self {
+        Self {
+            changed,
+            fleet_changed: false,
+            tenants: Vec::new(),
+            changes: Vec::new(),
+            told: Told::Done,
+        }
+    }
 }
 
 impl State {
@@ -41,7 +75,17 @@ impl State {
     pub fn with_limits(max_entries_per_tenant: usize, max_entries_in_fleet: usize) -> Self {
         Self {
             view: View::empty(),
-            weight: 0,
+            at: Timestamp::from_millis(i64::MIN),
+            policy: Revision::default(),
+            ids: UsedIds::none(),
+            invitations: Invitations::new(),
+            requests: Requests::new(),
+            staged: Staged::new(),
+            operators: Operators::new(),
+            pending: Waiting::new(),
+            guard_rails: None,
+            recovery: None,
+            successions: HashedMap::new(),
             max_per_tenant: max_entries_per_tenant,
             max_in_fleet: max_entries_in_fleet,
         }
@@ -49,18 +93,169 @@ impl State {
 
     /// Executes a command, whole or not at all. Costs what changes, not what exists.
     ///
+    /// The revision grows by one when anything differs afterwards, but for the pieces of a staged command and the memory of
+    /// requests, which nobody reads: nodes compare [`State::root`] at equal positions of the log, and [`View::root`] at
+    /// equal revisions.
+    ///
     /// # Errors
     /// A [`Rejection`]; the state is then as it was.
-    pub fn apply(&mut self, command: &Command, at: Timestamp) -> Result<Applied, Rejection> {
-        let Command::Apply {
-            base,
-            put,
-            remove,
+    pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied, Rejection> {
+        let Proposal {
+            at,
             author,
-        } = command;
-        line(DocumentPath::root(), "the author", author).map_err(|_| Rejection::Author)?;
-        self.check_base(*base)?;
-        self.check_named_once(put, remove)?;
+            command,
+            ..
+        } = proposal;
+        line(DocumentPath::root(), "the author", &author.name).map_err(|_| Rejection::Author)?;
+        if let Some(earlier) = self.requests.repeated(proposal)? {
+            return Ok(earlier);
+        }
+        // All that follows happens to a copy that shares everything with this state, and is dropped when it is refused.
+        let mut next = self.clone();
+        next.at = self.at.max(*at);
+        next.check_author(author, command)?;
+        let done = next.execute(author, command)?;
+        if done.changed {
+            next.view.revision = next.turn();
+        }
+        if !done.tenants.is_empty() {
+            next.policy = next.view.revision;
+        }
+        let applied = Applied {
+            revision: next.view.revision,
+            at: next.at,
+            tenants: done.tenants,
+            changes: done.changes,
+            repeated: false,
+            fleet_changed: done.fleet_changed,
+            told: done.told,
+        };
+        next.requests.remember(proposal, &applied);
+        *self = next;
+        Ok(applied)
+    }
+
+    /// The revision that will hold when the command at hand changes anything.
+    pub(super) fn turn(&self) -> Revision {
+        self.view.revision.next()
+    }
+
+    fn execute(&mut self, author: &Author, command: &Command) -> Result<Done, Rejection> {
+        self.check_level(command)?;
+        if !self.is_guarded(command) {
+            return self.perform(author, command);
+        }
+        // What would be refused anyhow is refused now, and what changes nothing needs nobody.
+        let done = self.clone().perform(author, command)?;
+        match done.changed {
+            true => self.wait_for_second(author, command),
+            false => Ok(done),
+        }
+    }
+
+    fn check_level(&self, command: &Command) -> Result<(), Rejection> {
+        let level = command.required_level();
+        let nodes = self.view.fleet().map(|fleet| fleet.lacking(level));
+        match nodes {
+            Some(nodes) if !nodes.is_empty() => Err(Rejection::NodesLack { level, nodes }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn perform(
+        &mut self,
+        author: &Author,
+        command: &Command,
+    ) -> Result<Done, Rejection> {
+        match command {
+            Command::Apply {
+                base,
+                expected,
+                put,
+                remove,
+            } => {
+                self.check_base(*base)?;
+                self.check_expected(expected)?;
+                self.put_and_remove(put, remove)
+            }
+            Command::Found { .. } => self.found(command),
+            Command::Invite {
+                token,
+                name,
+                roles,
+                expires,
+            } => self.invite(
+                *token,
+                Invitation {
+                    name: name.clone(),
+                    roles: roles.clone(),
+                    expires: *expires,
+                    used: None,
+                },
+            ),
+            Command::Withdraw { token } => self.invitations.withdraw(*token).map(Done::quietly),
+            Command::Admit { .. } => self.admit(command),
+            Command::Remove { node } => self.remove_node(*node),
+            Command::Report {
+                node,
+                level,
+                address,
+            } => self.report(*node, *level, address.as_ref()),
+            Command::Stage {
+                stage,
+                index,
+                of,
+                bytes,
+            } => {
+                let present = self.staged.stage(*stage, *index, *of, bytes, self.at)?;
+                let told = Told::Staged { present, of: *of };
+                Ok(Done {
+                    told,
+                    ..Done::quietly(false)
+                })
+            }
+            Command::Commit { stage, digest } => {
+                let whole = self.staged.commit(*stage, *digest)?;
+                if !matches!(whole, Command::Apply { .. }) {
+                    let why = String::from("only a policy change may be staged");
+                    return Err(Rejection::StagedCommand(why));
+                }
+                self.check_author(author, &whole)?;
+                self.execute(author, &whole)
+            }
+            Command::Discard { stage } => {
+                self.staged.discard(*stage);
+                Ok(Done::quietly(false))
+            }
+            Command::Recover {
+                epoch,
+                survivor,
+                statement,
+            } => self.recover(*epoch, *survivor, statement),
+            Command::Succession { statement } => self.succeed(statement),
+            Command::PutOperator { operator, roles } => {
+                self.operators.put(operator, roles).map(Done::quietly)
+            }
+            Command::RemoveOperator { operator } => {
+                Ok(Done::quietly(self.operators.remove(operator)))
+            }
+            Command::Approve { pending, digest } => self.approve(author, *pending, *digest),
+            Command::Reject { pending } => match self.pending.remove(*pending) {
+                Some(_) => Ok(Done::quietly(true)),
+                None => Err(Rejection::NoSuchPending(*pending)),
+            },
+            Command::SetGuardRails { guard_rails } => match self.guard_rails {
+                None => Err(Rejection::NoFleet),
+                Some(before) => {
+                    self.guard_rails = Some(*guard_rails);
+                    Ok(Done::quietly(before != *guard_rails))
+                }
+            },
+        }
+    }
+
+    fn put_and_remove(&mut self, put: &[Tenant], remove: &[TenantId]) -> Result<Done, Rejection> {
+        self.view.check_named_once(put.iter(), remove)?;
         let put: Vec<&Tenant> = put
             .iter()
             .filter(|document| self.differs(document))
@@ -68,47 +263,70 @@ impl State {
         for document in &put {
             self.check_document(document)?;
         }
-
-        // All that follows happens to a copy that shares everything with the view, and is dropped when a claim is refused.
-        let mut next = self.view.clone();
-        let mut weight = self.weight;
-        let mut touched = BTreeSet::new();
-        for id in remove.iter().chain(put.iter().map(|document| &document.id)) {
-            // First everybody lets go, so that tenants may exchange what they own in one command.
-            weight -= next.take_out(id).map_or(0, |old| old.weight);
-            touched.insert(id.clone());
-        }
-        for document in put {
-            let old = self.view.tenant(&document.id).map(Arc::as_ref);
-            let tenant = TenantView::build(document, old);
-            weight += tenant.weight;
-            next.put_in(Arc::new(tenant))?;
-        }
-        if weight > self.max_in_fleet {
+        let revision = self.turn();
+        let documents = put.iter().map(|document| (*document, revision));
+        let (next, touched) = self.view.exchanged(documents, remove)?;
+        if next.weight > self.max_in_fleet {
             return Err(Rejection::FleetLimit {
-                entries: weight,
+                entries: next.weight,
                 maximum: self.max_in_fleet,
             });
         }
-
-        let tenants: Vec<TenantId> = touched.into_iter().collect();
-        if !tenants.is_empty() {
-            next.revision = self.view.revision.next();
-        }
-        let mut changes = Vec::new();
-        for id in &tenants {
-            changes_of_tenant(self.view.tenant(id), next.tenant(id), at, &mut changes);
-        }
-        self.weight = weight;
+        let changes = self.view.changes_to(&next, &touched, self.at);
         self.view = next;
-        Ok(Applied {
-            revision: self.view.revision,
-            at,
-            tenants,
+        Ok(Done {
+            changed: !touched.is_empty(),
+            tenants: touched.into_iter().cloned().collect(),
             changes,
+            ..Done::quietly(false)
         })
     }
 
+    fn differs(&self, document: &Tenant) -> bool {
+        self.view
+            .tenant(&document.id)
+            .is_none_or(|tenant| !tenant.is(document))
+    }
+
+    /// What changed since that is no tenant's (a node that reports, a token) is nobody's surprise.
+    fn check_base(&self, base: Option<Revision>) -> Result<(), Rejection> {
+        let current = self.view.revision;
+        match base {
+            Some(base) if base < self.policy || base > current => {
+                Err(Rejection::StaleBase { base, current })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_expected(
+        &self,
+        expected: &BTreeMap<TenantId, Option<Revision>>,
+    ) -> Result<(), Rejection> {
+        for (tenant, expected) in expected {
+            let current = self.view.tenant(tenant).map(|view| view.revision());
+            if current != *expected {
+                return Err(Rejection::Conflict {
+                    tenant: tenant.clone(),
+                    expected: *expected,
+                    current,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_document(&self, document: &Tenant) -> Result<(), Rejection> {
+        document
+            .validate_within(self.max_per_tenant)
+            .map_err(|error| Rejection::Document {
+                tenant: document.id.clone(),
+                error,
+            })
+    }
+}
+
+impl State {
     /// What gateways hold. A few counters.
     #[must_use]
     pub fn view(&self) -> View {
@@ -121,78 +339,120 @@ impl State {
         self.view.revision
     }
 
+    /// The moment of the latest command.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// How much all allow lists together weigh against the limit of the fleet ([`Tenant::weight`]).
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.weight
+        self.view.weight
+    }
+
+    /// The join tokens that are out or remembered, by the hash of their secret.
+    pub fn invitations(&self) -> impl Iterator<Item = (&KeyHash, &Invitation)> {
+        self.invitations.iter()
+    }
+
+    /// The operators and their roles.
+    pub fn operators(&self) -> impl Iterator<Item = (&OperatorId, &Vec<Role>)> {
+        self.operators.iter()
+    }
+
+    /// An operator's roles.
+    #[must_use]
+    pub fn roles_of(&self, operator: &OperatorId) -> Option<&[Role]> {
+        self.operators.roles(operator)
+    }
+
+    /// The changes that wait for a second person, some of them perhaps for too long.
+    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
+        self.pending.iter()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn pending_change(&self, id: PendingId) -> Option<&Pending> {
+        self.pending.get(id)
+    }
+
+    /// What needs a second person; `None` before there is a fleet.
+    #[must_use]
+    pub fn guard_rails(&self) -> Option<GuardRails> {
+        self.guard_rails
+    }
+
+    /// The signed statement that began this epoch; `None` in the first.
+    #[must_use]
+    pub fn recovery(&self) -> Option<&[u8]> {
+        self.recovery.as_deref()
+    }
+
+    /// The signed successions of voters, oldest first.
+    pub fn successions(&self) -> impl Iterator<Item = &[u8]> {
+        self.successions.iter().map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// The hash of everything. States that executed the same log have the same root. A few hashes.
+    #[must_use]
+    pub fn root(&self) -> Digest {
+        let mut hasher = Hasher::new(b"state");
+        for part in [
+            self.view.root(),
+            self.invitations.root(),
+            self.requests.root(),
+            self.staged.root(),
+            self.operators.root(),
+            self.pending.root(),
+            self.successions.root(),
+            hash_of(
+                b"rest",
+                &(
+                    self.at,
+                    self.policy,
+                    &self.ids,
+                    self.guard_rails,
+                    &self.recovery,
+                ),
+            ),
+        ] {
+            hasher.add(part.as_bytes());
+        }
+        hasher.finish()
     }
 
     /// The state as plain data.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let tenants = self.view.tenants();
+        let owned = |(token, invitation): (&KeyHash, &Invitation)| (*token, invitation.clone());
         Snapshot {
             revision: self.view.revision,
-            tenants: self
-                .view
-                .tenants()
-                .map(|tenant| tenant.document())
+            tenants: tenants
+                .map(|tenant| tenant.as_put())
+                .collect::<Vec<TenantAt>>(),
+            at: self.at,
+            policy: self.policy,
+            fleet: self.view.fleet().cloned(),
+            ids: self.ids.clone(),
+            invitations: self.invitations.iter().map(owned).collect(),
+            requests: self.requests.snapshot(),
+            staged: self.staged.snapshot(),
+            operators: self
+                .operators()
+                .map(|(id, roles)| (id.clone(), roles.clone()))
+                .collect(),
+            pending: self.pending.iter().cloned().collect(),
+            guard_rails: self.guard_rails,
+            recovery: self.recovery.clone(),
+            successions: self
+                .successions
+                .iter()
+                .map(|(at, bytes)| (*at, bytes.clone()))
                 .collect(),
         }
-    }
-
-    /// The state that a snapshot describes, checked as if its documents were applied anew: what was written down is not
-    /// believed more than what is proposed.
-    ///
-    /// # Errors
-    /// A [`Rejection`] when the documents do not fit together.
-    pub fn restore(snapshot: Snapshot) -> Result<Self, Rejection> {
-        let mut state = Self::default();
-        let command = Command::Apply {
-            base: None,
-            put: snapshot.tenants,
-            remove: Vec::new(),
-            author: String::new(),
-        };
-        // No connection is alive yet that a change could affect, so the moment does not matter.
-        state.apply(&command, Timestamp::LAST)?;
-        state.view.revision = snapshot.revision;
-        Ok(state)
-    }
-
-    fn differs(&self, document: &Tenant) -> bool {
-        self.view
-            .tenant(&document.id)
-            .is_none_or(|tenant| !tenant.is(document))
-    }
-
-    fn check_base(&self, base: Option<Revision>) -> Result<(), Rejection> {
-        let current = self.view.revision;
-        match base {
-            Some(base) if base != current => Err(Rejection::StaleBase { base, current }),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_named_once(&self, put: &[Tenant], remove: &[TenantId]) -> Result<(), Rejection> {
-        let mut named = BTreeSet::new();
-        for id in put.iter().map(|document| &document.id).chain(remove) {
-            if !named.insert(id) {
-                return Err(Rejection::NamedTwice(id.clone()));
-            }
-        }
-        match remove.iter().find(|id| self.view.tenant(id).is_none()) {
-            Some(id) => Err(Rejection::NoSuchTenant(id.clone())),
-            None => Ok(()),
-        }
-    }
-
-    fn check_document(&self, document: &Tenant) -> Result<(), Rejection> {
-        document
-            .validate_within(self.max_per_tenant)
-            .map_err(|error| Rejection::Document {
-                tenant: document.id.clone(),
-                error,
-            })
     }
 }
 
@@ -200,84 +460,4 @@ impl Default for State {
     fn default() -> Self {
         Self::with_limits(MAX_ENTRIES_PER_TENANT, MAX_ENTRIES_IN_FLEET)
     }
-}
-
-impl View {
-    fn take_out(&mut self, id: &TenantId) -> Option<Arc<TenantView>> {
-        let tenant = self.tenants.remove(id)?;
-        for network in &tenant.networks {
-            self.networks.remove(network);
-        }
-        for link in &tenant.private_links {
-            self.private_links.remove(link);
-        }
-        for place in places(&tenant) {
-            self.places.remove(place);
-        }
-        for name in tenant
-            .endpoints
-            .values()
-            .flat_map(|view| &view.endpoint().names)
-        {
-            self.names.remove(name);
-        }
-        Some(tenant)
-    }
-
-    fn put_in(&mut self, tenant: Arc<TenantView>) -> Result<(), Rejection> {
-        let claimant = tenant.id();
-        for network in &tenant.networks {
-            if let Some(owner) = self.networks.insert(network.clone(), claimant.clone()) {
-                let (network, claimant) = (network.clone(), claimant.clone());
-                return Err(Rejection::NetworkClaimed {
-                    network,
-                    owner,
-                    claimant,
-                });
-            }
-        }
-        for link in &tenant.private_links {
-            if let Some(owner) = self.private_links.insert(link.clone(), claimant.clone()) {
-                let (private_link, claimant) = (link.clone(), claimant.clone());
-                return Err(Rejection::PrivateLinkClaimed {
-                    private_link,
-                    owner,
-                    claimant,
-                });
-            }
-        }
-        for place in places(&tenant) {
-            if let Some(owner) = self.places.insert(place.clone(), claimant.clone()) {
-                let (place, claimant) = (place.clone(), claimant.clone());
-                return Err(Rejection::PlaceClaimed {
-                    place,
-                    owner,
-                    claimant,
-                });
-            }
-        }
-        for view in tenant.endpoints.values() {
-            for name in &view.endpoint().names {
-                if let Some(owner) = self.names.insert(name.clone(), Arc::clone(view)) {
-                    let (name, owner) = (name.clone(), owner.tenant().clone());
-                    let claimant = claimant.clone();
-                    return Err(Rejection::ServerNameClaimed {
-                        name,
-                        owner,
-                        claimant,
-                    });
-                }
-            }
-        }
-        self.tenants.insert(claimant.clone(), Arc::clone(&tenant));
-        Ok(())
-    }
-}
-
-/// The places of a tenant's clusters, each once: clusters of one tenant may share its VPC.
-fn places(tenant: &TenantView) -> BTreeSet<&Via> {
-    let clusters = tenant.clusters().values();
-    clusters
-        .filter_map(|cluster| cluster.via.as_ref())
-        .collect()
 }

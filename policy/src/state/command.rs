@@ -1,194 +1,198 @@
-//! Proposed writes, their refusals, and a state as plain data.
+//! Proposed writes.
 
-use crate::document::DocumentError;
-use crate::id::{NetworkId, Revision, TenantId};
-use crate::origin::PrivateLinkId;
-use crate::server_name::ServerName;
-use crate::tenant::{Tenant, Via};
+use super::fleet::NodeRole;
+use super::guard::GuardRails;
+use crate::access::Role;
+use crate::fleet_id::{Digest, FleetId, KeyHash, NodeId, PendingId, RequestId};
+use crate::id::{NodeName, OperatorId, Revision, TenantId};
+use crate::tenant::Tenant;
+use crate::text::unique;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A proposed write. Executed whole or not at all.
+/// A proposed write. Executed whole or not at all. The log is made of these: variants and fields are only ever added at the
+/// end, and what was written once is read for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Command {
     /// Put these documents in the place of what their tenants had, and remove those tenants. Tenants that are not named
     /// stay as they are.
     Apply {
-        /// The revision that the author looked at; refused when it is no longer the current one. `None`: whatever it is.
+        /// The revision that the author looked at; refused when any tenant changed since. `None`: whatever it is.
         base: Option<Revision>,
+        /// When each of these tenants last changed as far as the author knows (`None`: it was not there); refused when
+        /// one has changed since. Tenants that are not named here are not asked about.
+        #[serde(deserialize_with = "unique::map")]
+        expected: BTreeMap<TenantId, Option<Revision>>,
         /// Whole documents, one for a tenant.
         put: Vec<Tenant>,
         /// Tenants to remove with all that they own.
         remove: Vec<TenantId>,
-        /// Who proposes it: for the record.
-        author: String,
+    },
+    /// Make a fleet of one node.
+    #[serde(rename_all = "kebab-case")]
+    Found {
+        /// The fleet's id.
+        fleet: FleetId,
+        /// The first node's name.
+        name: NodeName,
+        /// The first node's roles: `control` is among them.
+        #[serde(deserialize_with = "unique::set")]
+        roles: BTreeSet<NodeRole>,
+        /// The first node's key.
+        key: KeyHash,
+        /// The key by which it signs views.
+        view_key: [u8; 32],
+        /// Where other nodes reach it.
+        address: String,
+        /// The key that can declare a new epoch.
+        recovery_key: [u8; 32],
+        /// What needs a second person.
+        guard_rails: GuardRails,
+    },
+    /// Let one node join who has this token.
+    Invite {
+        /// The hash of the token's secret.
+        token: KeyHash,
+        /// The name that the node will have.
+        name: NodeName,
+        /// The roles that it will have.
+        #[serde(deserialize_with = "unique::set")]
+        roles: BTreeSet<NodeRole>,
+        /// From this moment on the token no longer holds.
+        expires: Timestamp,
+    },
+    /// Take back a token that nobody has used.
+    Withdraw {
+        /// The hash of the token's secret.
+        token: KeyHash,
+    },
+    /// A node that has shown a token joins. Repeated with the same token and key, it is the same node.
+    #[serde(rename_all = "kebab-case")]
+    Admit {
+        /// The hash of the token's secret.
+        token: KeyHash,
+        /// The name to which the token is bound.
+        name: NodeName,
+        /// The roles to which the token is bound.
+        #[serde(deserialize_with = "unique::set")]
+        roles: BTreeSet<NodeRole>,
+        /// The node's key.
+        key: KeyHash,
+        /// The key by which it signs views, when it is a control node.
+        view_key: Option<[u8; 32]>,
+        /// Where other nodes reach it. A control node has one.
+        address: Option<String>,
+    },
+    /// A node is no longer of the fleet.
+    Remove {
+        /// The node.
+        node: NodeId,
+    },
+    /// What a node says of itself.
+    Report {
+        /// The node.
+        node: NodeId,
+        /// The highest [`Command::required_level`] that it understands.
+        level: u32,
+        /// Where other nodes reach it.
+        address: Option<String>,
+    },
+    /// One piece of a command that is too big for one message.
+    Stage {
+        /// By which its pieces are known.
+        stage: RequestId,
+        /// Which piece, from 0.
+        index: u32,
+        /// How many there will be.
+        of: u32,
+        /// The piece: all together are an [`Command::Apply`] as [`encode_command`](super::encode_command) writes it.
+        bytes: Vec<u8>,
+    },
+    /// Execute the command whose pieces are all there.
+    Commit {
+        /// By which its pieces are known.
+        stage: RequestId,
+        /// The SHA-256 of all pieces together.
+        digest: Digest,
+    },
+    /// Drop the pieces.
+    Discard {
+        /// By which they are known.
+        stage: RequestId,
+    },
+    /// Begin a new epoch with one control node after a majority was lost. The others are no longer of the fleet.
+    Recover {
+        /// The new epoch: one more than the last.
+        epoch: u64,
+        /// The control node that goes on.
+        survivor: NodeId,
+        /// The statement, signed by the recovery key. Whoever proposes this has verified it.
+        statement: Vec<u8>,
+    },
+    /// A signed statement by the voters about who votes after them, kept for gateways that were away.
+    Succession {
+        /// As the view's format has it. Whoever proposes this has verified it.
+        statement: Vec<u8>,
+    },
+    /// A person may command the fleet in these roles, and in no others.
+    PutOperator {
+        /// The operator.
+        operator: OperatorId,
+        /// What they may do.
+        roles: Vec<Role>,
+    },
+    /// A person may no longer command the fleet.
+    RemoveOperator {
+        /// The operator.
+        operator: OperatorId,
+    },
+    /// A second person agrees with a pending change.
+    Approve {
+        /// The change.
+        pending: PendingId,
+        /// What the person looked at.
+        digest: Digest,
+    },
+    /// A pending change is dropped.
+    Reject {
+        /// The change.
+        pending: PendingId,
+    },
+    /// What needs a second person from now on.
+    #[serde(rename_all = "kebab-case")]
+    SetGuardRails {
+        /// The guard rails.
+        guard_rails: GuardRails,
     },
 }
 
-/// A state as plain data: to be written down, sent and read back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Snapshot {
-    /// The revision at which it holds.
-    pub revision: Revision,
-    /// Every tenant's document, by id.
-    pub tenants: Vec<Tenant>,
-}
+/// The highest [`Command::required_level`] of this version: what a node that runs it reports.
+pub const FEATURE_LEVEL: u32 = 1;
 
-/// Why a command was refused. The state is as it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// The author looked at a state that has since changed.
-    StaleBase {
-        /// The revision that the author looked at.
-        base: Revision,
-        /// The current one.
-        current: Revision,
-    },
-    /// A document does not hold together.
-    Document {
-        /// The document's tenant.
-        tenant: TenantId,
-        /// Where and why.
-        error: DocumentError,
-    },
-    /// A network belongs to one tenant.
-    NetworkClaimed {
-        /// The network.
-        network: NetworkId,
-        /// Whose it is.
-        owner: TenantId,
-        /// Who claims it too.
-        claimant: TenantId,
-    },
-    /// A private link belongs to one tenant.
-    PrivateLinkClaimed {
-        /// The private link.
-        private_link: PrivateLinkId,
-        /// Whose it is.
-        owner: TenantId,
-        /// Who claims it too.
-        claimant: TenantId,
-    },
-    /// A network namespace or interface is the way into one tenant's VPC.
-    PlaceClaimed {
-        /// The place.
-        place: Via,
-        /// Whose it is.
-        owner: TenantId,
-        /// Who claims it too.
-        claimant: TenantId,
-    },
-    /// A server name leads to one endpoint.
-    ServerNameClaimed {
-        /// The name.
-        name: ServerName,
-        /// Whose it is.
-        owner: TenantId,
-        /// Who claims it too.
-        claimant: TenantId,
-    },
-    /// The allow lists of all tenants together would be too long.
-    FleetLimit {
-        /// How many entries and excepts there would be.
-        entries: usize,
-        /// How many there may be.
-        maximum: usize,
-    },
-    /// The command names a tenant twice.
-    NamedTwice(TenantId),
-    /// The command removes a tenant that is not there.
-    NoSuchTenant(TenantId),
-    /// The author's name is too long or not one line of plain text.
-    Author,
-}
-
-impl Rejection {
-    /// A stable word for metrics and audit events.
+impl Command {
+    /// The level that every node must have before this may be used. Level 0 is what gets a fleet out of trouble.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub const fn required_level(&self) -> u32 {
         match self {
-            Self::StaleBase { .. } => "stale_base",
-            Self::Document { .. } => "document",
-            Self::NetworkClaimed { .. } => "network_claimed",
-            Self::PrivateLinkClaimed { .. } => "private_link_claimed",
-            Self::PlaceClaimed { .. } => "place_claimed",
-            Self::ServerNameClaimed { .. } => "server_name_claimed",
-            Self::FleetLimit { .. } => "fleet_limit",
-            Self::NamedTwice(_) => "named_twice",
-            Self::NoSuchTenant(_) => "no_such_tenant",
-            Self::Author => "author",
-        }
-    }
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StaleBase { base, current } => write!(
-                f,
-                "this was made against revision {base}, but revision {current} is in force; plan again"
-            ),
-            Self::Document { tenant, .. } => {
-                write!(f, "the document of tenant {tenant} is refused")
-            }
-            Self::NetworkClaimed {
-                network,
-                owner,
-                claimant,
-            } => write!(
-                f,
-                "tenant {claimant} claims network {network}, which belongs to tenant {owner}"
-            ),
-            Self::PrivateLinkClaimed {
-                private_link,
-                owner,
-                claimant,
-            } => write!(
-                f,
-                "tenant {claimant} claims private link {private_link}, which belongs to tenant {owner}"
-            ),
-            Self::PlaceClaimed {
-                place,
-                owner,
-                claimant,
-            } => write!(
-                f,
-                "tenant {claimant} has a cluster in {place}, which belongs to tenant {owner}"
-            ),
-            Self::ServerNameClaimed {
-                name,
-                owner,
-                claimant,
-            } => write!(
-                f,
-                "tenant {claimant} claims the name {name}, which belongs to tenant {owner}"
-            ),
-            Self::FleetLimit { entries, maximum } => write!(
-                f,
-                "all tenants together would have {entries} entries and excepts; {maximum} is the limit"
-            ),
-            Self::NamedTwice(tenant) => write!(f, "the command names tenant {tenant} twice"),
-            Self::NoSuchTenant(tenant) => write!(f, "there is no tenant {tenant} to remove"),
-            Self::Author => f.write_str("the author is not one short line of plain text"),
-        }
-    }
-}
-
-impl std::error::Error for Rejection {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Document { error, .. } => Some(error),
-            Self::StaleBase { .. }
-            | Self::NetworkClaimed { .. }
-            | Self::PrivateLinkClaimed { .. }
-            | Self::PlaceClaimed { .. }
-            | Self::ServerNameClaimed { .. }
-            | Self::FleetLimit { .. }
-            | Self::NamedTwice(_)
-            | Self::NoSuchTenant(_)
-            | Self::Author => None,
+            Self::Found { .. }
+            | Self::Remove { .. }
+            | Self::Report { .. }
+            | Self::Recover { .. }
+            | Self::Succession { .. }
+            | Self::Discard { .. }
+            | Self::Reject { .. }
+            | Self::Withdraw { .. } => 0,
+            Self::Apply { .. }
+            | Self::Invite { .. }
+            | Self::Admit { .. }
+            | Self::Stage { .. }
+            | Self::Commit { .. }
+            | Self::PutOperator { .. }
+            | Self::RemoveOperator { .. }
+            | Self::Approve { .. }
+            | Self::SetGuardRails { .. } => 1,
         }
     }
 }

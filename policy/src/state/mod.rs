@@ -1,19 +1,53 @@
 //! The state that every node agrees on, and the only way to change it.
 //!
-//! A [`Command`] is a proposed write; [`State::apply`] executes it whole or refuses it whole with a [`Rejection`]. The same
-//! commands in the same order give the same state on every node: maps are ordered and time comes with the command. A
-//! [`View`] is what gateways hold: a cheap, immutable picture of the state at one revision.
+//! A [`Proposal`] carries a [`Command`] into the state; [`State::apply`] executes it whole or refuses it whole with a
+//! [`Rejection`]. The same proposals in the same order give the same state on every node: maps are ordered and time comes
+//! with the proposal. A [`View`] is what gateways hold: a cheap, immutable picture of the state at one revision.
 //!
-//! Absent: storage and transport. A [`Snapshot`] is plain data for whoever writes it down.
+//! Rooms: `documents` (tenants), `fleet`, `invitations` and `membership` (nodes), `operators` and `guard` and `pending`
+//! (people), `requests` and `staged` (how commands arrive), `root` (hashes), `codec` and `snapshot` (bytes).
+//!
+//! Absent: storage and transport. A [`Snapshot`] is plain data for whoever writes it down. Signatures: whoever proposes a
+//! signed statement has verified it.
 
+mod applied;
 mod apply;
 mod change;
+mod codec;
 mod command;
+mod documents;
+mod fleet;
+mod guard;
+mod invitations;
+mod membership;
+mod operators;
+mod pending;
+mod proposal;
+mod rejection;
+mod requests;
+mod root;
+mod snapshot;
+mod staged;
 mod view;
 
-pub use apply::{Applied, State};
+pub use applied::{Applied, Told};
+pub use apply::State;
 pub use change::{Affected, Change, ChangeKind};
-pub use command::{Command, Rejection, Snapshot};
+pub use codec::{
+    CodecError, decode_command, decode_proposal, decode_snapshot, encode_command, encode_proposal,
+    encode_snapshot,
+};
+pub use command::{Command, FEATURE_LEVEL};
+pub use documents::{TenantAt, ViewUpdate};
+pub use fleet::{Fleet, Node, NodeRole, UsedIds};
+pub use guard::{GuardRails, People};
+pub use invitations::Invitation;
+pub use pending::Pending;
+pub use proposal::{Author, Principal, Proposal};
+pub use rejection::Rejection;
+pub use requests::Remembered;
+pub use snapshot::Snapshot;
+pub use staged::StagedPieces;
 pub use view::{EndpointView, TenantView, View};
 
 pub(crate) use change::{difference, open_doors};

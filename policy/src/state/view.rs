@@ -1,6 +1,10 @@
 //! What gateways hold: every tenant's policy, compiled for asking.
 
+use super::documents::TenantAt;
+use super::fleet::Fleet;
+use super::root::{Tree, hash_of};
 use crate::document::DocumentPath;
+use crate::fleet_id::Digest;
 use crate::id::{ClusterId, EndpointId, NetworkId, Revision, TenantId};
 use crate::network::AllowLists;
 use crate::origin::{Origin, PrivateLinkId};
@@ -21,6 +25,17 @@ pub struct View {
     pub(super) private_links: OrdMap<PrivateLinkId, TenantId>,
     /// Where sockets towards a tenant's clusters are made: its VPC, as this machine knows it.
     pub(super) places: OrdMap<Via, TenantId>,
+    /// See [`Tenant::weight`].
+    pub(super) weight: usize,
+    pub(super) tree: Tree,
+    pub(super) fleet: Option<Arc<FleetView>>,
+}
+
+/// The fleet's part of a view, and its hash.
+#[derive(PartialEq, Eq)]
+pub(super) struct FleetView {
+    pub(super) fleet: Fleet,
+    pub(super) digest: Digest,
 }
 
 impl View {
@@ -34,6 +49,9 @@ impl View {
             networks: OrdMap::new(),
             private_links: OrdMap::new(),
             places: OrdMap::new(),
+            weight: 0,
+            tree: Tree::default(),
+            fleet: None,
         }
     }
 
@@ -66,6 +84,18 @@ impl View {
         self.tenants.values()
     }
 
+    /// The fleet that holds this view; `None` on a node that is alone.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref().map(|fleet| &fleet.fleet)
+    }
+
+    /// How much all allow lists together weigh against the limit of the fleet ([`Tenant::weight`]).
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Whose this network is.
     #[must_use]
     pub fn network_owner(&self, id: &NetworkId) -> Option<&TenantId> {
@@ -89,6 +119,10 @@ pub struct TenantView {
     pub(super) endpoints: BTreeMap<EndpointId, Arc<EndpointView>>,
     /// See [`Tenant::weight`].
     pub(super) weight: usize,
+    /// The revision at which the document last changed.
+    revision: Revision,
+    /// The hash of the document and its revision.
+    pub(super) leaf: Digest,
 }
 
 /// What holds for all endpoints of a tenant.
@@ -102,7 +136,7 @@ pub(super) struct TenantFacts {
 impl TenantView {
     /// Compiles a document that has been validated. Clusters, endpoints and lists that are equal to those in `old` are taken
     /// over from it: what did not change is neither copied nor compiled.
-    pub(super) fn build(document: &Tenant, old: Option<&Self>) -> Self {
+    pub(super) fn build(document: &Tenant, revision: Revision, old: Option<&Self>) -> Self {
         let facts = TenantFacts {
             id: document.id.clone(),
             suspended: document.suspended,
@@ -134,6 +168,8 @@ impl TenantView {
             clusters,
             endpoints,
             weight: document.weight(),
+            revision,
+            leaf: hash_of(b"tenant", &(revision, document)),
         }
     }
 
@@ -141,6 +177,21 @@ impl TenantView {
     #[must_use]
     pub fn id(&self) -> &TenantId {
         &self.facts.id
+    }
+
+    /// The revision at which its document last changed.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Its document with its revision.
+    #[must_use]
+    pub fn as_put(&self) -> TenantAt {
+        TenantAt {
+            revision: self.revision,
+            document: self.document(),
+        }
     }
 
     /// Whether it is suspended.

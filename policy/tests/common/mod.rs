@@ -7,10 +7,11 @@
     reason = "each test file is a crate of its own and uses a part of this"
 )]
 
+pub mod fleet;
 pub mod random;
 
 use portcullis_policy::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `tenant("acme")`: owns network `acme-vpc`, private links `aws:vpce-acme` and `azure:7`, cluster `main`, no endpoint.
 pub fn tenant(id: &str) -> Tenant {
@@ -99,16 +100,27 @@ where
 pub fn command(put: &[Tenant], remove: &[&str]) -> Command {
     Command::Apply {
         base: None,
+        expected: BTreeMap::new(),
         put: put.to_vec(),
         remove: remove.iter().map(|id| name(id)).collect(),
-        author: String::from("a test"),
+    }
+}
+
+/// A command by somebody on the node itself.
+pub trait Proposed {
+    fn propose(&mut self, command: &Command, at: Timestamp) -> Result<Applied, Rejection>;
+}
+
+impl Proposed for State {
+    fn propose(&mut self, command: &Command, at: Timestamp) -> Result<Applied, Rejection> {
+        self.apply(&Proposal::local("a test", at, command.clone()))
     }
 }
 
 /// A state that has these tenants and nothing else.
 pub fn state(tenants: &[Tenant]) -> State {
     let mut state = State::default();
-    let applied = state.apply(&command(tenants, &[]), at(0));
+    let applied = state.propose(&command(tenants, &[]), at(0));
     applied.unwrap_or_else(|rejection| {
         panic!("{rejection}: {:?}", std::error::Error::source(&rejection))
     });
@@ -118,7 +130,7 @@ pub fn state(tenants: &[Tenant]) -> State {
 /// Applies a command that must be refused, and makes sure that nothing of it stuck.
 pub fn check_refused(state: &State, command: &Command, code: &str, words: &str) {
     let mut after = state.clone();
-    let rejection = after.apply(command, at(1)).unwrap_err();
+    let rejection = after.propose(command, at(1)).unwrap_err();
     assert_eq!(rejection.code(), code);
     let source = std::error::Error::source(&rejection).map(ToString::to_string);
     let said = format!("{rejection}: {}", source.unwrap_or_default());

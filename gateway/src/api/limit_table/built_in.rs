@@ -9,6 +9,7 @@ use crate::runtime::limits as node;
 use crate::runtime::sockets;
 use portcullis_policy::limits as policy;
 use portcullis_wire::limits as wire;
+use std::time::Duration;
 
 /// A limit's name, how much it is, and what it bounds.
 pub(super) type BuiltIn = (&'static str, Amount, &'static str);
@@ -131,6 +132,26 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("bundle", bytes(policy::MAX_BUNDLE), "a bundle of certificates or keys in policy"),
     ("interface", bytes(policy::MAX_INTERFACE), "an interface's name"),
     ("network_namespace", bytes(policy::MAX_NETWORK_NAMESPACE), "a network namespace's name"),
+    // What the state keeps about the fleet and its people.
+    ("nodes", count(policy::MAX_NODES), "nodes of the fleet"),
+    ("removed_nodes", count(policy::MAX_REMOVED_NODES), "removed nodes that are remembered"),
+    ("node_address", bytes(policy::MAX_NODE_ADDRESS), "a node's address"),
+    ("invitations", count(policy::MAX_INVITATIONS), "join tokens, out or remembered"),
+    ("invitation_life", time(Duration::from_millis(policy::MAX_INVITATION_LIFE_MS.unsigned_abs())), "a join token holds"),
+    ("requests", count(policy::MAX_REQUESTS), "requests whose outcome is remembered"),
+    ("piece", bytes(policy::MAX_PIECE), "a piece of a staged change"),
+    ("pieces", count(policy::MAX_PIECES as usize), "pieces of a staged change"),
+    ("stages", count(policy::MAX_STAGES), "changes that are staged at once"),
+    ("staged_bytes", bytes(policy::MAX_STAGED_BYTES), "all staged pieces"),
+    ("stage_idle", time(Duration::from_millis(policy::STAGE_IDLE_MS.unsigned_abs())), "a staged change without a further piece keeps its room"),
+    ("operators", count(policy::MAX_OPERATORS), "operators"),
+    ("operator_roles", count(policy::MAX_ROLES), "roles of an operator"),
+    ("operator_tenants", count(policy::MAX_TENANTS_OF_ROLE), "tenants that a role of an operator names"),
+    ("pending", count(policy::MAX_PENDING), "changes that wait for a second person"),
+    ("pending_bytes", bytes(policy::MAX_PENDING_BYTES), "all changes that wait for a second person"),
+    ("pending_life", time(Duration::from_millis(policy::PENDING_LIFE_MS.unsigned_abs())), "a change waits for a second person"),
+    ("successions", count(policy::MAX_SUCCESSIONS), "successions of voters that are kept"),
+    ("statement", bytes(policy::MAX_STATEMENT), "a signed statement that is kept"),
     // The admin API and metrics.
     ("admin_connections", count(http::MAX_CONNECTIONS), "connections to the admin API, and to metrics"),
     ("admin_strangers", count(http::MAX_STRANGERS), "callers who are told that they may not"),

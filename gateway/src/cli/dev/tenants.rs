@@ -166,9 +166,11 @@ mod tests {
             base: None,
             put,
             remove: vec![],
-            author: "test".to_owned(),
+            expected: std::collections::BTreeMap::new(),
         };
-        state.apply(&command, Timestamp::from_millis(0)).unwrap();
+        let proposal =
+            portcullis_policy::Proposal::local("test", Timestamp::from_millis(0), command);
+        state.apply(&proposal).unwrap();
         let reaches = |tenant: &str, endpoint: &str| {
             let (tenant, endpoint) = (tenant.parse().unwrap(), endpoint.parse().unwrap());
             let reach = portcullis_policy::reach(

@@ -1,0 +1,106 @@
+//! Commands as bytes: one byte for the format, then the command in postcard.
+//!
+//! Every format ever written stays readable. `testdata/commands` keeps bytes of each command; a change of the types that
+//! alters what these bytes mean needs a new number and a reader for the old.
+
+use super::command::Command;
+use super::proposal::Proposal;
+use super::snapshot::Snapshot;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+
+/// The format that is written today.
+const CURRENT: u8 = 1;
+
+/// The bytes of a command in today's format.
+///
+/// # Errors
+/// [`CodecError::Unwritable`], which no command is known to cause.
+pub fn encode_command(command: &Command) -> Result<Vec<u8>, CodecError> {
+    encode(command)
+}
+
+/// Reads a command in any format that was ever written.
+///
+/// # Errors
+/// [`CodecError`] when it is none, or a later version's.
+pub fn decode_command(bytes: &[u8]) -> Result<Command, CodecError> {
+    decode(bytes)
+}
+
+/// The bytes of a proposal in today's format.
+///
+/// # Errors
+/// As [`encode_command`].
+pub fn encode_proposal(proposal: &Proposal) -> Result<Vec<u8>, CodecError> {
+    encode(proposal)
+}
+
+/// Reads a proposal in any format that was ever written.
+///
+/// # Errors
+/// As [`decode_command`].
+pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
+    decode(bytes)
+}
+
+/// The bytes of a snapshot in today's format.
+///
+/// # Errors
+/// As [`encode_command`].
+pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
+    encode(snapshot)
+}
+
+/// Reads a snapshot in any format that was ever written.
+///
+/// # Errors
+/// As [`decode_command`].
+pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, CodecError> {
+    decode(bytes)
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+    postcard::to_extend(value, vec![CURRENT])
+        .map_err(|error| CodecError::Unwritable(error.to_string()))
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let malformed = |found: &str| Err(CodecError::Malformed(found.to_owned()));
+    match bytes.split_first() {
+        Some((&CURRENT, body)) => match postcard::take_from_bytes(body) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) => malformed("bytes after its end"),
+            Err(error) => malformed(&error.to_string()),
+        },
+        Some((&format, _)) if format > CURRENT => Err(CodecError::Newer(format)),
+        Some((format, _)) => malformed(&format!("format {format}")),
+        None => malformed("no bytes"),
+    }
+}
+
+/// Why bytes are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodecError {
+    /// A format that only a later version knows: this one must stop, not skip it.
+    Newer(u8),
+    /// Not what the format is, or a command that only a later version knows.
+    Malformed(String),
+    /// It cannot be written in any format.
+    Unwritable(String),
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer(format) => {
+                write!(f, "it was written by a later version, in format {format}")
+            }
+            Self::Malformed(found) => write!(f, "it cannot be understood: {found}"),
+            Self::Unwritable(why) => write!(f, "it cannot be written: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}

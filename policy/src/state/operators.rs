@@ -1,0 +1,152 @@
+//! Who may command the fleet, and whether the author of a command may propose it.
+
+use super::apply::State;
+use super::command::Command;
+use super::fleet::too_many;
+use super::proposal::{Author, Principal};
+use super::rejection::Rejection;
+use super::root::HashedMap;
+use crate::access::{Action, Role, may, only_allow_lists_differ};
+use crate::fleet_id::{Digest, NodeId};
+use crate::id::{OperatorId, TenantId};
+use crate::limits::{MAX_OPERATORS, MAX_ROLES, MAX_TENANTS_OF_ROLE};
+use crate::tenant::Tenant;
+
+/// The operators and their roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Operators(HashedMap<OperatorId, Vec<Role>>);
+
+impl Operators {
+    pub(super) fn new() -> Self {
+        Self(HashedMap::new())
+    }
+
+    pub(super) fn roles(&self, id: &OperatorId) -> Option<&[Role]> {
+        self.0.get(id).map(Vec::as_slice)
+    }
+
+    /// Answers whether that is news.
+    pub(super) fn put(&mut self, id: &OperatorId, roles: &[Role]) -> Result<bool, Rejection> {
+        if self.roles(id) == Some(roles) {
+            return Ok(false);
+        }
+        if roles.is_empty() || roles.len() > MAX_ROLES {
+            return Err(Rejection::OperatorRoles(id.clone()));
+        }
+        let too_wide = |role: &Role| match role {
+            Role::TenantOperator(tenants) => {
+                tenants.is_empty() || tenants.len() > MAX_TENANTS_OF_ROLE
+            }
+            Role::FleetOperator | Role::PolicyAuthor | Role::Auditor | Role::Reader => false,
+        };
+        if roles.iter().any(too_wide) {
+            return Err(Rejection::OperatorRoles(id.clone()));
+        }
+        if self.roles(id).is_none() && self.0.len() >= MAX_OPERATORS {
+            return Err(too_many("operators", MAX_OPERATORS));
+        }
+        self.0.insert(id.clone(), roles.to_vec());
+        Ok(true)
+    }
+
+    /// Answers whether there was one.
+    pub(super) fn remove(&mut self, id: &OperatorId) -> bool {
+        let there = self.roles(id).is_some();
+        self.0.remove(id);
+        there
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&OperatorId, &Vec<Role>)> {
+        self.0.iter()
+    }
+
+    pub(super) fn root(&self) -> Digest {
+        self.0.root()
+    }
+}
+
+impl State {
+    /// Whether this author may propose this command. Asked again when the command is executed, so that a role that was
+    /// taken away in between no longer counts.
+    pub(super) fn check_author(&self, author: &Author, command: &Command) -> Result<(), Rejection> {
+        let permitted = match &author.principal {
+            Principal::Local => true,
+            Principal::Node(id) => self.node_may(*id, command),
+            Principal::Operator(id) => {
+                let roles = self.operators.roles(id);
+                roles.is_some_and(|roles| self.operator_may(author, roles, command))
+            }
+        };
+        match permitted {
+            true => Ok(()),
+            false => Err(Rejection::NotPermitted(author.principal.clone())),
+        }
+    }
+
+    /// Nodes speak of themselves and of what they have verified; policy is for people.
+    fn node_may(&self, id: NodeId, command: &Command) -> bool {
+        let Some(node) = self.view.fleet().and_then(|fleet| fleet.nodes.get(&id)) else {
+            return false;
+        };
+        match command {
+            Command::Report { node: about, .. } => *about == id,
+            Command::Admit { .. } | Command::Succession { .. } => node.is_control(),
+            Command::Apply { .. }
+            | Command::Found { .. }
+            | Command::Invite { .. }
+            | Command::Withdraw { .. }
+            | Command::Remove { .. }
+            | Command::Stage { .. }
+            | Command::Commit { .. }
+            | Command::Discard { .. }
+            | Command::Recover { .. }
+            | Command::PutOperator { .. }
+            | Command::RemoveOperator { .. }
+            | Command::Approve { .. }
+            | Command::Reject { .. }
+            | Command::SetGuardRails { .. } => false,
+        }
+    }
+
+    fn operator_may(&self, author: &Author, roles: &[Role], command: &Command) -> bool {
+        let fleet_wide = |action| may(roles, action, None);
+        match command {
+            Command::Apply { put, remove, .. } => {
+                fleet_wide(Action::Apply) || self.lists_of_own(roles, put, remove)
+            }
+            // What the pieces make is looked at when they are whole.
+            Command::Stage { .. } | Command::Commit { .. } | Command::Discard { .. } => {
+                let of_own = |role: &Role| matches!(role, Role::TenantOperator(_));
+                fleet_wide(Action::Apply) || roles.iter().any(of_own)
+            }
+            Command::Invite { .. } | Command::Withdraw { .. } => fleet_wide(Action::Invite),
+            Command::Remove { .. } => fleet_wide(Action::Remove),
+            Command::PutOperator { .. } | Command::RemoveOperator { .. } => {
+                fleet_wide(Action::ChangeOperators)
+            }
+            Command::Approve { .. } => fleet_wide(Action::Approve),
+            Command::Reject { pending, .. } => {
+                let of = self.pending.get(*pending).map(|one| &one.author.principal);
+                fleet_wide(Action::Approve) || of == Some(&author.principal)
+            }
+            Command::SetGuardRails { .. } => fleet_wide(Action::SetGuardRails),
+            // These need the machine of a node, or are a node's own.
+            Command::Found { .. }
+            | Command::Admit { .. }
+            | Command::Report { .. }
+            | Command::Recover { .. }
+            | Command::Succession { .. } => false,
+        }
+    }
+
+    /// Whether a command changes allow lists of tenants that these roles name, and nothing else.
+    fn lists_of_own(&self, roles: &[Role], put: &[Tenant], remove: &[TenantId]) -> bool {
+        let own = |document: &Tenant| {
+            let before = self.view.tenant(&document.id);
+            may(roles, Action::Apply, Some(&document.id))
+                && before
+                    .is_some_and(|before| only_allow_lists_differ(&before.document(), document))
+        };
+        remove.is_empty() && !put.is_empty() && put.iter().all(own)
+    }
+}

@@ -1,0 +1,404 @@
+//! Why a command is refused.
+
+use super::proposal::Principal;
+use crate::document::DocumentError;
+use crate::fleet_id::{FleetId, NodeId, PendingId, RequestId};
+use crate::id::{NetworkId, NodeName, OperatorId, Revision, TenantId};
+use crate::limits::{MAX_INVITATION_LIFE_MS, MAX_PIECE, MAX_PIECES, MAX_STATEMENT};
+use crate::origin::PrivateLinkId;
+use crate::server_name::ServerName;
+use crate::tenant::Via;
+use std::fmt;
+
+/// Why a command was refused. The state is as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The author looked at a state that has since changed.
+    StaleBase {
+        /// The revision that the author looked at.
+        base: Revision,
+        /// The current one.
+        current: Revision,
+    },
+    /// A document does not hold together.
+    Document {
+        /// The document's tenant.
+        tenant: TenantId,
+        /// Where and why.
+        error: DocumentError,
+    },
+    /// A network belongs to one tenant.
+    NetworkClaimed {
+        /// The network.
+        network: NetworkId,
+        /// Whose it is.
+        owner: TenantId,
+        /// Who claims it too.
+        claimant: TenantId,
+    },
+    /// A private link belongs to one tenant.
+    PrivateLinkClaimed {
+        /// The private link.
+        private_link: PrivateLinkId,
+        /// Whose it is.
+        owner: TenantId,
+        /// Who claims it too.
+        claimant: TenantId,
+    },
+    /// A network namespace or interface is the way into one tenant's VPC.
+    PlaceClaimed {
+        /// The place.
+        place: Via,
+        /// Whose it is.
+        owner: TenantId,
+        /// Who claims it too.
+        claimant: TenantId,
+    },
+    /// A server name leads to one endpoint.
+    ServerNameClaimed {
+        /// The name.
+        name: ServerName,
+        /// Whose it is.
+        owner: TenantId,
+        /// Who claims it too.
+        claimant: TenantId,
+    },
+    /// The allow lists of all tenants together would be too long.
+    FleetLimit {
+        /// How many entries and excepts there would be.
+        entries: usize,
+        /// How many there may be.
+        maximum: usize,
+    },
+    /// The command names a tenant twice.
+    NamedTwice(TenantId),
+    /// The command removes a tenant that is not there.
+    NoSuchTenant(TenantId),
+    /// The author's name is too long or not one line of plain text.
+    Author,
+    /// A tenant changed since the author looked at it.
+    Conflict {
+        /// The tenant.
+        tenant: TenantId,
+        /// When it last changed as far as the author knew; `None`: it was not there.
+        expected: Option<Revision>,
+        /// When it did; `None`: it is not there.
+        current: Option<Revision>,
+    },
+    /// The author may not propose this.
+    NotPermitted(Principal),
+    /// The number of an executed request came back with another command or author.
+    RequestReused(RequestId),
+    /// Some nodes run a version that does not understand this command.
+    NodesLack {
+        /// The level that the command needs.
+        level: u32,
+        /// The nodes that do not have it.
+        nodes: Vec<NodeName>,
+    },
+    /// There is no fleet yet.
+    NoFleet,
+    /// There is a fleet already, and it is another.
+    AlreadyFounded(FleetId),
+    /// There is no such node.
+    NoSuchNode(NodeId),
+    /// A node of the fleet has this name.
+    NodeNameTaken(NodeName),
+    /// A node must have this.
+    NodeLacks(&'static str),
+    /// A node's address is not a host and a port.
+    NodeAddress,
+    /// Without this node nobody would vote.
+    LastControlNode(NodeName),
+    /// This node does not vote.
+    NotControl(NodeName),
+    /// A new epoch is one more than the last.
+    Epoch {
+        /// The epoch that was to begin.
+        epoch: u64,
+        /// The one that holds.
+        current: u64,
+    },
+    /// There is no such join token.
+    NoSuchToken,
+    /// A join token with this secret is out, with other terms.
+    TokenTaken,
+    /// The join token was used by somebody else.
+    TokenUsed,
+    /// The join token no longer holds.
+    TokenExpired,
+    /// The join token is for another name or for other roles.
+    TokenOfAnother,
+    /// The join token would hold for no time, or for too long.
+    TokenLife,
+    /// There would be more of these than the state keeps.
+    TooMany {
+        /// What is counted.
+        what: &'static str,
+        /// How many there may be.
+        maximum: usize,
+    },
+    /// A piece of a staged command is empty, too big, or out of its own count.
+    Piece,
+    /// Another piece stands there under the same number.
+    OtherPiece(RequestId),
+    /// Nothing is staged under this number.
+    NoSuchStage(RequestId),
+    /// Not all pieces are there.
+    PiecesMissing {
+        /// How many are.
+        present: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// What is there is not what was looked at.
+    DigestDiffers,
+    /// The pieces together are not a command that may be staged.
+    StagedCommand(String),
+    /// A signed statement is empty or too long to keep.
+    Statement,
+    /// The operator's roles are none, too many, or for no tenant.
+    OperatorRoles(OperatorId),
+    /// There is no such operator.
+    NoSuchOperator(OperatorId),
+    /// Nothing waits under this number.
+    NoSuchPending(PendingId),
+    /// It waited too long.
+    PendingExpired(PendingId),
+    /// Who proposed a change cannot also be the second person.
+    SamePerson(PendingId),
+    /// What was written down does not fit together.
+    Snapshot(&'static str),
+}
+
+impl Rejection {
+    /// A stable word for metrics and audit events.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::StaleBase { .. } => "stale_base",
+            Self::Document { .. } => "document",
+            Self::NetworkClaimed { .. } => "network_claimed",
+            Self::PrivateLinkClaimed { .. } => "private_link_claimed",
+            Self::PlaceClaimed { .. } => "place_claimed",
+            Self::ServerNameClaimed { .. } => "server_name_claimed",
+            Self::FleetLimit { .. } => "fleet_limit",
+            Self::NamedTwice(_) => "named_twice",
+            Self::NoSuchTenant(_) => "no_such_tenant",
+            Self::Author => "author",
+            Self::Conflict { .. } => "conflict",
+            Self::NotPermitted(_) => "not_permitted",
+            Self::RequestReused(_) => "request_reused",
+            Self::NodesLack { .. } => "nodes_lack",
+            Self::NoFleet => "no_fleet",
+            Self::AlreadyFounded(_) => "already_founded",
+            Self::NoSuchNode(_) => "no_such_node",
+            Self::NodeNameTaken(_) => "node_name_taken",
+            Self::NodeLacks(_) => "node_lacks",
+            Self::NodeAddress => "node_address",
+            Self::LastControlNode(_) => "last_control_node",
+            Self::NotControl(_) => "not_control",
+            Self::Epoch { .. } => "epoch",
+            Self::NoSuchToken => "no_such_token",
+            Self::TokenTaken => "token_taken",
+            Self::TokenUsed => "token_used",
+            Self::TokenExpired => "token_expired",
+            Self::TokenOfAnother => "token_of_another",
+            Self::TokenLife => "token_life",
+            Self::TooMany { .. } => "too_many",
+            Self::Piece => "piece",
+            Self::OtherPiece(_) => "other_piece",
+            Self::NoSuchStage(_) => "no_such_stage",
+            Self::PiecesMissing { .. } => "pieces_missing",
+            Self::DigestDiffers => "digest_differs",
+            Self::StagedCommand(_) => "staged_command",
+            Self::Statement => "statement",
+            Self::OperatorRoles(_) => "operator_roles",
+            Self::NoSuchOperator(_) => "no_such_operator",
+            Self::NoSuchPending(_) => "no_such_pending",
+            Self::PendingExpired(_) => "pending_expired",
+            Self::SamePerson(_) => "same_person",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleBase { base, current } => write!(
+                f,
+                "this was made against revision {base}, but revision {current} is in force; plan again"
+            ),
+            Self::Document { tenant, .. } => {
+                write!(f, "the document of tenant {tenant} is refused")
+            }
+            Self::NetworkClaimed {
+                network,
+                owner,
+                claimant,
+            } => write!(
+                f,
+                "tenant {claimant} claims network {network}, which belongs to tenant {owner}"
+            ),
+            Self::PrivateLinkClaimed {
+                private_link,
+                owner,
+                claimant,
+            } => write!(
+                f,
+                "tenant {claimant} claims private link {private_link}, which belongs to tenant {owner}"
+            ),
+            Self::PlaceClaimed {
+                place,
+                owner,
+                claimant,
+            } => write!(
+                f,
+                "tenant {claimant} has a cluster in {place}, which belongs to tenant {owner}"
+            ),
+            Self::ServerNameClaimed {
+                name,
+                owner,
+                claimant,
+            } => write!(
+                f,
+                "tenant {claimant} claims the name {name}, which belongs to tenant {owner}"
+            ),
+            Self::FleetLimit { entries, maximum } => write!(
+                f,
+                "all tenants together would have {entries} entries and excepts; {maximum} is the limit"
+            ),
+            Self::NamedTwice(tenant) => write!(f, "the command names tenant {tenant} twice"),
+            Self::NoSuchTenant(tenant) => write!(f, "there is no tenant {tenant} to remove"),
+            Self::Author => f.write_str("the author is not one short line of plain text"),
+            Self::Conflict {
+                tenant,
+                expected,
+                current,
+            } => conflict(f, tenant, *expected, *current),
+            Self::NotPermitted(who) => write!(f, "{who} may not do this"),
+            Self::RequestReused(request) => write!(
+                f,
+                "request {request} was executed and was another; take a new number for a new request"
+            ),
+            Self::NodesLack { level, nodes } => {
+                let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+                let nodes = nodes.join(", ");
+                write!(
+                    f,
+                    "this needs level {level}, which these nodes do not have: {nodes}; upgrade them first"
+                )
+            }
+            Self::NoFleet => f.write_str("there is no fleet yet"),
+            Self::AlreadyFounded(fleet) => write!(f, "this is fleet {fleet} already"),
+            Self::NoSuchNode(node) => write!(f, "the fleet has no node {node}"),
+            Self::NodeNameTaken(name) => write!(
+                f,
+                "the fleet has a node {name}; remove it first, or take another name"
+            ),
+            Self::NodeLacks(what) => write!(f, "the node needs {what}"),
+            Self::NodeAddress => f.write_str(
+                "the node's address is not a host and a port, such as node-1.example.net:7400",
+            ),
+            Self::LastControlNode(name) => write!(
+                f,
+                "{name} is the last control node; without it nobody could decide anything"
+            ),
+            Self::NotControl(name) => write!(f, "{name} is not a control node"),
+            Self::Epoch { epoch, current } => write!(
+                f,
+                "epoch {epoch} cannot begin: epoch {current} holds, and the next is one more"
+            ),
+            Self::NoSuchToken => {
+                f.write_str("there is no such join token; it may have been withdrawn")
+            }
+            Self::TokenTaken => f.write_str("this join token is out, with other terms"),
+            Self::TokenUsed => f.write_str("this join token has been used; make a new one"),
+            Self::TokenExpired => f.write_str("this join token has expired; make a new one"),
+            Self::TokenOfAnother => {
+                f.write_str("this join token is for another name or for other roles")
+            }
+            Self::TokenLife => write!(
+                f,
+                "a join token holds for more than no time and at most {} days",
+                MAX_INVITATION_LIFE_MS / DAY_MS
+            ),
+            Self::TooMany { what, maximum } => {
+                write!(f, "there are too many {what}; {maximum} is the limit")
+            }
+            Self::Piece => write!(
+                f,
+                "a piece has 1 to {MAX_PIECE} bytes, and there are at most {MAX_PIECES} of them"
+            ),
+            Self::OtherPiece(stage) => {
+                write!(
+                    f,
+                    "another piece of staged command {stage} is there already"
+                )
+            }
+            Self::NoSuchStage(stage) => write!(f, "nothing is staged as {stage}"),
+            Self::PiecesMissing { present, of } => {
+                write!(f, "only {present} of {of} pieces are there")
+            }
+            Self::DigestDiffers => {
+                f.write_str("what is there is not what the digest was made of; look again")
+            }
+            Self::StagedCommand(why) => write!(f, "what was staged is not executed: {why}"),
+            Self::Statement => write!(f, "a signed statement has 1 to {MAX_STATEMENT} bytes"),
+            Self::OperatorRoles(operator) => write!(
+                f,
+                "the roles of operator {operator} are none, too many, or for no tenant"
+            ),
+            Self::NoSuchOperator(operator) => write!(f, "there is no operator {operator}"),
+            Self::NoSuchPending(pending) => {
+                write!(f, "no change {pending} waits; it may have been answered")
+            }
+            Self::PendingExpired(pending) => {
+                write!(f, "change {pending} waited too long; propose it again")
+            }
+            Self::SamePerson(pending) => write!(
+                f,
+                "change {pending} was proposed by the same person; somebody else must approve it"
+            ),
+            Self::Snapshot(what) => {
+                write!(f, "what was written down does not fit together: {what}")
+            }
+        }
+    }
+}
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 3_600_000;
+
+fn conflict(
+    f: &mut fmt::Formatter<'_>,
+    tenant: &TenantId,
+    expected: Option<Revision>,
+    current: Option<Revision>,
+) -> fmt::Result {
+    match expected {
+        Some(expected) => write!(
+            f,
+            "this was made against tenant {tenant} of revision {expected}, "
+        )?,
+        None => write!(f, "this was made when there was no tenant {tenant}, ")?,
+    }
+    match current {
+        Some(current) => write!(f, "but it changed at revision {current}; look again"),
+        None => f.write_str("but it is gone; look again"),
+    }
+}
+
+impl std::error::Error for Rejection {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all but one refusal are their own whole story"
+    )]
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Document { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The bytes of every command: what was written once is read for ever.
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test, a panic is how a helper fails"
+)]
+
+mod common;
+
+use common::fleet::*;
+use common::{at, endpoint, entry, name, tenant};
+use portcullis_policy::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// One of each, by the name of its file.
+fn examples() -> Vec<(&'static str, Command)> {
+    let mut acme = tenant("acme");
+    let allow = vec![
+        entry("203.0.113.0/24", "public"),
+        entry("anywhere", "public"),
+    ];
+    acme.endpoints
+        .insert(name("orders"), endpoint("acme-orders", &["public"], allow));
+    let two = GuardRails {
+        anywhere: People::TwoPeople,
+        operators: People::One,
+        guard_rails: People::TwoPeople,
+    };
+    vec![
+        (
+            "apply",
+            Command::Apply {
+                base: Some(Revision::new(7)),
+                expected: BTreeMap::from([
+                    (name("acme"), Some(Revision::new(300))),
+                    (name("globex"), None),
+                ]),
+                put: vec![acme],
+                remove: vec![name("initech")],
+            },
+        ),
+        ("found", found(two)),
+        ("invite", invite(2, "n2", "cg", 1_800_000_000_000)),
+        ("withdraw", Command::Withdraw { token: key(2) }),
+        ("admit", admit(2, "n2", "g", 12)),
+        ("remove", Command::Remove { node: node(300) }),
+        (
+            "report",
+            Command::Report {
+                node: node(3),
+                level: 1,
+                address: Some(String::from("[2001:db8::1]:7400")),
+            },
+        ),
+        (
+            "stage",
+            Command::Stage {
+                stage: request(4),
+                index: 1,
+                of: 2,
+                bytes: vec![0, 127, 128, 255],
+            },
+        ),
+        (
+            "commit",
+            Command::Commit {
+                stage: request(4),
+                digest: Digest::new([5; 32]),
+            },
+        ),
+        ("discard", Command::Discard { stage: request(4) }),
+        (
+            "recover",
+            Command::Recover {
+                epoch: 2,
+                survivor: node(3),
+                statement: vec![1, 2, 255],
+            },
+        ),
+        (
+            "succession",
+            Command::Succession {
+                statement: vec![3, 2, 200],
+            },
+        ),
+        (
+            "put-operator",
+            Command::PutOperator {
+                operator: name("alice"),
+                roles: vec![
+                    Role::FleetOperator,
+                    Role::PolicyAuthor,
+                    Role::TenantOperator(BTreeSet::from([name("acme"), name("globex")])),
+                    Role::Auditor,
+                    Role::Reader,
+                ],
+            },
+        ),
+        (
+            "remove-operator",
+            Command::RemoveOperator {
+                operator: name("alice"),
+            },
+        ),
+        (
+            "approve",
+            Command::Approve {
+                pending: PendingId::new(300),
+                digest: Digest::new([6; 32]),
+            },
+        ),
+        (
+            "reject",
+            Command::Reject {
+                pending: PendingId::new(300),
+            },
+        ),
+        (
+            "set-guard-rails",
+            Command::SetGuardRails { guard_rails: two },
+        ),
+    ]
+}
+
+/// `NAME.v1.bin` and `NAME.json`. With `BLESS` set, what is not there yet is written.
+fn file(named: &str, written: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/commands");
+    let path = directory.join(named);
+    #[expect(clippy::disallowed_methods, reason = "a test that keeps its own files")]
+    let bless = std::env::var("BLESS").is_ok();
+    if bless && !path.exists() {
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(&path, written()).unwrap();
+    }
+    std::fs::read(&path).unwrap()
+}
+
+#[test]
+fn commands_written_in_format_1_are_read_as_they_were_meant_and_written_so_today() {
+    for (named, command) in examples() {
+        let json = file(&format!("{named}.json"), || {
+            let mut text = serde_json::to_vec_pretty(&command).unwrap();
+            text.push(b'\n');
+            text
+        });
+        assert_eq!(
+            serde_json::from_slice::<Command>(&json).unwrap(),
+            command,
+            "{named}"
+        );
+        let bytes = file(&format!("{named}.v1.bin"), || {
+            encode_command(&command).unwrap()
+        });
+        assert_eq!(decode_command(&bytes), Ok(command.clone()), "{named}");
+        assert_eq!(encode_command(&command).unwrap(), bytes, "{named}");
+    }
+}
+
+#[test]
+fn no_command_is_without_its_file() {
+    let commands: BTreeSet<u8> = examples()
+        .iter()
+        .map(|(_, command)| encode_command(command).unwrap()[1])
+        .collect();
+    // Variants are numbered in their order; a new one needs an example above and a number here.
+    assert_eq!(commands, (0..17).collect());
+}
+
+#[test]
+fn later_formats_and_broken_bytes_are_told_apart_and_never_panic() {
+    let malformed = |bytes: &[u8]| matches!(decode_command(bytes), Err(CodecError::Malformed(_)));
+    assert!(malformed(&[]) && malformed(&[0, 0]) && malformed(&[1, 99]));
+    for (named, command) in examples() {
+        let bytes = encode_command(&command).unwrap();
+        let mut newer = bytes.clone();
+        newer[0] = 2;
+        assert_eq!(decode_command(&newer), Err(CodecError::Newer(2)), "{named}");
+        assert!(malformed(&[&bytes[..], &[0]].concat()), "{named}");
+        for end in 0..bytes.len() {
+            assert!(malformed(&bytes[..end]), "{named} cut at {end}");
+        }
+        for at in 1..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0xff;
+            let _ = decode_command(&flipped);
+        }
+    }
+}
+
+#[test]
+fn proposals_are_written_and_read_back() {
+    for (_, command) in examples() {
+        for proposal in [
+            Proposal::local("uid 0 (root)", at(7), command.clone()),
+            numbered(3, by("alice", command, -1)),
+        ] {
+            let bytes = encode_proposal(&proposal).unwrap();
+            assert_eq!(decode_proposal(&bytes), Ok(proposal));
+        }
+    }
+}
