@@ -32,7 +32,7 @@ pub(super) async fn call(
     };
     let answer = answer.await;
     suspicion.heard = true;
-    let frame = answer?;
+    let frame = answer.map_err(amid)?;
     match frame.tag {
         ANSWERED => Ok(frame.body),
         REFUSED => Err(MeshError::Refused(Refused(
@@ -42,12 +42,16 @@ pub(super) async fn call(
     }
 }
 
+/// The connection was closed after something was sent: whatever the reason, the peer may have acted.
+fn amid(error: MeshError) -> MeshError {
+    match error {
+        MeshError::Denied(reason) => MeshError::Broken(format!("closed: {reason}")),
+        other => other,
+    }
+}
+
 /// A long-lived stream.
-pub(super) async fn open(
-    inner: &Arc<Inner>,
-    to: u64,
-    service: u8,
-) -> Result<Duplex, MeshError> {
+pub(super) async fn open(inner: &Arc<Inner>, to: u64, service: u8) -> Result<Duplex, MeshError> {
     known(service)?;
     let (_, mut send, recv) = stream(inner, to).await?;
     send.write_all(&encode(service | STREAM_BIT, &[], FRAME_BYTES)?)
@@ -64,7 +68,7 @@ fn known(service: u8) -> Result<(), MeshError> {
 }
 
 /// A new stream to that peer, over whatever connection there is, or a new one. Nothing has been sent when this fails.
-async fn stream(
+pub(super) async fn stream(
     inner: &Arc<Inner>,
     to: u64,
 ) -> Result<(Link, SendStream, RecvStream), MeshError> {

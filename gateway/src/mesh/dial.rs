@@ -31,7 +31,11 @@ pub(super) async fn run(
         }
     };
     let outcome = dialled.as_ref().map(|_| ()).map_err(Clone::clone);
-    let name = if outcome.is_ok() { "connected" } else { "failed" };
+    let name = if outcome.is_ok() {
+        "connected"
+    } else {
+        "failed"
+    };
     metrics::counter!("portcullis_mesh_dials_total", "outcome" => name).increment(1);
     if let Err(error) = &outcome {
         tracing::info!(peer, %address, %error, "a node could not be reached");
@@ -53,7 +57,9 @@ fn back_off(failures: u32, random: u64) -> Instant {
 }
 
 fn wait(failures: u32, random: u64) -> Duration {
-    let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    let doubled = 1_u32
+        .checked_shl(failures.saturating_sub(1))
+        .unwrap_or(u32::MAX);
     let full = limits::BACK_OFF_FIRST
         .saturating_mul(doubled)
         .min(limits::BACK_OFF_MOST);
@@ -88,7 +94,9 @@ pub(super) async fn connect(
 ) -> Result<Connection, MeshError> {
     let unreachable = |problem: String| MeshError::Unreachable(format!("{address}: {problem}"));
     let found = tokio::net::lookup_host(address).await;
-    let found: Vec<SocketAddr> = found.map_err(|error| unreachable(error.to_string()))?.collect();
+    let found: Vec<SocketAddr> = found
+        .map_err(|error| unreachable(error.to_string()))?
+        .collect();
     let mut last = unreachable("no such name".into());
     for target in found.into_iter().take(limits::ADDRESSES_TRIED) {
         let connecting = endpoint.connect_with(config.clone(), target, SERVER_NAME);

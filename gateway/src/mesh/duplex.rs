@@ -87,7 +87,11 @@ impl DuplexSender {
     }
 
     async fn flush(&mut self) -> Result<(), MeshError> {
-        while let Some(rest) = self.pending.get(self.sent..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .pending
+            .get(self.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
             self.sent += self.stream.write(rest).await?;
         }
         self.pending = Vec::new();

@@ -173,10 +173,7 @@ mod tests {
         let mut decoder = Decoder::new(LIMIT);
         assert_eq!(decoder.push(&[0, 0, 3, 0xe9, 7]), HEADER_BYTES);
         let (bytes, limit) = (1001, LIMIT);
-        assert_eq!(
-            decoder.wanted(),
-            Err(FrameError::TooLarge { bytes, limit })
-        );
+        assert_eq!(decoder.wanted(), Err(FrameError::TooLarge { bytes, limit }));
         assert_eq!(decoder.push(&[1, 2, 3]), 0);
         assert_eq!(decoder.take(), None);
     }

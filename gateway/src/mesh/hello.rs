@@ -101,8 +101,20 @@ mod tests {
         assert_eq!(OURS.check(&theirs, 2), Ok(()));
         assert_eq!(OURS.check(&theirs, 3), Err(Closing::OtherNode));
         for (theirs, reason) in [
-            (Hello { version: 2, ..theirs }, Closing::WrongVersion),
-            (Hello { fleet: [8; 16], ..theirs }, Closing::WrongFleet),
+            (
+                Hello {
+                    version: 2,
+                    ..theirs
+                },
+                Closing::WrongVersion,
+            ),
+            (
+                Hello {
+                    fleet: [8; 16],
+                    ..theirs
+                },
+                Closing::WrongFleet,
+            ),
             (Hello { epoch: 4, ..theirs }, Closing::OlderEpoch),
             (Hello { epoch: 6, ..theirs }, Closing::NewerEpoch),
         ] {

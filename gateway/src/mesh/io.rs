@@ -79,5 +79,7 @@ impl FrameReader {
 pub(super) fn cut(text: &str, most: usize) -> &[u8] {
     let bytes = text.as_bytes();
     let end = (0..=most).rev().find(|&at| text.is_char_boundary(at));
-    bytes.get(..end.unwrap_or(0).min(bytes.len())).unwrap_or(bytes)
+    bytes
+        .get(..end.unwrap_or(0).min(bytes.len()))
+        .unwrap_or(bytes)
 }

@@ -146,7 +146,8 @@ impl Links {
             dials,
         } = &mut *state;
         let moved = |peer: &u64| {
-            let address = |of: &BTreeMap<u64, Member>| of.get(peer).and_then(|it| it.address.clone());
+            let address =
+                |of: &BTreeMap<u64, Member>| of.get(peer).and_then(|it| it.address.clone());
             address(&before) != address(members)
         };
         dials.retain(|peer, _| members.contains_key(peer) && !moved(peer));

@@ -182,7 +182,9 @@ impl Mesh {
     ) -> Result<Vec<u8>, MeshError> {
         let outcome = tokio::time::timeout(within, call::call(&self.inner, to, service, request));
         let outcome = outcome.await.unwrap_or(Err(MeshError::TimedOut));
-        let name = outcome.as_ref().map_or_else(MeshError::name, |_| "answered");
+        let name = outcome
+            .as_ref()
+            .map_or_else(MeshError::name, |_| "answered");
         metrics::counter!("portcullis_mesh_calls_total", "outcome" => name).increment(1);
         outcome
     }
@@ -224,7 +226,9 @@ impl Mesh {
         self.inner.calls.close();
         let _late = tokio::time::timeout(within, self.inner.calls.wait()).await;
         let code = Closing::ShutDown.code().into();
-        self.inner.endpoint.close(code, Closing::ShutDown.name().as_bytes());
+        self.inner
+            .endpoint
+            .close(code, Closing::ShutDown.name().as_bytes());
         let _late = tokio::time::timeout(FAREWELL, self.inner.endpoint.wait_idle()).await;
     }
 }

@@ -1,12 +1,12 @@
 //! A fleet on loopback.
 
+use parking_lot::Mutex;
 use portcullis_certs::Validity;
 use portcullis_certs::authority::generate_key;
 use portcullis_certs::fleet::{
     FleetAuthority, JoinToken, Joining, NodeIdentity, PublicKey, join_client_config,
     mesh_client_config, mesh_server_config,
 };
-use parking_lot::Mutex;
 
 use super::*;
 use crate::runtime::{clock, random};
@@ -53,7 +53,6 @@ pub(super) struct Seen {
 pub(super) enum Listens {
     Yes,
     No,
-    At(SocketAddr),
 }
 
 pub(super) fn validity() -> Validity {
@@ -84,7 +83,10 @@ impl World {
     pub(super) fn issue(&self, node: u64) -> NodeIdentity {
         let key = generate_key().unwrap();
         let public = PublicKey::of(&key).unwrap();
-        let chain = self.authority.issue_node(node, &public, validity()).unwrap();
+        let chain = self
+            .authority
+            .issue_node(node, &public, validity())
+            .unwrap();
         NodeIdentity::from_pem(&chain, &key.to_pem()).unwrap()
     }
 
@@ -109,7 +111,6 @@ impl World {
             listen: match listens {
                 Listens::Yes => Some("127.0.0.1:0".parse().unwrap()),
                 Listens::No => None,
-                Listens::At(address) => Some(address),
             },
             node: id,
             fleet: trust.fleet(),
@@ -130,13 +131,29 @@ impl World {
 
     /// Members as these nodes are, at the addresses where they listen.
     pub(super) fn members(&self, nodes: &[(&Node, Listens)]) -> BTreeMap<u64, Member> {
-        let member = |(node, listens): &(&Node, Listens)| {
-            let key = self.identities[&node.id].key();
-            let address = (*listens != Listens::No)
-                .then(|| node.mesh.local_address().unwrap().to_string());
-            (node.id, Member { key, address })
+        let of =
+            |(node, listens): &(&Node, Listens)| (node.id, self.member(node.id, node, *listens));
+        nodes.iter().map(of).collect()
+    }
+
+    /// Members with the keys that they should have; those with a node are called there.
+    pub(super) fn members_of(&self, nodes: &[(u64, Option<&Node>)]) -> BTreeMap<u64, Member> {
+        let of = |(id, node): &(u64, Option<&Node>)| {
+            let address = node.map(|node| node.address().to_string());
+            let key = self.identities[id].key();
+            (*id, Member { key, address })
         };
-        nodes.iter().map(member).collect()
+        nodes.iter().map(of).collect()
+    }
+
+    fn member(&self, id: u64, node: &Node, listens: Listens) -> Member {
+        let key = self.identities[&id].key();
+        let address = (listens != Listens::No).then(|| node.address().to_string());
+        Member { key, address }
+    }
+
+    pub(super) fn identity(&self, node: u64) -> NodeIdentity {
+        self.identities[&node].clone()
     }
 
     /// Two nodes that know each other; the second listens as told.
@@ -171,7 +188,13 @@ impl Node {
 
     /// Waits until this node was told of such a denial.
     pub(super) async fn hears(&self, reason: Closing) -> Denied {
-        let look = || self.told.lock().iter().find(|it| it.reason == reason).cloned();
+        let look = || {
+            self.told
+                .lock()
+                .iter()
+                .find(|it| it.reason == reason)
+                .cloned()
+        };
         until(|| look().is_some()).await;
         look().unwrap()
     }
@@ -229,5 +252,47 @@ impl Handler for Answers {
                 *seen.flooded.lock() += 1;
             }
         })
+    }
+}
+
+/// A wire between one caller and a node, which can be cut and led elsewhere.
+pub(super) struct Wire {
+    pub(super) address: SocketAddr,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+impl Wire {
+    pub(super) async fn to(target: SocketAddr) -> Self {
+        let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let behind = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = front.local_addr().unwrap();
+        let target = Arc::new(Mutex::new(Some(target)));
+        let led = Arc::clone(&target);
+        tokio::spawn(async move {
+            let (mut there, mut back) = ([0; 2048], [0; 2048]);
+            let mut caller = None;
+            loop {
+                tokio::select! {
+                    Ok((size, from)) = front.recv_from(&mut there) => {
+                        caller = Some(from);
+                        let to = *led.lock();
+                        if let Some(to) = to {
+                            behind.send_to(&there[..size], to).await.unwrap();
+                        }
+                    }
+                    Ok((size, from)) = behind.recv_from(&mut back) => {
+                        let known = *led.lock() == Some(from);
+                        if let Some(caller) = caller.filter(|_| known) {
+                            front.send_to(&back[..size], caller).await.unwrap();
+                        }
+                    }
+                }
+            }
+        });
+        Self { address, target }
+    }
+
+    pub(super) fn lead(&self, target: Option<SocketAddr>) {
+        *self.target.lock() = target;
     }
 }
