@@ -14,5 +14,6 @@ pub mod config;
 pub mod database;
 pub mod http;
 pub mod ledger;
+pub mod mesh;
 pub mod proxy;
 pub mod runtime;

@@ -44,7 +44,7 @@ const ROOMS: &[&[&str]] = &[
     &["cli"],
     &["api"],
     &["proxy", "broker"],
-    &["database", "ledger", "http"],
+    &["database", "ledger", "http", "mesh"],
     &["runtime", "config"],
 ];
 

@@ -28,6 +28,11 @@ const DOORS: &[Door] = &[
         "HTTP, both ways, is one room's business",
     ),
     door(
+        "quinn",
+        &["gateway/src/mesh/"],
+        "nodes speak to each other through one room",
+    ),
+    door(
         "tokio_postgres",
         &["gateway/src/database/"],
         "databases are asked by one room",

@@ -5,6 +5,7 @@ use crate::api::limits as api;
 use crate::database::{backend, departures, service, upstream, verifiers};
 use crate::http::limits as http;
 use crate::ledger::limits as ledger;
+use crate::mesh::limits as mesh;
 use crate::runtime::limits as node;
 use crate::runtime::sockets;
 use portcullis_policy::limits as policy;
@@ -175,6 +176,32 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("event_prefixes", count(api::MAX_EVENT_PREFIXES), "prefixes of one set in an event"),
     ("event_endpoints", count(api::MAX_EVENT_ENDPOINTS), "endpoints in an event"),
     ("question_name", bytes(api::MAX_NAME), "a role's or database's name in a question"),
+    // Between nodes.
+    ("mesh_frame_bytes", bytes(mesh::FRAME_BYTES), "a request or an answer between nodes"),
+    ("mesh_join_frame_bytes", bytes(mesh::JOIN_FRAME_BYTES), "a request to join"),
+    ("mesh_hello_bytes", bytes(mesh::HELLO_BYTES), "the greeting on a connection between nodes"),
+    ("mesh_read_chunk_bytes", bytes(mesh::READ_CHUNK_BYTES), "taken from a stream between nodes at once"),
+    ("mesh_reason_bytes", bytes(mesh::REASON_BYTES), "a refusal's text that another node is told"),
+    ("mesh_streams_per_connection", count(mesh::STREAMS_PER_CONNECTION as usize), "calls and streams that one node may have open at another"),
+    ("mesh_request_bytes_total", bytes(mesh::REQUEST_BYTES_TOTAL), "other nodes' requests that are held at once"),
+    ("mesh_request_read", time(mesh::REQUEST_READ), "another node's request must have arrived"),
+    ("mesh_answer_write", time(mesh::ANSWER_WRITE), "another node must have taken its answer"),
+    ("mesh_stream_window_bytes", bytes(mesh::STREAM_WINDOW_BYTES as usize), "sent ahead on one stream between nodes"),
+    ("mesh_connection_window_bytes", bytes(mesh::CONNECTION_WINDOW_BYTES as usize), "sent ahead on one connection between nodes"),
+    ("mesh_send_window_bytes", bytes(mesh::SEND_WINDOW_BYTES as usize), "kept for one connection between nodes until acknowledged"),
+    ("mesh_connections", count(mesh::CONNECTIONS), "connections from other nodes"),
+    ("mesh_handshakes", count(mesh::HANDSHAKES), "handshakes of other nodes at once"),
+    ("mesh_handshakes_unproven", count(mesh::HANDSHAKES_UNPROVEN), "of them without proof of the address"),
+    ("mesh_handshakes_per_address", count(mesh::HANDSHAKES_PER_ADDRESS), "of them from one address"),
+    ("mesh_handshakes_waiting", count(mesh::HANDSHAKES_WAITING), "callers that wait for their handshake"),
+    ("mesh_handshake", time(mesh::HANDSHAKE), "a handshake between nodes, with its greeting"),
+    ("mesh_strangers", count(mesh::STRANGERS), "nodes that join at once"),
+    ("mesh_stranger", time(mesh::STRANGER), "a node that joins has asked and been answered"),
+    ("mesh_idle", time(mesh::IDLE), "a silent connection between nodes is given up"),
+    ("mesh_keep_alive", time(mesh::KEEP_ALIVE), "between signs of life of an idle connection between nodes"),
+    ("mesh_back_off_first", time(mesh::BACK_OFF_FIRST), "a node that could not be reached is not dialled again"),
+    ("mesh_back_off_most", time(mesh::BACK_OFF_MOST), "the same, after many failures"),
+    ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
     // Evidence.
     ("audit_queue", count(ORDINARY.queue_events), "events that wait to be written"),
     ("audit_queue_durable", count(ledger::QUEUE_DURABLE), "durable events that wait to be written"),

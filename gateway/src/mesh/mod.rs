@@ -1,0 +1,254 @@
+//! How the nodes of a fleet call each other: one QUIC connection per pair, mutually authenticated, calls and streams in both directions
+//! over it, whoever opened it. The only room that knows `quinn`.
+//!
+//! A peer is who its certificate says, is a member with that very key as far as the caller of [`Mesh::set_members`] knows, and lives in
+//! the same epoch. Whoever has no certificate may ask to join ([`JOIN`]) and nothing else.
+//!
+//! Deliberately absent: what is said (the handler's business), TLS configuration (certs/), and any retry of a call: a call that failed
+//! amid may have been performed.
+
+mod accept;
+mod call;
+mod closing;
+mod dial;
+mod duplex;
+mod error;
+pub mod frame;
+pub mod hello;
+mod io;
+mod join;
+pub mod limits;
+mod links;
+mod serve;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_world;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use portcullis_certs::fleet::FleetId;
+use tokio::sync::Semaphore;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use closing::Closing;
+pub use duplex::{Duplex, DuplexReceiver, DuplexSender};
+pub use error::{MeshError, Refused, StartError};
+pub use join::{Joined, join};
+pub use links::{LinkStatus, Member};
+
+use crate::runtime::clock::Duration;
+use links::Links;
+
+/// The service that strangers may call.
+pub const JOIN: u8 = 0;
+
+/// Services have smaller numbers than this.
+pub const SERVICES_END: u8 = 0x7F;
+
+/// A boxed future.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a mesh is made of.
+pub struct MeshParts {
+    /// Where others call; without it this node only calls, and answers over the connections that it opened.
+    pub listen: Option<SocketAddr>,
+    /// This node.
+    pub node: u64,
+    /// Its fleet.
+    pub fleet: FleetId,
+    /// The epoch that it lives in.
+    pub epoch: u64,
+    /// How it is called (`portcullis_certs::fleet::mesh_server_config`). Needed by those who listen.
+    pub server: Option<Arc<ServerConfig>>,
+    /// How it calls a node (`portcullis_certs::fleet::mesh_client_config`).
+    pub client: Arc<dyn Fn(u64) -> Option<Arc<ClientConfig>> + Send + Sync>,
+    /// Who answers.
+    pub handler: Arc<dyn Handler>,
+    /// Who hears of refused connections.
+    pub denied: Arc<dyn Fn(Denied) + Send + Sync>,
+    /// 64 random bits, for back-off.
+    pub random: fn() -> u64,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// A member.
+    Node(u64),
+    /// Somebody without a certificate, who may only join.
+    Stranger(SocketAddr),
+}
+
+/// Who answers.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a call. A stranger calls nothing but [`JOIN`].
+    fn call(
+        &self,
+        from: Caller,
+        service: u8,
+        request: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Refused>>;
+
+    /// Serves a stream until it ends. No stranger gets here.
+    fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()>;
+}
+
+/// A refused connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub reason: Closing,
+    /// Whose address it was.
+    pub address: SocketAddr,
+    /// Who it claimed to be, by certificate if it had one, or else by greeting.
+    pub claimed: Option<u64>,
+    /// What else is known, for operators.
+    pub detail: String,
+}
+
+/// This node's end of all connections. Cheap to clone; ends by [`Mesh::shutdown`].
+#[derive(Clone)]
+pub struct Mesh {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: u64,
+    fleet: FleetId,
+    endpoint: quinn::Endpoint,
+    client: Arc<dyn Fn(u64) -> Option<Arc<ClientConfig>> + Send + Sync>,
+    handler: Arc<dyn Handler>,
+    denied: Arc<dyn Fn(Denied) + Send + Sync>,
+    random: fn() -> u64,
+    links: Links,
+    requests: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    calls: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Mesh {
+    /// Opens the socket and, where it listens, begins to answer. Must be called inside a Tokio runtime. Nobody is a member yet.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn start(parts: MeshParts) -> Result<Self, StartError> {
+        let endpoint = transport::endpoint(parts.listen, parts.server)?;
+        let inner = Arc::new(Inner {
+            node: parts.node,
+            fleet: parts.fleet,
+            endpoint,
+            client: parts.client,
+            handler: parts.handler,
+            denied: parts.denied,
+            random: parts.random,
+            links: Links::new(parts.epoch),
+            requests: Arc::new(Semaphore::new(limits::REQUEST_BYTES_TOTAL)),
+            strangers: Arc::new(Semaphore::new(limits::STRANGERS)),
+            calls: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        });
+        if parts.listen.is_some() {
+            tokio::spawn(accept::run(Arc::clone(&inner)));
+        }
+        Ok(Self { inner })
+    }
+
+    /// Who belongs to the fleet now, and in which epoch. Connections of anybody else, of older epochs, and those to addresses that are
+    /// no longer right are closed before this returns. An epoch never goes back.
+    pub fn set_members(&self, epoch: u64, members: BTreeMap<u64, Member>) {
+        self.inner.links.set_members(epoch, members);
+    }
+
+    /// Calls a member: one request, one answer, within that time altogether.
+    ///
+    /// # Errors
+    /// [`MeshError`]
+    pub async fn call(
+        &self,
+        to: u64,
+        service: u8,
+        request: Vec<u8>,
+        within: Duration,
+    ) -> Result<Vec<u8>, MeshError> {
+        let outcome = tokio::time::timeout(within, call::call(&self.inner, to, service, request));
+        let outcome = outcome.await.unwrap_or(Err(MeshError::TimedOut));
+        let name = outcome
+            .as_ref()
+            .map_or_else(MeshError::name, |_| "answered");
+        metrics::counter!("portcullis_mesh_calls_total", "outcome" => name).increment(1);
+        outcome
+    }
+
+    /// Opens a long-lived stream to a member.
+    ///
+    /// # Errors
+    /// [`MeshError`]
+    pub async fn open(&self, to: u64, service: u8) -> Result<Duplex, MeshError> {
+        let opened = tokio::time::timeout(limits::HANDSHAKE, call::open(&self.inner, to, service));
+        opened.await.unwrap_or(Err(MeshError::TimedOut))
+    }
+
+    /// The address of the socket.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.inner.endpoint.local_addr()
+    }
+
+    /// Goes on with another socket; connections that this node opened survive it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn rebind(&self, listen: SocketAddr) -> std::io::Result<()> {
+        self.inner.endpoint.rebind(transport::socket(Some(listen))?)
+    }
+
+    /// The live connections.
+    #[must_use]
+    pub fn links(&self) -> Vec<LinkStatus> {
+        self.inner.links.status()
+    }
+
+    /// Takes no further call, lets those being answered finish within that time, and tells every peer.
+    pub async fn shutdown(&self, within: Duration) {
+        self.inner.stopping.cancel();
+        self.inner.calls.close();
+        let _late = tokio::time::timeout(within, self.inner.calls.wait()).await;
+        let code = Closing::ShutDown.code().into();
+        self.inner
+            .endpoint
+            .close(code, Closing::ShutDown.name().as_bytes());
+        let _late = tokio::time::timeout(FAREWELL, self.inner.endpoint.wait_idle()).await;
+    }
+}
+
+impl Inner {
+    fn hello(&self) -> hello::Hello {
+        hello::Hello {
+            version: hello::VERSION,
+            fleet: self.fleet.0,
+            epoch: self.links.epoch(),
+            node: self.node,
+        }
+    }
+
+    fn deny(&self, denied: Denied) {
+        metrics::counter!("portcullis_mesh_denied_total", "code" => denied.reason.name())
+            .increment(1);
+        (self.denied)(denied);
+    }
+}
+
+/// How long the farewell to the peers may take.
+const FAREWELL: Duration = Duration::from_millis(500);
