@@ -44,10 +44,10 @@ pub(super) async fn call(
 
 /// The connection was closed after something was sent: whatever the reason, the peer may have acted.
 fn amid(error: MeshError) -> MeshError {
-    match error {
-        MeshError::Denied(reason) => MeshError::Broken(format!("closed: {reason}")),
-        other => other,
+    if let MeshError::Denied(reason) = error {
+        return MeshError::Broken(format!("closed: {reason}"));
     }
+    error
 }
 
 /// A long-lived stream.
