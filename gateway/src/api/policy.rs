@@ -357,13 +357,13 @@ fn rejected(rejection: &Rejection) -> Refusal {
     let cause = std::error::Error::source(rejection)
         .map(|cause| format!(": {cause}"))
         .unwrap_or_default();
-    let status = if matches!(rejection, Rejection::StaleBase { .. }) {
-        409
-    } else {
-        422
+    let status = match rejection {
+        Rejection::StaleBase { .. } => 409,
+        Rejection::Conflict { .. } => 412,
+        _ => 422,
     };
     Refusal::new(status, rejection.code(), format!("{rejection}{cause}")).next(match rejection {
-        Rejection::StaleBase { .. } => "plan again: somebody else applied in between",
+        Rejection::StaleBase { .. } | Rejection::Conflict { .. } => "plan again: somebody else applied in between",
         Rejection::NetworkClaimed { .. } | Rejection::PrivateLinkClaimed { .. } | Rejection::PlaceClaimed { .. } | Rejection::ServerNameClaimed { .. } => {
             "it belongs to one tenant: take it out of the other's file, and apply both files together"
         }

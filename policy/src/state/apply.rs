@@ -46,6 +46,17 @@ pub struct State {
     pub(super) max_in_fleet: usize,
 }
 
+/// What a command would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// The view that it would leave.
+    pub view: View,
+    /// What it would change.
+    pub applied: Applied,
+    /// Whether it would wait for a second person first.
+    pub second_person: bool,
+}
+
 /// What a command has done to a state whose revision is still the old one.
 pub(super) struct Done {
     /// Whether anything differs that counts as a new revision.
@@ -101,38 +112,68 @@ impl State {
     /// A [`Rejection`]; the state is then as it was.
     pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied, Rejection> {
         let Proposal {
+            author, command, ..
+        } = proposal;
+        if let Some(earlier) = self.requests.repeated(proposal)? {
+            return Ok(earlier);
+        }
+        // All that follows happens to a copy that shares everything with this state, and is dropped when it is refused.
+        let mut next = self.clone();
+        next.begin(proposal)?;
+        let done = next.execute(author, command)?;
+        let applied = next.finish(done);
+        next.requests.remember(proposal, &applied);
+        *self = next;
+        Ok(applied)
+    }
+
+    /// What a command would do, if it needs a second person then with that person's approval. Nothing is done.
+    ///
+    /// # Errors
+    /// The [`Rejection`] that the command itself would meet.
+    pub fn rehearse(&self, proposal: &Proposal) -> Result<Rehearsed, Rejection> {
+        let mut next = self.clone();
+        next.begin(proposal)?;
+        let second_person = next.is_guarded(&proposal.command);
+        let done = next.perform(&proposal.author, &proposal.command)?;
+        Ok(Rehearsed {
+            second_person: second_person && done.changed,
+            applied: next.finish(done),
+            view: next.view,
+        })
+    }
+
+    /// What is asked of every command before it is looked at.
+    fn begin(&mut self, proposal: &Proposal) -> Result<(), Rejection> {
+        let Proposal {
             at,
             author,
             command,
             ..
         } = proposal;
         line(DocumentPath::root(), "the author", &author.name).map_err(|_| Rejection::Author)?;
-        if let Some(earlier) = self.requests.repeated(proposal)? {
-            return Ok(earlier);
-        }
-        // All that follows happens to a copy that shares everything with this state, and is dropped when it is refused.
-        let mut next = self.clone();
-        next.at = self.at.max(*at);
-        next.check_author(author, command)?;
-        let done = next.execute(author, command)?;
+        self.at = self.at.max(*at);
+        self.check_author(author, command)?;
+        self.check_level(command)
+    }
+
+    /// Counts what was done as a revision, if anything differs.
+    fn finish(&mut self, done: Done) -> Applied {
         if done.changed {
-            next.view.revision = next.turn();
+            self.view.revision = self.turn();
         }
         if !done.tenants.is_empty() {
-            next.policy = next.view.revision;
+            self.policy = self.view.revision;
         }
-        let applied = Applied {
-            revision: next.view.revision,
-            at: next.at,
+        Applied {
+            revision: self.view.revision,
+            at: self.at,
             tenants: done.tenants,
             changes: done.changes,
             repeated: false,
             fleet_changed: done.fleet_changed,
             told: done.told,
-        };
-        next.requests.remember(proposal, &applied);
-        *self = next;
-        Ok(applied)
+        }
     }
 
     /// The revision that will hold when the command at hand changes anything.
@@ -141,7 +182,6 @@ impl State {
     }
 
     fn execute(&mut self, author: &Author, command: &Command) -> Result<Done, Rejection> {
-        self.check_level(command)?;
         if !self.is_guarded(command) {
             return self.perform(author, command);
         }

@@ -31,7 +31,7 @@ mod staged;
 mod view;
 
 pub use applied::{Applied, Told};
-pub use apply::State;
+pub use apply::{Rehearsed, State};
 pub use change::{Affected, Change, ChangeKind};
 pub use codec::{
     CodecError, decode_command, decode_proposal, decode_snapshot, encode_command, encode_proposal,
