@@ -3,23 +3,19 @@
 use super::applied::{Applied, Told};
 use super::change::Change;
 use super::command::Command;
-use super::documents::TenantAt;
 use super::fleet::UsedIds;
 use super::guard::GuardRails;
 use super::invitations::{Invitation, Invitations};
 use super::operators::Operators;
-use super::pending::{Pending, Waiting};
+use super::pending::Waiting;
 use super::proposal::{Author, Proposal};
 use super::rejection::Rejection;
 use super::requests::Requests;
-use super::root::{HashedMap, Hasher, hash_of};
-use super::snapshot::Snapshot;
+use super::root::HashedMap;
 use super::staged::Staged;
 use super::view::View;
-use crate::access::Role;
 use crate::document::{DocumentPath, line};
-use crate::fleet_id::{Digest, KeyHash, PendingId};
-use crate::id::{OperatorId, Revision, TenantId};
+use crate::id::{Revision, TenantId};
 use crate::limits::{MAX_ENTRIES_IN_FLEET, MAX_ENTRIES_PER_TENANT};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -363,136 +359,6 @@ impl State {
                 tenant: document.id.clone(),
                 error,
             })
-    }
-}
-
-impl State {
-    /// What gateways hold. A few counters.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.view.clone()
-    }
-
-    /// The current revision.
-    #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.view.revision
-    }
-
-    /// The moment of the latest command.
-    #[must_use]
-    pub fn at(&self) -> Timestamp {
-        self.at
-    }
-
-    /// How much all allow lists together weigh against the limit of the fleet ([`Tenant::weight`]).
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        self.view.weight
-    }
-
-    /// The join tokens that are out or remembered, by the hash of their secret.
-    pub fn invitations(&self) -> impl Iterator<Item = (&KeyHash, &Invitation)> {
-        self.invitations.iter()
-    }
-
-    /// The operators and their roles.
-    pub fn operators(&self) -> impl Iterator<Item = (&OperatorId, &Vec<Role>)> {
-        self.operators.iter()
-    }
-
-    /// An operator's roles.
-    #[must_use]
-    pub fn roles_of(&self, operator: &OperatorId) -> Option<&[Role]> {
-        self.operators.roles(operator)
-    }
-
-    /// The changes that wait for a second person, some of them perhaps for too long.
-    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
-        self.pending.iter()
-    }
-
-    /// One of them.
-    #[must_use]
-    pub fn pending_change(&self, id: PendingId) -> Option<&Pending> {
-        self.pending.get(id)
-    }
-
-    /// What needs a second person; `None` before there is a fleet.
-    #[must_use]
-    pub fn guard_rails(&self) -> Option<GuardRails> {
-        self.guard_rails
-    }
-
-    /// The signed statement that began this epoch; `None` in the first.
-    #[must_use]
-    pub fn recovery(&self) -> Option<&[u8]> {
-        self.recovery.as_deref()
-    }
-
-    /// The signed successions of voters, oldest first.
-    pub fn successions(&self) -> impl Iterator<Item = &[u8]> {
-        self.successions.iter().map(|(_, bytes)| bytes.as_slice())
-    }
-
-    /// The hash of everything. States that executed the same log have the same root. A few hashes.
-    #[must_use]
-    pub fn root(&self) -> Digest {
-        let mut hasher = Hasher::new(b"state");
-        for part in [
-            self.view.root(),
-            self.invitations.root(),
-            self.requests.root(),
-            self.staged.root(),
-            self.operators.root(),
-            self.pending.root(),
-            self.successions.root(),
-            hash_of(
-                b"rest",
-                &(
-                    self.at,
-                    self.policy,
-                    &self.ids,
-                    self.guard_rails,
-                    &self.recovery,
-                ),
-            ),
-        ] {
-            hasher.add(part.as_bytes());
-        }
-        hasher.finish()
-    }
-
-    /// The state as plain data.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let tenants = self.view.tenants();
-        let owned = |(token, invitation): (&KeyHash, &Invitation)| (*token, invitation.clone());
-        Snapshot {
-            revision: self.view.revision,
-            tenants: tenants
-                .map(|tenant| tenant.as_put())
-                .collect::<Vec<TenantAt>>(),
-            at: self.at,
-            policy: self.policy,
-            fleet: self.view.fleet().cloned(),
-            ids: self.ids.clone(),
-            invitations: self.invitations.iter().map(owned).collect(),
-            requests: self.requests.snapshot(),
-            staged: self.staged.snapshot(),
-            operators: self
-                .operators()
-                .map(|(id, roles)| (id.clone(), roles.clone()))
-                .collect(),
-            pending: self.pending.iter().cloned().collect(),
-            guard_rails: self.guard_rails,
-            recovery: self.recovery.clone(),
-            successions: self
-                .successions
-                .iter()
-                .map(|(at, bytes)| (*at, bytes.clone()))
-                .collect(),
-        }
     }
 }
 
