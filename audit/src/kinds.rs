@@ -36,9 +36,15 @@ pub const LIMIT_SHED: &str = "limit.shed";
 pub const ADMIN_REFUSED: &str = "admin.refused";
 /// The audit log ended in half a line when it was opened, as after a power cut; the half was kept aside.
 pub const LEDGER_TORN: &str = "ledger.torn";
+/// A token was made with which a node may join.
+pub const FLEET_INVITED: &str = "fleet.invited";
+/// A node was taken out of the fleet.
+pub const FLEET_REMOVED: &str = "fleet.removed";
+/// Another node, or a stranger, was refused a connection.
+pub const FLEET_DENIED: &str = "fleet.denied";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 17] = [
+pub const ALL: [&str; 20] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -48,6 +54,9 @@ pub const ALL: [&str; 17] = [
     CONNECTION_DENIED,
     CONNECTION_LAPSED,
     CONNECTION_PERMITTED,
+    FLEET_DENIED,
+    FLEET_INVITED,
+    FLEET_REMOVED,
     LEDGER_TORN,
     LIMIT_SHED,
     NODE_STARTED,

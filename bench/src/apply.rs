@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use portcullis_consensus::Consensus;
-use portcullis_policy::{Command, Family, Proposal, State, Timestamp, View};
+use portcullis_consensus::{Consensus, Draft, Settings, begin_alone, in_pieces};
+use portcullis_policy::{Author, Command, Family, NodeId, Proposal, State, Timestamp, View};
 use portcullis_tests::Scratch;
 use serde_json::json;
+use tokio::runtime::Runtime;
 
 use crate::fleet::{Fleet, put};
 use crate::machine::{Watch, load};
@@ -184,6 +185,7 @@ impl InMemory {
 }
 
 struct OnDisk {
+    runtime: Runtime,
     consensus: Consensus,
     turns: Turns,
     _scratch: Scratch,
@@ -192,11 +194,17 @@ struct OnDisk {
 impl OnDisk {
     fn new(fleet: Fleet) -> Self {
         let scratch = Scratch::new("state");
-        let consensus = Consensus::open(&scratch.path().join("state.redb")).expect("a new file");
+        let mut state = State::default();
         for command in beginnings(fleet) {
-            consensus.propose(&command, NOW).expect("a policy in order");
+            let proposal = Proposal::local("bench", NOW, command);
+            state.apply(&proposal).expect("a policy in order");
         }
+        begin_alone(scratch.path(), NodeId::FIRST, &state).expect("a new file");
+        let runtime = Runtime::new().expect("threads");
+        let opening = Consensus::open(Settings::alone(scratch.path()));
+        let consensus = runtime.block_on(opening).expect("our own file");
         Self {
+            runtime,
             consensus,
             turns: Turns::new(&fleet),
             _scratch: scratch,
@@ -204,11 +212,17 @@ impl OnDisk {
     }
 
     fn change(&mut self) {
-        let applied = self
-            .consensus
-            .propose(self.turns.next(), NOW)
-            .expect("in order");
-        assert_eq!(self.consensus.view().revision(), applied.revision);
+        let draft = |command| Draft {
+            request: None,
+            author: Author::local("bench"),
+            command,
+        };
+        let mut revision = None;
+        for command in in_pieces(self.turns.next().clone()) {
+            let proposed = self.consensus.propose(draft(command), || NOW);
+            revision = Some(self.runtime.block_on(proposed).expect("in order").revision);
+        }
+        assert_eq!(Some(self.consensus.view().revision()), revision);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gateway: everything in Portcullis that waits.
 //!
-//! Rooms import only downwards: `cli` (the composition root) → `api` → `proxy` →
-//! `database`, `ledger`, `http` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
+//! Rooms import only downwards: `cli` (the composition root) → `api` → `fleet` → `proxy` →
+//! `database`, `ledger`, `http`, `mesh` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
 //! identity material is built in `portcullis-certs`, bytes are understood in `portcullis-wire`;
 //! this crate performs what they say.
 //!
@@ -12,6 +12,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod database;
+pub mod fleet;
 pub mod http;
 pub mod ledger;
 pub mod mesh;

@@ -54,10 +54,10 @@ pub use review::{Caution, UnusedBecause, Warning, warnings};
 pub use server_name::ServerName;
 pub use state::{
     Affected, Applied, Author, Change, ChangeKind, CodecError, Command, EndpointView,
-    FEATURE_LEVEL, Fleet, GuardRails, Invitation, Node, NodeRole, Pending, People, Principal,
-    Proposal, Rejection, Remembered, Snapshot, StagedPieces, State, TenantAt, TenantView, Told,
-    UsedIds, View, ViewUpdate, decode_command, decode_proposal, decode_snapshot, encode_command,
-    encode_proposal, encode_snapshot,
+    FEATURE_LEVEL, Fleet, GuardRails, Invitation, NoSuchRole, Node, NodeRole, Pending, People,
+    Principal, Proposal, Rehearsed, Rejection, Remembered, Snapshot, StagedPieces, State, TenantAt,
+    TenantView, Told, UsedIds, View, ViewUpdate, decode_command, decode_proposal, decode_snapshot,
+    encode_command, encode_proposal, encode_snapshot,
 };
 pub use tenant::{
     Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry,

@@ -1,8 +1,4 @@
 //! Nodes: founded, invited, admitted, removed, recovered, and every step safe to repeat.
-#![expect(
-    clippy::unwrap_used,
-    reason = "in a test, a panic is how a helper fails"
-)]
 
 mod common;
 

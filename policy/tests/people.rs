@@ -9,6 +9,7 @@ mod common;
 use common::fleet::*;
 use common::{EntryWords, Proposed, at, command, endpoint, entry, name, tenant};
 use portcullis_policy::*;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
 fn operators() -> Vec<(&'static str, Vec<Role>)> {
@@ -217,6 +218,21 @@ fn a_tenant_operator_changes_entries_of_its_own_and_nothing_else() {
         &[],
     );
     assert_eq!(outcome(&mut state.clone(), &by("acme-ops", both, 1)), NO);
+    for (id, expected) in [("acme", "+done"), ("globex", NO)] {
+        let bytes = encode_command(&command(&[listing(id, &["192.0.2.0/24"])], &[])).unwrap();
+        let digest = Digest::new(Sha256::digest(&bytes).into());
+        let stage = request(1);
+        let piece = Command::Stage {
+            stage,
+            index: 0,
+            of: 1,
+            bytes,
+        };
+        let mut state = state.clone();
+        assert_eq!(outcome(&mut state, &by("acme-ops", piece, 1)), "1/1");
+        let commit = Command::Commit { stage, digest };
+        assert_eq!(outcome(&mut state, &by("acme-ops", commit, 1)), expected);
+    }
 }
 
 #[test]
@@ -282,6 +298,21 @@ fn an_entry_for_everyone_takes_two_people() {
         by("author", command(&[listing("acme", &[])], &[]), 15),
         "+done",
     );
+}
+
+#[test]
+fn a_rehearsal_shows_what_would_happen_after_the_approval() {
+    let state = peopled(TWO);
+    let open = by("author", command(&[listing("acme", &["anywhere"])], &[]), 1);
+    let rehearsed = state.rehearse(&open).unwrap();
+    assert!(rehearsed.second_person);
+    assert_eq!(rehearsed.applied.tenants, [name("acme")]);
+    assert_eq!(rehearsed.applied.changes.len(), 1);
+    assert_eq!(rehearsed.view.revision(), state.revision().next());
+    let closed = by("author", command(&[listing("acme", &[])], &[]), 1);
+    assert!(!state.rehearse(&closed).unwrap().second_person);
+    let reader = by("reader", command(&[listing("acme", &[])], &[]), 1);
+    assert_eq!(state.rehearse(&reader).unwrap_err().code(), "not_permitted");
 }
 
 #[test]

@@ -1,137 +1,595 @@
 //! The facade.
 
-use crate::store::Store;
-use crate::{OpenError, ProposeError, StorageError};
-use arc_swap::ArcSwap;
-use portcullis_policy::{Applied, Command, Proposal, Rejection, State, Timestamp, View};
+use crate::log::Log;
+use crate::machine::{Machine, Published, Shown, Told};
+use crate::network::{Arriving, BoxFuture, Network, Transport, TransportError, answer};
+use crate::tables::{self, Beginning};
+use crate::types::{Payload, Raft};
+use crate::writer::{Thread, Writer};
+use crate::{OpenError, ProposeError};
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Config, ReadPolicy, SnapshotPolicy};
+use portcullis_policy::{
+    Applied, Author, Command, NodeId, Proposal, RequestId, State, Timestamp, View, encode_proposal,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::broadcast;
+use tokio::time::{sleep, timeout};
 
-/// The state of this fleet, of which this node is the one voter.
+/// How a state is opened.
+pub struct Settings {
+    path: PathBuf,
+    node: NodeId,
+    beginning: Beginning,
+    transport: Arc<dyn Transport>,
+    timing: Timing,
+}
+
+/// The times that consensus goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader says that it is there.
+    pub heartbeat: Duration,
+    /// After how much silence an election begins, at least.
+    pub election_least: Duration,
+    /// After how much silence an election begins, at most.
+    pub election_most: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_least: Duration::from_millis(500),
+            election_most: Duration::from_millis(900),
+        }
+    }
+}
+
+/// The state's file in a node's data directory.
+const FILE: &str = "state.redb";
+
+impl Settings {
+    /// For a node that is a fleet by itself, in the data directory `data`.
+    #[must_use]
+    pub fn alone(data: &Path) -> Self {
+        Self {
+            path: data.join(FILE),
+            node: NodeId::FIRST,
+            beginning: Beginning::Alone,
+            transport: Arc::new(Nobody),
+            timing: Timing::default(),
+        }
+    }
+
+    /// For a node of a fleet, whose state is there already.
+    #[must_use]
+    pub fn in_fleet(data: &Path, node: NodeId, transport: Arc<dyn Transport>) -> Self {
+        Self {
+            path: data.join(FILE),
+            node,
+            beginning: Beginning::Never,
+            transport,
+            timing: Timing::default(),
+        }
+    }
+
+    /// With other times.
+    #[must_use]
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+}
+
+/// Makes an empty state for a node that has been admitted and waits for the leader. One that is
+/// there, and is this node's, is left as it is.
+///
+/// # Errors
+/// [`OpenError`]
+pub fn await_leader(data: &Path, node: NodeId) -> Result<(), OpenError> {
+    tables::open(&data.join(FILE), node, Beginning::Joining).map(drop)
+}
+
+/// Makes `node` the only voter of a state, in the place of whatever was there: what it does not
+/// hold is gone. The old file is replaced in one step.
+///
+/// # Errors
+/// [`OpenError`]
+pub fn begin_alone(data: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
+    tables::begin(&data.join(FILE), node, state)
+}
+
+/// A command on its way to the leader, which says when it is executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    /// By which a repetition is known.
+    pub request: Option<RequestId>,
+    /// Who proposes it.
+    pub author: Author,
+    /// What is proposed.
+    pub command: Command,
+}
+
+/// Where consensus stands, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Who leads.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: u64,
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
+    /// Who follows the log without a vote.
+    pub learners: BTreeSet<NodeId>,
+    /// The last entry of this node's log.
+    pub log: u64,
+    /// The last entry that this node applied.
+    pub applied: u64,
+    /// On the leader: up to which entry each other node has the log.
+    pub reached: BTreeMap<NodeId, u64>,
+    /// Set once this node can go on no longer: its process must end.
+    pub failed: Option<String>,
+}
+
+/// Entries by which a node may be behind and still count as having caught up.
+const NEARLY: u64 = 100;
+
+impl Status {
+    /// On the leader: whether a node has the log but for its last entries.
+    #[must_use]
+    pub fn caught_up(&self, node: NodeId) -> bool {
+        self.reached
+            .get(&node)
+            .is_some_and(|reached| reached.saturating_add(NEARLY) >= self.log)
+    }
+}
+
+/// The state of a fleet, and this node's part in agreeing on it.
 pub struct Consensus {
-    writer: Mutex<Writer>,
-    published: ArcSwap<View>,
+    node: NodeId,
+    raft: Raft,
+    shown: Arc<Shown>,
+    arriving: Arriving,
+    own: Mutex<Option<(Runtime, Thread)>>,
 }
 
-/// What only one proposal at a time may touch.
-struct Writer {
-    state: State,
-    store: Store,
-    /// A write failed, so that nobody knows what is on the disk: nothing more is written to it.
-    failed: bool,
-}
+/// Threads of consensus' own runtime: customers' traffic does not hold up a heartbeat, and an
+/// apply does not hold up the next.
+const THREADS: usize = 2;
+/// The largest proposal, in bytes. Larger ones hold up heartbeats.
+pub const MAX_PROPOSAL: usize = 64 << 10;
+/// How long a proposal may take to be executed.
+const PROPOSAL: Duration = Duration::from_secs(5);
+/// For how long a leader that is not known yet is waited for.
+const LEADER: Duration = Duration::from_secs(2);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(20);
+/// Entries after which a snapshot is made.
+const SNAPSHOT_EVERY: u64 = 2_000;
+/// Entries that are kept though a snapshot covers them, for nodes that are a little behind.
+const KEPT: u64 = 500;
+/// Entries in one message; a reader also ends at a number of bytes.
+const ENTRIES: u64 = 256;
+/// How long a change of the voters may take.
+const MEMBERSHIP: Duration = Duration::from_secs(10);
+/// How long another node may take to lead.
+const HANDOVER: Duration = Duration::from_secs(5);
+/// How long stopping may take.
+const STOP: Duration = Duration::from_secs(5);
 
 impl Consensus {
-    /// Opens the state kept in the file at `path`, or begins an empty one at revision 0.
+    /// Opens a state and takes part in agreeing on it.
     ///
-    /// The file is readable by its owner alone and open in one process at a time. Reads all of
-    /// it and checks every page.
+    /// Reads all of the file, which is readable by its owner alone and open in one process at a
+    /// time. What was shown before it was closed is shown again at once, with or without a quorum.
     ///
-    /// Errors: [`OpenError`]; nothing was changed then.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let (store, snapshot) = Store::open(path)?;
-        let state = State::restore(snapshot).map_err(|rejection| OpenError::Rejected {
-            path: path.to_owned(),
-            rejection,
-        })?;
-        Ok(Self {
-            published: ArcSwap::from_pointee(state.view()),
-            writer: Mutex::new(Writer {
-                state,
-                store,
-                failed: false,
+    /// # Errors
+    /// [`OpenError`]; nothing was changed then.
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("consensus")
+            .enable_all()
+            .build()
+            .map_err(|error| tables::io(&settings.path, error))?;
+        let opening = runtime.spawn(open(settings));
+        let opened = opening.await;
+        match opened {
+            Ok(Ok(opened)) => Ok(Self {
+                node: opened.node,
+                raft: opened.raft,
+                shown: opened.shown,
+                arriving: Arriving::default(),
+                own: Mutex::new(Some((runtime, opened.thread))),
             }),
-        })
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(OpenError::Engine(error.to_string()))
+            }
+        }
     }
 
-    /// The latest state that is durable. Never waits for a proposal.
+    /// The latest view that this node knows to be decided, durable here. Never waits.
+    #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.published.load_full()
+        self.shown.view.load_full()
     }
 
-    /// What `command` would do as of the moment `at`: the view that it would leave and what it
-    /// would change. Nobody sees it and nothing is written.
+    /// The latest state that this node knows to be decided. Never waits.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.shown.state.load_full()
+    }
+
+    /// From now on, every view in its order.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        Subscription(self.shown.told.subscribe())
+    }
+
+    /// Executes a command, whole or not at all. When it returns, a quorum has made it durable and
+    /// this node shows it. `clock` is read when it is given to the log.
     ///
-    /// Errors: the [`Rejection`] that the command itself would meet.
-    pub fn rehearse(&self, command: &Command, at: Timestamp) -> Result<(View, Applied), Rejection> {
-        // Cheap: per-tenant parts are shared, and the writer is held only for as long as that takes.
-        let mut state = self
-            .writer
+    /// # Errors
+    /// [`ProposeError`]
+    pub async fn propose(
+        &self,
+        draft: Draft,
+        clock: impl FnOnce() -> Timestamp,
+    ) -> Result<Arc<Applied>, ProposeError> {
+        self.await_known_leader().await?;
+        let Draft {
+            request,
+            author,
+            command,
+        } = draft;
+        let proposal = Proposal {
+            request,
+            at: clock(),
+            author,
+            command,
+        };
+        let bytes =
+            encode_proposal(&proposal).map_err(|error| ProposeError::Storage(error.to_string()))?;
+        if bytes.len() > MAX_PROPOSAL {
+            return Err(ProposeError::TooLarge {
+                bytes: bytes.len(),
+                maximum: MAX_PROPOSAL,
+            });
+        }
+        let written = timeout(PROPOSAL, self.raft.client_write(Payload(bytes))).await;
+        match written {
+            Err(_) => Err(ProposeError::Unknown),
+            Ok(Ok(response)) => match response.data.0 {
+                Some(outcome) => outcome.map_err(ProposeError::Rejected),
+                None => Err(ProposeError::Unknown),
+            },
+            Ok(Err(error)) => Err(not_written(error)),
+        }
+    }
+
+    /// A leader is not known right after it was elected, nor in the middle of an election: that is
+    /// waited for a little, so that whoever asks finds out whom to ask.
+    async fn await_known_leader(&self) -> Result<(), ProposeError> {
+        let waiting = async {
+            loop {
+                let status = self.status();
+                if let Some(problem) = status.failed {
+                    return Err(ProposeError::Storage(problem));
+                }
+                match status.leader {
+                    Some(leader) if leader == self.node => return Ok(()),
+                    Some(other) => return Err(ProposeError::NotLeader(Some(other))),
+                    None => sleep(LOOK).await,
+                }
+            }
+        };
+        timeout(LEADER, waiting)
+            .await
+            .unwrap_or(Err(ProposeError::NoQuorum))
+    }
+
+    /// Asks a quorum, now, whether it follows this node. Only a leader gets a yes.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], [`ProposeError::NoQuorum`]
+    pub async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
+        let asked = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match timeout(within, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => match self.status().leader {
+                Some(leader) if leader != self.node => Err(ProposeError::NotLeader(Some(leader))),
+                Some(_) | None => {
+                    tracing::debug!(%error, "a quorum did not confirm");
+                    Err(ProposeError::NoQuorum)
+                }
+            },
+            Err(_) => Err(ProposeError::NoQuorum),
+        }
+    }
+
+    /// Answers what another node's [`Transport`] carried here.
+    ///
+    /// # Errors
+    /// In words: it is not a message of consensus.
+    pub async fn answer(&self, from: NodeId, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+        answer(&self.raft, &self.arriving, from, &request)
+            .await
+            .map_err(|problem| TransportError::new(&problem))
+    }
+
+    /// Where consensus stands. Never waits.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        // Cloned at once: holding the borrow would hold up the engine.
+        let metrics =
+            openraft::async_runtime::WatchReceiver::borrow_watched(&self.raft.metrics()).clone();
+        let ids = |ids: Vec<u64>| ids.into_iter().filter_map(NodeId::new).collect();
+        let membership = metrics.membership_config.membership();
+        let reached = metrics.replication.iter().flatten();
+        let reached = reached
+            .filter_map(|(node, log)| Some((NodeId::new(*node)?, log.map_or(0, |log| log.index))));
+        Status {
+            leader: metrics.current_leader.and_then(NodeId::new),
+            term: metrics.current_term,
+            voters: ids(membership.voter_ids().collect()),
+            learners: ids(membership.learner_ids().collect()),
+            log: metrics.last_log_index.unwrap_or_default(),
+            applied: metrics.last_applied.map_or(0, |applied| applied.index),
+            reached: reached.collect(),
+            failed: metrics.running_state.err().map(|error| error.to_string()),
+        }
+    }
+
+    /// Lets a node follow the log, without a vote. For a leader.
+    ///
+    /// # Errors
+    /// [`ProposeError`]
+    pub async fn add_learner(&self, node: NodeId) -> Result<(), ProposeError> {
+        let added = self
+            .raft
+            .add_learner(node.get(), openraft::impls::EmptyNode {}, false);
+        changed(timeout(MEMBERSHIP, added).await)
+    }
+
+    /// Gives a learner that has caught up a vote. For a leader.
+    ///
+    /// # Errors
+    /// [`ProposeError`]
+    pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
+        let change = ChangeMembers::AddVoterIds(BTreeSet::from([node.get()]));
+        changed(timeout(MEMBERSHIP, self.raft.change_membership(change, true)).await)
+    }
+
+    /// Takes a voter or learner out. For a leader, and not about itself.
+    ///
+    /// # Errors
+    /// [`ProposeError`]
+    pub async fn drop_member(&self, node: NodeId) -> Result<(), ProposeError> {
+        let id = BTreeSet::from([node.get()]);
+        let change = if self.status().voters.contains(&node) {
+            ChangeMembers::RemoveVoters(id)
+        } else {
+            ChangeMembers::RemoveNodes(id)
+        };
+        changed(timeout(MEMBERSHIP, self.raft.change_membership(change, false)).await)
+    }
+
+    /// Lets another voter lead, and waits until this node does no longer. For a leader.
+    ///
+    /// # Errors
+    /// [`ProposeError`]
+    pub async fn step_down(&self, to: NodeId) -> Result<(), ProposeError> {
+        self.raft
+            .trigger()
+            .transfer_leader(to.get())
+            .await
+            .map_err(|error| ProposeError::Storage(error.to_string()))?;
+        let waiting = async {
+            while self
+                .status()
+                .leader
+                .is_none_or(|leader| leader == self.node)
+            {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(HANDOVER, waiting)
+            .await
+            .map_err(|_| ProposeError::Unknown)
+    }
+
+    /// Stops taking part; what was shown is durable.
+    pub async fn shutdown(&self) {
+        let own = self
+            .own
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .state
-            .clone();
-        let applied = state.apply(&Proposal::local("", at, command.clone()))?;
-        Ok((state.view(), applied))
+            .take();
+        let Some((runtime, thread)) = own else {
+            return;
+        };
+        // It fails only where it has stopped already.
+        drop(self.raft.shutdown().await);
+        let stopped = tokio::task::spawn_blocking(move || {
+            runtime.shutdown_timeout(STOP);
+            thread.join();
+        });
+        drop(timeout(STOP, stopped).await);
     }
+}
 
-    /// Executes `command` as of the moment `at`, whole or not at all.
-    ///
-    /// When it returns, the new state is durable and [`Consensus::view`] shows it. A command that
-    /// changes nothing writes nothing and leaves the revision as it is.
-    ///
-    /// Errors: [`ProposeError::Rejected`] if the state refuses it; [`ProposeError::Storage`] if it
-    /// could not be made durable, and then every further proposal fails too until the node is
-    /// started again: what a failed write left on the disk is known only by reading it back.
-    pub fn propose(&self, command: &Command, at: Timestamp) -> Result<Applied, ProposeError> {
-        // A panic between lock and unlock leaves the old state in place, which is whole.
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if writer.failed {
-            return Err(ProposeError::Storage(StorageError::FailedBefore));
+impl Drop for Consensus {
+    fn drop(&mut self) {
+        let own = self
+            .own
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((runtime, _thread)) = own {
+            // A runtime may not wait for its end inside another.
+            runtime.shutdown_background();
         }
-        let mut next = writer.state.clone();
-        let proposal = Proposal::local("", at, command.clone());
-        let applied = next.apply(&proposal).map_err(ProposeError::Rejected)?;
-        if applied.tenants.is_empty() {
-            return Ok(applied);
-        }
-        let view = next.view();
-        if let Err(error) = writer.store.write(&view, &applied.tenants) {
-            writer.failed = true;
-            return Err(ProposeError::Storage(error));
-        }
-        writer.state = next;
-        self.published.store(Arc::new(view));
-        Ok(applied)
     }
 }
 
 impl fmt::Debug for Consensus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consensus")
+            .field("node", &self.node)
             .field("revision", &self.view().revision())
             .finish_non_exhaustive()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use portcullis_policy::Tenant;
+/// What is told of the state, in order.
+pub struct Subscription(broadcast::Receiver<Told>);
 
-    #[test]
-    fn after_a_failed_write_nothing_more_is_written() {
-        let directory =
-            std::env::temp_dir().join(format!("portcullis-consensus-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("state.redb");
-        let consensus = Consensus::open(&path).unwrap();
-        consensus.writer.lock().unwrap().failed = true;
-        let command = Command::Apply {
-            base: None,
-            put: vec![Tenant::new("a".parse().unwrap())],
-            remove: vec![],
-            expected: std::collections::BTreeMap::new(),
-        };
-        let refused = consensus.propose(&command, Timestamp::from_millis(0));
-        assert!(matches!(
-            refused,
-            Err(ProposeError::Storage(StorageError::FailedBefore))
-        ));
-        assert_eq!(*consensus.view(), View::empty());
-        drop(consensus);
-        assert_eq!(*Consensus::open(&path).unwrap().view(), View::empty());
-        std::fs::remove_dir_all(&directory).unwrap();
+/// What a subscriber hears next.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// The next view.
+    Next(Arc<Published>),
+    /// Steps were missed: the latest view is the one to go on from.
+    CatchUp,
+    /// There will be no more.
+    Closed,
+}
+
+impl Subscription {
+    /// Waits for what is next. Giving up loses nothing.
+    pub async fn next(&mut self) -> Heard {
+        match self.0.recv().await {
+            Ok(Told::Next(published)) => Heard::Next(published),
+            Ok(Told::Replaced) | Err(broadcast::error::RecvError::Lagged(_)) => Heard::CatchUp,
+            Err(broadcast::error::RecvError::Closed) => Heard::Closed,
+        }
+    }
+}
+
+struct Opened {
+    node: NodeId,
+    raft: Raft,
+    shown: Arc<Shown>,
+    thread: Thread,
+}
+
+async fn open(settings: Settings) -> Result<Opened, OpenError> {
+    let Settings {
+        path,
+        node,
+        beginning,
+        transport,
+        timing,
+    } = settings;
+    let (loaded, path) = tokio::task::spawn_blocking(move || {
+        let loaded = tables::open(&path, node, beginning);
+        loaded.map(|loaded| (loaded, path))
+    })
+    .await
+    .map_err(|error| OpenError::Engine(error.to_string()))??;
+    let (writer, thread) =
+        Writer::start(Arc::clone(&loaded.database)).map_err(|error| tables::io(&path, error))?;
+    let log = Log::new(&loaded, writer.clone());
+    let (machine, shown) = Machine::new(&loaded, &path, writer);
+    let applied = loaded.committed.map(|committed| committed.index);
+    drop(loaded);
+    let config = config(timing).map_err(OpenError::Engine)?;
+    let raft = Raft::new(
+        node.get(),
+        Arc::new(config),
+        Network(transport),
+        log,
+        machine,
+    )
+    .await
+    .map_err(|error| OpenError::Engine(error.to_string()))?;
+    // What was applied before is applied again from the log before anybody looks.
+    if let Some(applied) = applied {
+        raft.wait(Some(RECOVERY))
+            .applied_index_at_least(Some(applied), "what was shown before")
+            .await
+            .map_err(|error| OpenError::Engine(error.to_string()))?;
+    }
+    Ok(Opened {
+        node,
+        raft,
+        shown,
+        thread,
+    })
+}
+
+/// How long applying the log again may take.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+fn config(timing: Timing) -> Result<Config, String> {
+    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        cluster_name: "portcullis".to_owned(),
+        heartbeat_interval: milliseconds(timing.heartbeat),
+        election_timeout_min: milliseconds(timing.election_least),
+        election_timeout_max: milliseconds(timing.election_most),
+        // Of a whole snapshot; its pieces have limits of their own.
+        install_snapshot_timeout: milliseconds(Duration::from_secs(120)),
+        max_payload_entries: ENTRIES,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
+        // Above the distance between snapshots, or every node that is a little behind is sent one.
+        replication_lag_threshold: 2 * SNAPSHOT_EVERY,
+        max_in_snapshot_log_to_keep: KEPT,
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| error.to_string())
+}
+
+fn not_written(
+    error: RaftError<crate::types::Types, ClientWriteError<crate::types::Types>>,
+) -> ProposeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
+            ProposeError::NotLeader(to.leader_id.and_then(NodeId::new))
+        }
+        RaftError::APIError(_) => ProposeError::Unknown,
+        RaftError::Fatal(fatal) => ProposeError::Storage(fatal.to_string()),
+    }
+}
+
+fn changed<T>(
+    outcome: Result<
+        Result<T, RaftError<crate::types::Types, ClientWriteError<crate::types::Types>>>,
+        tokio::time::error::Elapsed,
+    >,
+) -> Result<(), ProposeError> {
+    match outcome {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(not_written(error)),
+        Err(_) => Err(ProposeError::Unknown),
+    }
+}
+
+/// A node that is a fleet by itself calls nobody.
+struct Nobody;
+
+impl Transport for Nobody {
+    fn call(
+        &self,
+        _to: NodeId,
+        _request: Vec<u8>,
+        _within: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, TransportError>> {
+        let nobody = TransportError::new("this node is a fleet by itself");
+        Box::pin(std::future::ready(Err(nobody)))
     }
 }

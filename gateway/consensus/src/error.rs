@@ -1,6 +1,6 @@
 //! What can go wrong, and whose doing it is.
 
-use portcullis_policy::Rejection;
+use portcullis_policy::{NodeId, Rejection};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -33,6 +33,20 @@ pub enum OpenError {
         /// The format that it is in.
         format: u64,
     },
+    /// The file is another node's.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        node: u64,
+    },
+    /// The file is not there, of a node that must have one.
+    Lost {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Consensus could not start.
+    Engine(String),
     /// The documents in the file do not fit together by today's rules.
     Rejected {
         /// The file.
@@ -59,6 +73,17 @@ impl fmt::Display for OpenError {
                 "{} was written by a later version of portcullis (format {format}); run that version",
                 path.display()
             ),
+            Self::Foreign { path, node } => write!(
+                f,
+                "{} is the state of node {node}, not of this one; each node has its own data directory",
+                path.display()
+            ),
+            Self::Lost { path } => write!(
+                f,
+                "{} is gone, and this node must not come back under its id without it; remove the node from its fleet and join anew with an empty data directory",
+                path.display()
+            ),
+            Self::Engine(problem) => write!(f, "consensus could not start: {problem}"),
             Self::Rejected { path, .. } => write!(
                 f,
                 "the documents in {} do not fit together by the rules of this version",
@@ -73,25 +98,52 @@ impl std::error::Error for OpenError {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Rejected { rejection, .. } => Some(rejection),
-            Self::InUse { .. } | Self::Corrupt { .. } | Self::Newer { .. } => None,
+            Self::InUse { .. }
+            | Self::Corrupt { .. }
+            | Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::Lost { .. }
+            | Self::Engine(_) => None,
         }
     }
 }
 
-/// Why a proposal has no effect.
-#[derive(Debug)]
+/// Why a proposal has no effect, or is not known to have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProposeError {
     /// The state refuses it: the proposer's to mend.
     Rejected(Rejection),
-    /// It could not be made durable: ours to mend.
-    Storage(StorageError),
+    /// Another node leads, if one is known to. It was not executed.
+    NotLeader(Option<NodeId>),
+    /// Nobody leads. It was not executed.
+    NoQuorum,
+    /// It was given to the log, and nobody knows yet what became of it.
+    Unknown,
+    /// It is larger than a proposal may be, in bytes.
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest.
+        maximum: usize,
+    },
+    /// It could not be made durable: ours to mend. The node must be started again.
+    Storage(String),
 }
 
 impl fmt::Display for ProposeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(_) => f.write_str("the change is refused"),
-            Self::Storage(_) => f.write_str("the change could not be made durable"),
+            Self::NotLeader(Some(leader)) => write!(f, "node {leader} leads"),
+            Self::NotLeader(None) => f.write_str("another node leads"),
+            Self::NoQuorum => f.write_str("no quorum of control nodes answers"),
+            Self::Unknown => f.write_str("nobody confirmed the change in time"),
+            Self::TooLarge { bytes, maximum } => {
+                write!(f, "the proposal has {bytes} bytes; {maximum} is the limit")
+            }
+            Self::Storage(problem) => {
+                write!(f, "the change could not be made durable: {problem}")
+            }
         }
     }
 }
@@ -100,40 +152,11 @@ impl std::error::Error for ProposeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Rejected(rejection) => Some(rejection),
-            Self::Storage(error) => Some(error),
-        }
-    }
-}
-
-/// Why the state's file could not be written.
-#[derive(Debug)]
-pub enum StorageError {
-    /// The database under it failed.
-    Database(Box<dyn std::error::Error + Send + Sync>),
-    /// A document could not be put into bytes.
-    Encode(postcard::Error),
-    /// An earlier write failed; the node must be started again.
-    FailedBefore,
-}
-
-impl fmt::Display for StorageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Database(_) => f.write_str("the state's file could not be written"),
-            Self::Encode(_) => f.write_str("a document could not be encoded"),
-            Self::FailedBefore => {
-                f.write_str("an earlier write to the state's file failed; restart this node")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StorageError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Database(error) => Some(&**error),
-            Self::Encode(error) => Some(error),
-            Self::FailedBefore => None,
+            Self::NotLeader(_)
+            | Self::NoQuorum
+            | Self::Unknown
+            | Self::TooLarge { .. }
+            | Self::Storage(_) => None,
         }
     }
 }

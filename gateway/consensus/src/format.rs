@@ -1,4 +1,5 @@
-//! A tenant's document as bytes: one byte for the format, then the document in postcard.
+//! A tenant's document as bytes, as files of layout 1 hold it: one byte for the format, then the
+//! document in postcard.
 //!
 //! Every format ever written stays readable. `testdata/` keeps bytes of each; a change of the
 //! document's types that alters what these bytes mean needs a new number and a reader for the old.
@@ -8,7 +9,8 @@ use portcullis_policy::Tenant;
 /// The format that is written today.
 const CURRENT: u8 = 1;
 
-/// The bytes of a document in today's format.
+/// The bytes of a document in this format.
+#[cfg(test)]
 pub(crate) fn encode(tenant: &Tenant) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(tenant, vec![CURRENT])
 }

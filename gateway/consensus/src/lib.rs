@@ -1,22 +1,42 @@
 //! Consensus remembers: which commands were accepted, in which order, and the state that follows.
 //!
-//! One voter. [`Consensus::propose`] executes a command on the state, makes the result durable,
-//! and only then lets anybody see it; [`Consensus::view`] is what gateways read, without waiting
-//! for a writer. After a restart, whatever killed the process, [`Consensus::open`] finds the last
-//! state that was seen, or one that was durable but not yet seen.
+//! Voters agree on one log (openraft); each applies it to its own copy of the state
+//! (`portcullis-policy`) and shows the view that follows, once everything that led to it is durable
+//! there. [`Consensus::propose`] executes a command; [`Consensus::view`] is what gateways read,
+//! without waiting; [`Consensus::subscribe`] tells every view in its order. After a restart,
+//! whatever killed the process, the last view that was shown is shown again, with or without a
+//! quorum. A node that is a fleet by itself is the same with one voter.
 //!
-//! The calls wait for the disk: asynchronous callers use `spawn_blocking`.
+//! ```text
+//!   propose ─► openraft ─► log ─► writer thread ─► state.redb     one sync for all that gathered
+//!                 │                    ▲
+//!                 └► machine ─ committed ┘ then view, subscribers, proposer
+//!                        └► snapshot: state-N.img, beside it
+//! ```
 //!
-//! Deliberately absent: what a command means (`portcullis-policy`), the clock (the moment of a
-//! command is an argument), any repair of a file that cannot be trusted: it refuses to open, since
-//! a state with a hole in it would shut out customers or let in strangers without a word.
+//! Deliberately absent: what a command means (`portcullis-policy`), the clock (an argument), the
+//! network (a [`Transport`]), and any repair of a file that cannot be trusted: it refuses to open,
+//! since a state with a hole in it would shut out customers or let in strangers without a word.
 //!
-//! This package is the only door for redb.
+//! This package is the only door for openraft and redb.
 
 mod consensus;
 mod error;
 mod format;
-mod store;
+mod image;
+mod log;
+mod machine;
+mod network;
+mod pieces;
+mod tables;
+mod types;
+mod writer;
 
-pub use consensus::Consensus;
-pub use error::{OpenError, ProposeError, StorageError};
+pub use consensus::{
+    Consensus, Draft, Heard, MAX_PROPOSAL, Settings, Status, Subscription, Timing, await_leader,
+    begin_alone,
+};
+pub use error::{OpenError, ProposeError};
+pub use machine::Published;
+pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
+pub use pieces::in_pieces;

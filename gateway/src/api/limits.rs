@@ -16,6 +16,9 @@ pub const APPLY_TIME: Duration = Duration::from_secs(120);
 /// A whole cluster check: several connections, each with its own limit.
 pub const CHECK_TIME: Duration = Duration::from_secs(120);
 
+/// A change of the fleet, with every attempt to find the leader.
+pub const FLEET_TIME: Duration = Duration::from_secs(30);
+
 /// Plans at work at the same time, each with its documents in memory; further ones wait their
 /// turn. Applies go one by one.
 pub const PLANS: usize = 2;

@@ -10,6 +10,8 @@
 
 mod cluster;
 mod describe;
+mod fleet;
+pub mod fleet_types;
 mod limit_table;
 pub mod limits;
 pub mod metrics;
@@ -22,13 +24,13 @@ pub mod types;
 
 use std::sync::Arc;
 
-use portcullis_consensus::Consensus;
 use portcullis_policy::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::config::node::NodeConfig;
 use crate::database::Upstreams;
+use crate::fleet::Fleet;
 use crate::ledger::Ledger;
 use crate::proxy::Front;
 
@@ -42,8 +44,8 @@ pub struct Node {
     pub name: String,
     /// Its configuration.
     pub config: Arc<NodeConfig>,
-    /// What was decided before.
-    pub consensus: Arc<Consensus>,
+    /// Its place among other nodes: what was decided, and who enforces it.
+    pub fleet: Arc<Fleet>,
     /// What carries customers' traffic.
     pub front: Arc<Front>,
     /// The way to every cluster.

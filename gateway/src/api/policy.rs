@@ -1,7 +1,7 @@
 //! Changing policy: what a directory would change (`plan`), and making it so (`apply`).
 //!
-//! An apply goes: read the files → propose the command → durable → in one breath evidence and
-//! enforcement → receipt. It runs as a task of its own: a caller who leaves in the middle leaves
+//! An apply goes: read the files → the fleet decides → in one breath evidence and enforcement, on
+//! this node and the others → receipt. It runs as a task of its own: a caller who leaves in the middle leaves
 //! no policy that is decided and not enforced.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,17 +9,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
-use portcullis_consensus::ProposeError;
-use portcullis_policy::{Applied, Command, Rejection, Tenant, TenantId, Timestamp, View, warnings};
+use portcullis_policy::{
+    Author, Command, Rehearsed, RequestId, Revision, Tenant, TenantId, Timestamp, View, warnings,
+};
 use serde_json::json;
 
-use super::describe;
-use super::types::{ApplyReply, Difference, PlanReply, Warning};
-use super::{Node, Refusal};
+use super::types::{ApplyReply, Difference, NodeReceipt, PlanReply, Warning};
+use super::{Node, Refusal, describe, fleet};
 use crate::config::FileError;
 use crate::config::policy_files::{self, PolicyFiles};
+use crate::fleet::Step;
 use crate::proxy::Enforcement;
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Duration};
+use crate::runtime::limits::BACKENDS_GONE;
 
 /// A policy directory, and who wants it in force.
 #[derive(Clone, Debug)]
@@ -28,8 +30,10 @@ pub struct Proposal {
     pub files: PolicyFiles,
     /// What becomes of tenants without a file.
     pub missing: Missing,
-    /// Who proposes it, for the record: `uid 0 (root)`, `SIGHUP`.
-    pub author: String,
+    /// Who proposes it: `uid 0 (root)`, `SIGHUP`.
+    pub author: Author,
+    /// By which a repetition is known; none is a new one.
+    pub request: Option<RequestId>,
 }
 
 /// What becomes of tenants in force whose file is missing.
@@ -57,13 +61,17 @@ pub async fn plan(
     let node = Arc::clone(node);
     in_background(move || {
         let at = clock::now();
-        let before = node.consensus.view();
+        let before = node.fleet.view();
         let changeset = Changeset::read(&before, &files, missing)?;
         let command = changeset.command(&before);
-        let (after, applied) = node
-            .consensus
-            .rehearse(&command, at)
-            .map_err(|rejection| rejected(&rejection))?;
+        let Rehearsed {
+            view: after,
+            applied,
+            ..
+        } = node
+            .fleet
+            .rehearse(command, at)
+            .map_err(|error| fleet::not_written(&error))?;
         Ok(PlanReply {
             node: node.name.clone(),
             revision: before.revision().get(),
@@ -106,7 +114,8 @@ pub async fn apply_directory(
                 Proposal {
                     files,
                     missing: Missing::LeftAlone,
-                    author: author.to_owned(),
+                    author: Author::local(author),
+                    request: None,
                 },
             )
             .await
@@ -124,115 +133,172 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
         .await
         .map_err(|_| stopping())?;
     let author = proposal.author.clone();
-    let decided = in_background({
-        let node = Arc::clone(&node);
-        move || propose(&node, proposal)
-    })
-    .await;
-    match decided {
-        Ok(decided) if decided.applied.tenants.is_empty() => Ok(unchanged(&node, decided)),
-        Ok(decided) => Ok(enforce(&node, &author, decided).await),
+    match decide(&node, proposal).await {
+        Ok(decided) => match &decided.step {
+            Some(step) => {
+                let step = Arc::clone(step);
+                Ok(enforce(&node, &author, decided, &step).await)
+            }
+            None => Ok(unchanged(&node, decided)),
+        },
         Err(refusal) => {
-            record_refusal(&node, &author, &refusal).await;
+            record_refusal(&node, &author.name, &refusal).await;
             Err(refusal)
         }
     }
 }
 
-/// A change that is durable.
+/// A change that is decided by the fleet, as far as this node has it in force.
 struct Decided {
-    applied: Applied,
-    after: Arc<View>,
+    revision: Revision,
+    /// From the view before to the view after; none if nothing differed.
+    step: Option<Arc<Step>>,
     difference: Difference,
     warnings: Vec<Warning>,
 }
 
-/// From files to a durable change. Waits for the disk.
-fn propose(node: &Node, proposal: Proposal) -> Result<Decided, Refusal> {
-    let at = clock::now();
-    let before = node.consensus.view();
-    let changeset = Changeset::read(&before, &proposal.files, proposal.missing)?;
-    let command = changeset.command(&before);
-    let applied = node
-        .consensus
-        .propose(&command, at)
-        .map_err(|error| not_proposed(&error))?;
-    // Applies take turns and nobody else proposes, so this is the state that `applied` speaks of.
-    let after = node.consensus.view();
-    let touched: BTreeSet<&TenantId> = applied.tenants.iter().collect();
+/// From files to a change that a quorum has made durable.
+async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal> {
+    let Proposal {
+        files,
+        missing,
+        author,
+        request,
+    } = proposal;
+    let (changeset, command) = in_background({
+        let node = Arc::clone(node);
+        move || {
+            let before = node.fleet.view();
+            let changeset = Changeset::read(&before, &files, missing)?;
+            let command = changeset.command(&before);
+            Ok((changeset, command))
+        }
+    })
+    .await?;
+    let since = clock::instant();
+    let written = node
+        .fleet
+        .write(request, author, command)
+        .await
+        .map_err(|error| fleet::not_written(&error))?;
+    if !written.changed {
+        return Ok(Decided {
+            revision: written.revision,
+            step: None,
+            difference: Difference {
+                left_alone: changeset.kept.iter().map(ToString::to_string).collect(),
+                ..Difference::default()
+            },
+            warnings: Vec::new(),
+        });
+    }
+    let step = node
+        .fleet
+        .step(written.revision, since + ENFORCED_HERE)
+        .await;
+    let Some(step) = step else {
+        return Err(Refusal::new(
+            504,
+            "not_in_force_here",
+            format!(
+                "revision {} is decided, and this node does not have it in force yet",
+                written.revision
+            ),
+        )
+        .next("`portcullis fleet status` shows which node enforces which revision"));
+    };
+    let touched: BTreeSet<&TenantId> = step.applied.tenants.iter().collect();
     let documents = changeset
         .put
         .iter()
         .filter(|document| touched.contains(&document.id));
     Ok(Decided {
-        difference: describe::difference(&before, &after, &applied, &changeset.kept),
-        warnings: warned(documents, at),
-        applied,
-        after,
+        revision: written.revision,
+        difference: describe::difference(&step.before, &step.after, &step.applied, &changeset.kept),
+        warnings: warned(documents, step.applied.at),
+        step: Some(step),
     })
 }
 
+/// How long this node may take to put into force what the fleet decided.
+const ENFORCED_HERE: Duration = Duration::from_secs(10);
+
 /// Evidence and enforcement at the same time: a slow disk keeps no lapsed connection alive.
-async fn enforce(node: &Node, author: &str, decided: Decided) -> ApplyReply {
+async fn enforce(node: &Node, author: &Author, decided: Decided, step: &Step) -> ApplyReply {
     let evidence = node
         .ledger
-        .record_durable(applied_event(node, author, &decided));
-    let enforcement = node
-        .front
-        .enforce(View::clone(&decided.after), &decided.applied);
-    let (evidence, enforcement) = tokio::join!(evidence, enforcement);
+        .record_durable(applied_event(node, &author.name, &decided, step));
+    let deadline = clock::instant() + RECEIPTS;
+    let (evidence, enforcement, receipts) = tokio::join!(
+        evidence,
+        step.enforcement(),
+        node.fleet.receipts(decided.revision, deadline)
+    );
     metrics::counter!("portcullis_policy_applies_total", "outcome" => "applied").increment(1);
     if let Err(error) = &evidence {
         tracing::error!(%error, "a policy change is in force and its audit event could not be made durable");
     }
+    let enforcement = enforcement.map_or_else(
+        || nothing_enforced(decided.revision),
+        |enforcement| Enforcement::clone(&enforcement),
+    );
     tracing::info!(
-        revision = decided.applied.revision.get(),
-        author,
+        revision = decided.revision.get(),
+        author = author.name,
         closed = enforcement.closed.len(),
         unfinished = enforcement.unfinished,
         "policy applied"
     );
     ApplyReply {
         evidence: evidence.err().map(|error| error.to_string()),
-        ..receipt(node, decided, enforcement)
+        ..receipt(node, decided, enforcement, receipts)
     }
 }
 
+/// How long other nodes may take to report a change. Above what each allows itself for seeing
+/// backends gone.
+const RECEIPTS: Duration = BACKENDS_GONE.saturating_add(Duration::from_secs(2));
+
 fn unchanged(node: &Node, decided: Decided) -> ApplyReply {
-    let revision = decided.applied.revision.get();
-    tracing::info!(revision, "a policy was applied that differs in nothing");
-    receipt(
-        node,
-        decided,
-        Enforcement {
-            revision,
-            decided_again: 0,
-            closed: Vec::new(),
-            unfinished: 0,
-        },
-    )
+    let revision = decided.revision;
+    tracing::info!(%revision, "a policy was applied that differs in nothing");
+    let receipts = node.fleet.receipts_now(revision);
+    receipt(node, decided, nothing_enforced(revision), receipts)
 }
 
-fn receipt(node: &Node, decided: Decided, enforcement: Enforcement) -> ApplyReply {
+fn nothing_enforced(revision: Revision) -> Enforcement {
+    Enforcement {
+        revision: revision.get(),
+        decided_again: 0,
+        closed: Vec::new(),
+        unfinished: 0,
+    }
+}
+
+fn receipt(
+    node: &Node,
+    decided: Decided,
+    enforcement: Enforcement,
+    receipts: Vec<NodeReceipt>,
+) -> ApplyReply {
+    let here = enforcement.closed.iter().map(|closed| closed.after_ms);
+    let elsewhere = receipts.iter().filter_map(|node| node.slowest_ms);
     ApplyReply {
         node: node.name.clone(),
-        revision: decided.applied.revision.get(),
-        changed: !decided.applied.tenants.is_empty(),
-        nodes_in_force: 1,
-        nodes: 1,
+        revision: decided.revision.get(),
+        changed: decided.step.is_some(),
+        nodes_in_force: receipts.iter().filter(|node| node.in_force).count(),
+        nodes: receipts.len(),
+        slowest_ms: here.chain(elsewhere).reduce(f64::max),
+        receipts,
         difference: decided.difference,
         warnings: decided.warnings,
-        slowest_ms: enforcement
-            .closed
-            .iter()
-            .map(|closed| closed.after_ms)
-            .reduce(f64::max),
         enforcement,
         evidence: None,
     }
 }
 
-fn applied_event(node: &Node, author: &str, decided: &Decided) -> Event {
+fn applied_event(node: &Node, author: &str, decided: &Decided, step: &Step) -> Event {
     let Difference {
         added,
         altered,
@@ -240,7 +306,7 @@ fn applied_event(node: &Node, author: &str, decided: &Decided) -> Event {
         ..
     } = &decided.difference;
     let mut event = Event::new(
-        decided.applied.at.as_millis(),
+        step.applied.at.as_millis(),
         kinds::POLICY_APPLIED,
         &*node.name,
     )
@@ -250,10 +316,10 @@ fn applied_event(node: &Node, author: &str, decided: &Decided) -> Event {
     .with("removed", json!(removed))
     .with(
         "reachability",
-        describe::difference_for_event(&decided.applied),
+        describe::difference_for_event(&step.applied),
     );
-    event.revision = Some(decided.applied.revision.get());
-    if let [only] = decided.applied.tenants.as_slice() {
+    event.revision = Some(decided.revision.get());
+    if let [only] = step.applied.tenants.as_slice() {
         event.tenant = Some(only.to_string());
     }
     event
@@ -279,7 +345,7 @@ async fn record_refusal(node: &Node, author: &str, refusal: &Refusal) {
     .with("story", body.message.as_str())
     .with("mistakes", json!(mistakes))
     .with("mistakes_in_all", body.files.len());
-    event.revision = Some(node.consensus.view().revision().get());
+    event.revision = Some(node.fleet.view().revision().get());
     if let Err(error) = node.ledger.record_durable(event).await {
         tracing::error!(%error, "the audit event of a refused policy could not be made durable");
     }
@@ -323,9 +389,9 @@ impl Changeset {
     fn command(&self, before: &View) -> Command {
         Command::Apply {
             base: Some(before.revision()),
+            expected: BTreeMap::new(),
             put: self.put.clone(),
             remove: self.remove.clone(),
-            expected: BTreeMap::new(),
         }
     }
 }
@@ -347,37 +413,6 @@ fn mistaken(files: Vec<FileError>) -> Refusal {
     Refusal::new(422, "policy_invalid", message)
         .next("correct the places named above; nothing was changed")
         .files(files)
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the refusal's own words say what to do about all the others"
-)]
-fn rejected(rejection: &Rejection) -> Refusal {
-    let cause = std::error::Error::source(rejection)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
-    let status = if matches!(rejection, Rejection::StaleBase { .. }) {
-        409
-    } else {
-        422
-    };
-    Refusal::new(status, rejection.code(), format!("{rejection}{cause}")).next(match rejection {
-        Rejection::StaleBase { .. } => "plan again: somebody else applied in between",
-        Rejection::NetworkClaimed { .. } | Rejection::PrivateLinkClaimed { .. } | Rejection::PlaceClaimed { .. } | Rejection::ServerNameClaimed { .. } => {
-            "it belongs to one tenant: take it out of the other's file, and apply both files together"
-        }
-        Rejection::FleetLimit { .. } => "aggregate prefixes, or remove entries that `plan` calls shadowed or unused",
-        _ => "correct it; nothing was changed",
-    })
-}
-
-fn not_proposed(error: &ProposeError) -> Refusal {
-    match error {
-        ProposeError::Rejected(rejection) => rejected(rejection),
-        ProposeError::Storage(storage) => Refusal::new(500, "not_durable", format!("{error}: {storage}"))
-            .next("nothing of it is in force; look at the disk under `data` in node.toml, then restart this node"),
-    }
 }
 
 fn stopping() -> Refusal {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
+use portcullis_policy::Author;
 use tokio::net::UnixListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{APPLY_TIME, CHECK_TIME, MAX_POLICY_BODY, POLICY_TIME};
+use super::limits::{APPLY_TIME, CHECK_TIME, FLEET_TIME, MAX_POLICY_BODY, POLICY_TIME};
 use super::people::{Commanders, author};
 use super::policy::{Missing, Proposal};
 use super::types::PolicyRequest;
-use super::{Node, Refusal, cluster, limit_table, policy, questions};
+use super::{Node, Refusal, cluster, fleet, limit_table, policy, questions};
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
 use crate::http::{Caller, Peer, Request, Response, Route, Router, Service, server};
@@ -51,6 +52,10 @@ enum Action {
     Status,
     Limits,
     Policy,
+    Fleet,
+    Invite,
+    Remove,
+    StepDown,
 }
 
 fn router() -> Router<Action> {
@@ -65,6 +70,10 @@ fn router() -> Router<Action> {
         Route::get("/v1/status", Action::Status),
         Route::get("/v1/limits", Action::Limits),
         Route::get("/v1/policy/{}", Action::Policy),
+        Route::get("/v1/fleet", Action::Fleet),
+        Route::post("/v1/fleet/invite", Action::Invite).within(MAX_BODY, FLEET_TIME),
+        Route::post("/v1/fleet/remove", Action::Remove).within(MAX_BODY, FLEET_TIME),
+        Route::post("/v1/fleet/step-down", Action::StepDown).within(MAX_BODY, FLEET_TIME),
     ])
 }
 
@@ -123,23 +132,40 @@ impl Service for Admin {
             Action::Policy => {
                 questions::policy(node, captured(&request)).map(|reply| Response::json(&reply))
             }
+            Action::Fleet => Ok(Response::json(&fleet::status(node))),
+            Action::Invite => invite(node, caller, &request).await,
+            Action::Remove => remove(node, caller, &request).await,
+            Action::StepDown => fleet::step_down(node)
+                .await
+                .map(|reply| Response::json(&reply)),
         };
         answer.unwrap_or_else(Response::from)
     }
 }
 
 async fn plan(node: &Arc<Node>, request: &Request) -> Result<Response, Refusal> {
-    let PolicyRequest { files, prune } = request.json()?;
+    let PolicyRequest { files, prune, .. } = request.json()?;
     let reply = policy::plan(node, PolicyFiles { files }, missing(prune)).await?;
     Ok(Response::json(&reply))
 }
 
 async fn apply(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
-    let PolicyRequest { files, prune } = request.json()?;
+    let PolicyRequest {
+        files,
+        prune,
+        request,
+    } = request.json()?;
+    let request = request
+        .map(|text| {
+            text.parse()
+                .map_err(|error| Refusal::malformed("request", &error))
+        })
+        .transpose()?;
     let proposal = Proposal {
         files: PolicyFiles { files },
         missing: missing(prune),
-        author: author(caller),
+        author: Author::local(author(caller)),
+        request,
     };
     let reply = timeout(APPLY_TIME, policy::apply(node, proposal))
         .await
@@ -154,6 +180,18 @@ async fn apply(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Re
             )
             .next("`portcullis status` shows the revision in force, the node's log how it ended")
         })??;
+    Ok(Response::json(&reply))
+}
+
+async fn invite(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
+    let by = Author::local(author(caller));
+    let reply = fleet::invite(node, by, &request.json()?).await?;
+    Ok(Response::json(&reply))
+}
+
+async fn remove(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
+    let by = Author::local(author(caller));
+    let reply = fleet::remove(node, by, &request.json()?).await?;
     Ok(Response::json(&reply))
 }
 
@@ -186,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_who_may_not_command_is_refused_and_on_record() {
-        let served = Served::start("stranger");
+        let served = Served::start("stranger").await;
         let admin = Admin::new(Arc::clone(&served.node));
         let stranger = Peer::Local(Caller {
             uid: 54_321,

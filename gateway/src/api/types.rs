@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::FileError;
+pub use crate::fleet::NodeReceipt;
 use crate::proxy::{Enforcement, LiveConnection};
 
 /// `POST /v1/plan` and `POST /v1/apply`: a policy directory.
@@ -20,6 +21,10 @@ pub struct PolicyRequest {
     /// Whether tenants whose file is missing are removed rather than left alone.
     #[serde(default)]
     pub prune: bool,
+    /// 32 hex digits by which a repetition of this request is known: it is executed once. A plan
+    /// has no use for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// What a policy directory would change.
@@ -126,15 +131,19 @@ pub struct ApplyReply {
     pub changed: bool,
     /// Nodes that enforce this revision.
     pub nodes_in_force: usize,
-    /// Nodes of the fleet.
+    /// Nodes of the fleet that carry traffic, or may.
     pub nodes: usize,
+    /// How each of them took it.
+    #[serde(default)]
+    pub receipts: Vec<NodeReceipt>,
     /// What changed.
     pub difference: Difference,
     /// What a reviewer should look at.
     pub warnings: Vec<Warning>,
-    /// What became of live connections.
+    /// What became of live connections on the node that was asked.
     pub enforcement: Enforcement,
-    /// From the change to the last closed connection, milliseconds; none if none closed.
+    /// From the change to the last closed connection, on whichever node, milliseconds; none if none
+    /// closed.
     pub slowest_ms: Option<f64>,
     /// Set if the change is in force and its audit event could not be made durable.
     pub evidence: Option<String>,

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use portcullis_policy::{ClusterId, EndpointId, Origin, Reference, TenantId, Timestamp};
 
+use super::fleet_args::{FleetCommand, InitArgs, JoinArgs};
 use super::selftest::args::SelftestCommand;
 use crate::runtime::dialer::protocol::Place;
 use crate::runtime::dialer::server::Options;
@@ -52,6 +53,13 @@ pub enum Command {
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Found a fleet on its first node
+    Init(InitArgs),
+    /// Make a node one of a fleet, by a one-time token
+    Join(JoinArgs),
+    /// Work with the fleet
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Test a deployed gateway from outside
     #[command(subcommand)]
     Selftest(SelftestCommand),
@@ -98,9 +106,20 @@ pub struct DevArgs {
     /// Print one line of JSON when ready: addresses, CA file, pids, endpoints, users
     #[arg(long)]
     pub json: bool,
+    /// How many nodes: one by itself, or a fleet of 3 or 5 that agree
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = fleet_size)]
+    pub nodes: u8,
     /// Leave the temporary directory behind on the way out
     #[arg(long)]
     pub keep: bool,
+}
+
+/// An odd number: a fourth node would outvote nobody.
+fn fleet_size(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        Ok(_) | Err(_) => Err("write 1, 3 or 5".to_owned()),
+    }
 }
 
 /// `dialer`.

@@ -12,6 +12,8 @@ mod ask;
 pub mod dev;
 mod dialer;
 pub mod exit;
+mod fleet;
+pub mod fleet_args;
 mod logging;
 pub mod output;
 mod policy;
@@ -25,6 +27,7 @@ use std::process::ExitCode;
 
 use args::{Cli, ClusterCommand, Command, PolicyCommand};
 use exit::Exit;
+use fleet_args::FleetCommand;
 use selftest::args::SelftestCommand;
 
 /// Does what was typed.
@@ -45,6 +48,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Limits(args) => client(questions::limits(args)),
         Command::Policy(PolicyCommand::Check(args)) => policy::check(&args).into(),
         Command::Policy(PolicyCommand::Show(args)) => client(policy::show(args)),
+        Command::Init(args) => client(fleet::init(args)),
+        Command::Join(args) => client(fleet::join(args)),
+        Command::Fleet(FleetCommand::Status(args)) => client(fleet::status(args)),
+        Command::Fleet(FleetCommand::Invite(args)) => client(fleet::invite(args)),
+        Command::Fleet(FleetCommand::Remove(args)) => client(fleet::remove(args)),
+        Command::Fleet(FleetCommand::StepDown(args)) => client(fleet::step_down(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),
     }
 }

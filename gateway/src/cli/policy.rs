@@ -48,7 +48,9 @@ pub(super) async fn apply(args: ApplyArgs) -> Exit {
                 change::Detail::Summary
             };
             node.print(&said, |reply| change::applied(reply, detail));
-            let unfinished = args.receipt && said.value.enforcement.unfinished > 0;
+            let reply = &said.value;
+            let silent = reply.nodes_in_force < reply.nodes;
+            let unfinished = args.receipt && (reply.enforcement.unfinished > 0 || silent);
             if unfinished {
                 Exit::Unfinished
             } else {
@@ -115,6 +117,7 @@ fn request(directory: &Path, prune: bool) -> Result<PolicyRequest, Failure> {
     Ok(PolicyRequest {
         files: files.files,
         prune,
+        request: None,
     })
 }
 

@@ -12,8 +12,8 @@ use portcullis_certs::{
     ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
 };
 use portcullis_policy::{
-    Applied, Authentication, Change, Decision, Purpose, ServerName, Silent, TenantId, Timestamp,
-    View, decide,
+    Authentication, Change, Decision, Purpose, ServerName, Silent, TenantId, Timestamp, View,
+    decide,
 };
 use tokio::runtime::Handle;
 use tokio_rustls::rustls::ServerConfig;
@@ -173,14 +173,18 @@ impl Front {
         self.live.would_lapse(candidate, changes, at)
     }
 
-    /// Puts `view` in force, closes exactly the live connections that lapse by it, and waits
-    /// (bounded) until they are closed and their backends are seen gone.
-    pub async fn enforce(&self, view: View, applied: &Applied) -> Enforcement {
+    /// Puts `view` in force, `changes` away from the one before, and stops exactly the live
+    /// connections that lapse by it, all before it returns. The future waits (bounded) until they
+    /// are closed and their backends are seen gone. Views come one after the other.
+    pub fn enforce(
+        &self,
+        view: Arc<View>,
+        changes: &[Change],
+    ) -> impl Future<Output = Enforcement> + Send + use<> {
         let since = clock::instant();
-        let view = Arc::new(view);
         // Published before live connections are looked for: whoever registers after this sees it.
         self.view.store(Arc::clone(&view));
-        self.live.enforce(&view, applied, since).await
+        self.live.enforce(&view, changes, since)
     }
 
     /// Closes what expired since the last tick.

@@ -34,3 +34,30 @@ pub fn instant() -> Instant {
     )]
     Instant::now()
 }
+
+/// A reading of the clock that starts with the machine, goes on while it sleeps, and cannot be
+/// set: what a lease is measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Boottime(u64);
+
+impl Boottime {
+    /// So many milliseconds after the machine started.
+    #[must_use]
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Milliseconds since the machine started.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+}
+
+/// Now, by that clock (`CLOCK_BOOTTIME`, clock_gettime(2)).
+#[must_use]
+pub fn boottime() -> Boottime {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = now.tv_sec.unsigned_abs().saturating_mul(1_000);
+    Boottime(seconds.saturating_add(now.tv_nsec.unsigned_abs() / 1_000_000))
+}

@@ -3,23 +3,19 @@
 use super::applied::{Applied, Told};
 use super::change::Change;
 use super::command::Command;
-use super::documents::TenantAt;
 use super::fleet::UsedIds;
 use super::guard::GuardRails;
 use super::invitations::{Invitation, Invitations};
 use super::operators::Operators;
-use super::pending::{Pending, Waiting};
+use super::pending::Waiting;
 use super::proposal::{Author, Proposal};
 use super::rejection::Rejection;
 use super::requests::Requests;
-use super::root::{HashedMap, Hasher, hash_of};
-use super::snapshot::Snapshot;
+use super::root::HashedMap;
 use super::staged::Staged;
 use super::view::View;
-use crate::access::Role;
 use crate::document::{DocumentPath, line};
-use crate::fleet_id::{Digest, KeyHash, PendingId};
-use crate::id::{OperatorId, Revision, TenantId};
+use crate::id::{Revision, TenantId};
 use crate::limits::{MAX_ENTRIES_IN_FLEET, MAX_ENTRIES_PER_TENANT};
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
@@ -44,6 +40,17 @@ pub struct State {
     pub(super) successions: HashedMap<u64, Vec<u8>>,
     pub(super) max_per_tenant: usize,
     pub(super) max_in_fleet: usize,
+}
+
+/// What a command would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// The view that it would leave.
+    pub view: View,
+    /// What it would change.
+    pub applied: Applied,
+    /// Whether it would wait for a second person first.
+    pub second_person: bool,
 }
 
 /// What a command has done to a state whose revision is still the old one.
@@ -101,38 +108,68 @@ impl State {
     /// A [`Rejection`]; the state is then as it was.
     pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied, Rejection> {
         let Proposal {
+            author, command, ..
+        } = proposal;
+        if let Some(earlier) = self.requests.repeated(proposal)? {
+            return Ok(earlier);
+        }
+        // All that follows happens to a copy that shares everything with this state, and is dropped when it is refused.
+        let mut next = self.clone();
+        next.begin(proposal)?;
+        let done = next.execute(author, command)?;
+        let applied = next.finish(done);
+        next.requests.remember(proposal, &applied);
+        *self = next;
+        Ok(applied)
+    }
+
+    /// What a command would do, if it needs a second person then with that person's approval. Nothing is done.
+    ///
+    /// # Errors
+    /// The [`Rejection`] that the command itself would meet.
+    pub fn rehearse(&self, proposal: &Proposal) -> Result<Rehearsed, Rejection> {
+        let mut next = self.clone();
+        next.begin(proposal)?;
+        let second_person = next.is_guarded(&proposal.command);
+        let done = next.perform(&proposal.author, &proposal.command)?;
+        Ok(Rehearsed {
+            second_person: second_person && done.changed,
+            applied: next.finish(done),
+            view: next.view,
+        })
+    }
+
+    /// What is asked of every command before it is looked at.
+    fn begin(&mut self, proposal: &Proposal) -> Result<(), Rejection> {
+        let Proposal {
             at,
             author,
             command,
             ..
         } = proposal;
         line(DocumentPath::root(), "the author", &author.name).map_err(|_| Rejection::Author)?;
-        if let Some(earlier) = self.requests.repeated(proposal)? {
-            return Ok(earlier);
-        }
-        // All that follows happens to a copy that shares everything with this state, and is dropped when it is refused.
-        let mut next = self.clone();
-        next.at = self.at.max(*at);
-        next.check_author(author, command)?;
-        let done = next.execute(author, command)?;
+        self.at = self.at.max(*at);
+        self.check_author(author, command)?;
+        self.check_level(command)
+    }
+
+    /// Counts what was done as a revision, if anything differs.
+    fn finish(&mut self, done: Done) -> Applied {
         if done.changed {
-            next.view.revision = next.turn();
+            self.view.revision = self.turn();
         }
         if !done.tenants.is_empty() {
-            next.policy = next.view.revision;
+            self.policy = self.view.revision;
         }
-        let applied = Applied {
-            revision: next.view.revision,
-            at: next.at,
+        Applied {
+            revision: self.view.revision,
+            at: self.at,
             tenants: done.tenants,
             changes: done.changes,
             repeated: false,
             fleet_changed: done.fleet_changed,
             told: done.told,
-        };
-        next.requests.remember(proposal, &applied);
-        *self = next;
-        Ok(applied)
+        }
     }
 
     /// The revision that will hold when the command at hand changes anything.
@@ -141,7 +178,6 @@ impl State {
     }
 
     fn execute(&mut self, author: &Author, command: &Command) -> Result<Done, Rejection> {
-        self.check_level(command)?;
         if !self.is_guarded(command) {
             return self.perform(author, command);
         }
@@ -323,136 +359,6 @@ impl State {
                 tenant: document.id.clone(),
                 error,
             })
-    }
-}
-
-impl State {
-    /// What gateways hold. A few counters.
-    #[must_use]
-    pub fn view(&self) -> View {
-        self.view.clone()
-    }
-
-    /// The current revision.
-    #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.view.revision
-    }
-
-    /// The moment of the latest command.
-    #[must_use]
-    pub fn at(&self) -> Timestamp {
-        self.at
-    }
-
-    /// How much all allow lists together weigh against the limit of the fleet ([`Tenant::weight`]).
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        self.view.weight
-    }
-
-    /// The join tokens that are out or remembered, by the hash of their secret.
-    pub fn invitations(&self) -> impl Iterator<Item = (&KeyHash, &Invitation)> {
-        self.invitations.iter()
-    }
-
-    /// The operators and their roles.
-    pub fn operators(&self) -> impl Iterator<Item = (&OperatorId, &Vec<Role>)> {
-        self.operators.iter()
-    }
-
-    /// An operator's roles.
-    #[must_use]
-    pub fn roles_of(&self, operator: &OperatorId) -> Option<&[Role]> {
-        self.operators.roles(operator)
-    }
-
-    /// The changes that wait for a second person, some of them perhaps for too long.
-    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
-        self.pending.iter()
-    }
-
-    /// One of them.
-    #[must_use]
-    pub fn pending_change(&self, id: PendingId) -> Option<&Pending> {
-        self.pending.get(id)
-    }
-
-    /// What needs a second person; `None` before there is a fleet.
-    #[must_use]
-    pub fn guard_rails(&self) -> Option<GuardRails> {
-        self.guard_rails
-    }
-
-    /// The signed statement that began this epoch; `None` in the first.
-    #[must_use]
-    pub fn recovery(&self) -> Option<&[u8]> {
-        self.recovery.as_deref()
-    }
-
-    /// The signed successions of voters, oldest first.
-    pub fn successions(&self) -> impl Iterator<Item = &[u8]> {
-        self.successions.iter().map(|(_, bytes)| bytes.as_slice())
-    }
-
-    /// The hash of everything. States that executed the same log have the same root. A few hashes.
-    #[must_use]
-    pub fn root(&self) -> Digest {
-        let mut hasher = Hasher::new(b"state");
-        for part in [
-            self.view.root(),
-            self.invitations.root(),
-            self.requests.root(),
-            self.staged.root(),
-            self.operators.root(),
-            self.pending.root(),
-            self.successions.root(),
-            hash_of(
-                b"rest",
-                &(
-                    self.at,
-                    self.policy,
-                    &self.ids,
-                    self.guard_rails,
-                    &self.recovery,
-                ),
-            ),
-        ] {
-            hasher.add(part.as_bytes());
-        }
-        hasher.finish()
-    }
-
-    /// The state as plain data.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let tenants = self.view.tenants();
-        let owned = |(token, invitation): (&KeyHash, &Invitation)| (*token, invitation.clone());
-        Snapshot {
-            revision: self.view.revision,
-            tenants: tenants
-                .map(|tenant| tenant.as_put())
-                .collect::<Vec<TenantAt>>(),
-            at: self.at,
-            policy: self.policy,
-            fleet: self.view.fleet().cloned(),
-            ids: self.ids.clone(),
-            invitations: self.invitations.iter().map(owned).collect(),
-            requests: self.requests.snapshot(),
-            staged: self.staged.snapshot(),
-            operators: self
-                .operators()
-                .map(|(id, roles)| (id.clone(), roles.clone()))
-                .collect(),
-            pending: self.pending.iter().cloned().collect(),
-            guard_rails: self.guard_rails,
-            recovery: self.recovery.clone(),
-            successions: self
-                .successions
-                .iter()
-                .map(|(at, bytes)| (*at, bytes.clone()))
-                .collect(),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::text::unique;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +30,30 @@ impl fmt::Display for NodeRole {
         })
     }
 }
+
+impl FromStr for NodeRole {
+    type Err = NoSuchRole;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchRole> {
+        match text {
+            "control" => Ok(Self::Control),
+            "gateway" => Ok(Self::Gateway),
+            _ => Err(NoSuchRole),
+        }
+    }
+}
+
+/// A word that is no role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSuchRole;
+
+impl fmt::Display for NoSuchRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a node's role is `control` or `gateway`")
+    }
+}
+
+impl std::error::Error for NoSuchRole {}
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use crate::fleet_id::{Digest, KeyHash, NodeId, PendingId};
 use crate::limits::{MAX_STATEMENT, MAX_SUCCESSIONS};
 
 impl State {
-    fn fleet(&self) -> Result<&Fleet, Rejection> {
+    fn founded(&self) -> Result<&Fleet, Rejection> {
         self.view.fleet().ok_or(Rejection::NoFleet)
     }
 
@@ -22,7 +22,7 @@ impl State {
         &mut self,
         change: impl FnOnce(&mut Fleet) -> Result<T, Rejection>,
     ) -> Result<(Done, T), Rejection> {
-        let before = self.fleet()?;
+        let before = self.founded()?;
         let mut after = before.clone();
         let answer = change(&mut after)?;
         let changed = after != *before;
@@ -87,7 +87,7 @@ impl State {
         token: KeyHash,
         invitation: Invitation,
     ) -> Result<Done, Rejection> {
-        self.fleet()?.check_name(&invitation.name)?;
+        self.founded()?.check_name(&invitation.name)?;
         let news = self.invitations.invite(token, invitation, self.at)?;
         Ok(Done::quietly(news))
     }
@@ -105,7 +105,7 @@ impl State {
             return Err(Rejection::NoSuchToken);
         };
         match self.invitations.show(*token, name, roles, *key, self.at)? {
-            Shown::Theirs(node) if self.fleet()?.nodes.contains_key(&node) => {
+            Shown::Theirs(node) if self.founded()?.nodes.contains_key(&node) => {
                 return Ok(Done {
                     told: Told::Admitted(node),
                     ..Done::quietly(false)
@@ -161,7 +161,7 @@ impl State {
     ) -> Result<Done, Rejection> {
         check_statement(statement)?;
         let again = self.recovery.as_deref() == Some(statement);
-        if again && self.fleet()?.epoch == epoch {
+        if again && self.founded()?.epoch == epoch {
             return Ok(Done::quietly(false));
         }
         let (done, lost) = self.change_fleet(|fleet| fleet.recover(epoch, survivor))?;
@@ -173,7 +173,7 @@ impl State {
     }
 
     pub(super) fn succeed(&mut self, statement: &[u8]) -> Result<Done, Rejection> {
-        self.fleet()?;
+        self.founded()?;
         check_statement(statement)?;
         let last = self.successions.iter().next_back();
         if last.is_some_and(|(_, last)| last == statement) {

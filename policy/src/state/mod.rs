@@ -5,7 +5,8 @@
 //! with the proposal. A [`View`] is what gateways hold: a cheap, immutable picture of the state at one revision.
 //!
 //! Rooms: `documents` (tenants), `fleet`, `invitations` and `membership` (nodes), `operators` and `guard` and `pending`
-//! (people), `requests` and `staged` (how commands arrive), `root` (hashes), `codec` and `snapshot` (bytes).
+//! (people), `requests` and `staged` (how commands arrive), `questions` (what is read), `root` (hashes), `codec` and `snapshot`
+//! (bytes).
 //!
 //! Absent: storage and transport. A [`Snapshot`] is plain data for whoever writes it down. Signatures: whoever proposes a
 //! signed statement has verified it.
@@ -23,6 +24,7 @@ mod membership;
 mod operators;
 mod pending;
 mod proposal;
+mod questions;
 mod rejection;
 mod requests;
 mod root;
@@ -31,7 +33,7 @@ mod staged;
 mod view;
 
 pub use applied::{Applied, Told};
-pub use apply::State;
+pub use apply::{Rehearsed, State};
 pub use change::{Affected, Change, ChangeKind};
 pub use codec::{
     CodecError, decode_command, decode_proposal, decode_snapshot, encode_command, encode_proposal,
@@ -39,7 +41,7 @@ pub use codec::{
 };
 pub use command::{Command, FEATURE_LEVEL};
 pub use documents::{TenantAt, ViewUpdate};
-pub use fleet::{Fleet, Node, NodeRole, UsedIds};
+pub use fleet::{Fleet, NoSuchRole, Node, NodeRole, UsedIds};
 pub use guard::{GuardRails, People};
 pub use invitations::Invitation;
 pub use pending::Pending;

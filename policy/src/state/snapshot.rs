@@ -67,6 +67,38 @@ impl Snapshot {
 }
 
 impl State {
+    /// The state as plain data.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let tenants = self.view.tenants();
+        let owned = |(token, invitation): (&KeyHash, &Invitation)| (*token, invitation.clone());
+        Snapshot {
+            revision: self.view.revision,
+            tenants: tenants
+                .map(|tenant| tenant.as_put())
+                .collect::<Vec<TenantAt>>(),
+            at: self.at,
+            policy: self.policy,
+            fleet: self.view.fleet().cloned(),
+            ids: self.ids.clone(),
+            invitations: self.invitations.iter().map(owned).collect(),
+            requests: self.requests.snapshot(),
+            staged: self.staged.snapshot(),
+            operators: self
+                .operators()
+                .map(|(id, roles)| (id.clone(), roles.clone()))
+                .collect(),
+            pending: self.pending.iter().cloned().collect(),
+            guard_rails: self.guard_rails,
+            recovery: self.recovery.clone(),
+            successions: self
+                .successions
+                .iter()
+                .map(|(at, bytes)| (*at, bytes.clone()))
+                .collect(),
+        }
+    }
+
     /// The state that a snapshot describes, checked as if its documents were applied anew: what was written down is not
     /// believed more than what is proposed.
     ///

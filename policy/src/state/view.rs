@@ -1,5 +1,7 @@
 //! What gateways hold: every tenant's policy, compiled for asking.
 
+use super::applied::{Applied, Told};
+use super::change::difference;
 use super::documents::TenantAt;
 use super::fleet::Fleet;
 use super::root::{Tree, hash_of};
@@ -10,6 +12,7 @@ use crate::network::AllowLists;
 use crate::origin::{Origin, PrivateLinkId};
 use crate::server_name::ServerName;
 use crate::tenant::{Cluster, Endpoint, Tenant, TenantLimits, Via};
+use crate::time::Timestamp;
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -100,6 +103,27 @@ impl View {
     #[must_use]
     pub fn network_owner(&self, id: &NetworkId) -> Option<&TenantId> {
         self.networks.get(id)
+    }
+
+    /// What leads from `old` to this view, at a moment, in one step. Costs what differs.
+    #[must_use]
+    pub fn applied_since(&self, old: &Self, at: Timestamp) -> Applied {
+        let changes = difference(old, self, at);
+        let ids: BTreeSet<&TenantId> = old.tenants.keys().chain(self.tenants.keys()).collect();
+        let differs = |id: &&&TenantId| match (old.tenant(id), self.tenant(id)) {
+            (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => true,
+        };
+        Applied {
+            revision: self.revision,
+            at,
+            tenants: ids.iter().filter(differs).map(|id| (*id).clone()).collect(),
+            changes,
+            repeated: false,
+            fleet_changed: true,
+            told: Told::Done,
+        }
     }
 
     /// Whose this private link is.

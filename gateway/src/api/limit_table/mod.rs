@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_limit_that_sheds_is_in_the_table_once() {
-        let served = Served::start("limits");
+        let served = Served::start("limits").await;
         let reply: LimitsReply = served.get("/v1/limits").await;
         let names: Vec<&str> = reply.limits.iter().map(|row| row.name.as_str()).collect();
         let distinct: BTreeSet<&str> = names.iter().copied().collect();

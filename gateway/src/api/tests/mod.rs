@@ -20,7 +20,7 @@ pub(super) use served::Served;
 
 #[tokio::test]
 async fn a_plan_says_exactly_what_an_apply_then_does() {
-    let served = Served::start("plan");
+    let served = Served::start("plan").await;
     let files = acme(&["203.0.113.0/24", "198.51.100.7"]);
     let plan: PlanReply = served.post("/v1/plan", &policy(&files)).await;
     assert!(plan.changed);
@@ -52,7 +52,7 @@ async fn a_plan_says_exactly_what_an_apply_then_does() {
 
 #[tokio::test]
 async fn the_difference_is_a_difference_of_sets_not_of_entries() {
-    let served = Served::start("difference");
+    let served = Served::start("difference").await;
     served
         .apply(&acme(&[
             "203.0.113.0/25",
@@ -84,7 +84,7 @@ async fn the_difference_is_a_difference_of_sets_not_of_entries() {
 
 #[tokio::test]
 async fn a_tenant_without_a_file_is_left_alone_unless_pruned() {
-    let served = Served::start("prune");
+    let served = Served::start("prune").await;
     let mut both = acme(&["203.0.113.0/24"]);
     both.extend(tenant("globex", &["192.0.2.1"]));
     served.apply(&both).await;
@@ -107,7 +107,7 @@ async fn a_tenant_without_a_file_is_left_alone_unless_pruned() {
 
 #[tokio::test]
 async fn pruning_with_an_empty_directory_is_refused() {
-    let served = Served::start("empty");
+    let served = Served::start("empty").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let (status, error) = served
         .refused("/v1/apply", &json!({ "files": {}, "prune": true }))
@@ -118,7 +118,7 @@ async fn pruning_with_an_empty_directory_is_refused() {
 
 #[tokio::test]
 async fn a_refused_apply_changes_nothing_and_is_on_record_with_its_author() {
-    let served = Served::start("refused");
+    let served = Served::start("refused").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let files = BTreeMap::from([(
         "acme.yaml".to_owned(),
@@ -149,7 +149,7 @@ async fn a_refused_apply_changes_nothing_and_is_on_record_with_its_author() {
 
 #[tokio::test]
 async fn an_applied_policy_is_on_record_with_author_revision_and_difference() {
-    let served = Served::start("record");
+    let served = Served::start("record").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let event = served.events("policy.applied").pop().unwrap();
     assert_eq!(
@@ -162,7 +162,7 @@ async fn an_applied_policy_is_on_record_with_author_revision_and_difference() {
 
 #[tokio::test]
 async fn a_name_that_another_tenant_has_is_refused_as_a_rejection_of_the_state() {
-    let served = Served::start("claimed");
+    let served = Served::start("claimed").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let thief: BTreeMap<_, _> = tenant("globex", &["192.0.2.1"])
         .into_iter()
@@ -174,7 +174,7 @@ async fn a_name_that_another_tenant_has_is_refused_as_a_rejection_of_the_state()
 
 #[tokio::test]
 async fn explain_decides_by_the_policy_in_force_and_names_the_rule() {
-    let served = Served::start("explain");
+    let served = Served::start("explain").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let ask = |address: &str, via: &str| json!({ "tenant": "acme", "endpoint": "orders", "address": address, "via": via, "user": "app", "database": "shop" });
     let yes: ExplainReply = served
@@ -208,7 +208,7 @@ async fn explain_decides_by_the_policy_in_force_and_names_the_rule() {
 
 #[tokio::test]
 async fn reach_lists_the_smallest_set_of_prefixes() {
-    let served = Served::start("reach");
+    let served = Served::start("reach").await;
     served
         .apply(&acme(&["203.0.113.0/25", "203.0.113.128/25"]))
         .await;
@@ -236,7 +236,7 @@ async fn reach_lists_the_smallest_set_of_prefixes() {
 
 #[tokio::test]
 async fn why_tells_every_event_under_a_reference_and_404_for_none() {
-    let served = Served::start("why");
+    let served = Served::start("why").await;
     let reference = portcullis_policy::Reference::from_bits(77);
     let mut event = portcullis_audit::Event::new(
         clock::now().as_millis(),
@@ -267,7 +267,7 @@ async fn why_tells_every_event_under_a_reference_and_404_for_none() {
 
 #[tokio::test]
 async fn applies_that_come_together_are_made_one_after_the_other() {
-    let served = Served::start("turns");
+    let served = Served::start("turns").await;
     let replies: Vec<u64> = {
         let mut work = tokio::task::JoinSet::new();
         for number in 0..8 {
@@ -278,7 +278,8 @@ async fn applies_that_come_together_are_made_one_after_the_other() {
             let proposal = Proposal {
                 files,
                 missing: Missing::LeftAlone,
-                author: "test".to_owned(),
+                author: portcullis_policy::Author::local("test"),
+                request: None,
             };
             work.spawn(async move {
                 super::policy::apply(&node, proposal)
@@ -298,13 +299,14 @@ async fn applies_that_come_together_are_made_one_after_the_other() {
 
 #[tokio::test]
 async fn an_apply_whose_caller_left_is_enforced_all_the_same() {
-    let served = Served::start("left");
+    let served = Served::start("left").await;
     let proposal = Proposal {
         files: PolicyFiles {
             files: acme(&["203.0.113.0/24"]),
         },
         missing: Missing::LeftAlone,
-        author: "test".to_owned(),
+        author: portcullis_policy::Author::local("test"),
+        request: None,
     };
     let mut apply = Box::pin(super::policy::apply(&served.node, proposal));
     // Polled once, so that it has begun; then dropped, as a closed connection drops it.
@@ -322,7 +324,7 @@ async fn an_apply_whose_caller_left_is_enforced_all_the_same() {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_read_is_refused_and_on_record() {
-    let served = Served::start("directory");
+    let served = Served::start("directory").await;
     let refusal = super::policy::apply_directory(&served.node, Path::new("/nonexistent"), "SIGHUP")
         .await
         .unwrap_err();
@@ -335,7 +337,7 @@ async fn a_directory_that_cannot_be_read_is_refused_and_on_record() {
 
 #[tokio::test]
 async fn a_cluster_check_of_nobodys_cluster_is_told_so() {
-    let served = Served::start("cluster");
+    let served = Served::start("cluster").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let check = |tenant: &str, cluster: &str| json!({ "tenant": tenant, "cluster": cluster });
     assert_eq!(
@@ -358,7 +360,7 @@ async fn a_cluster_check_of_nobodys_cluster_is_told_so() {
 
 #[tokio::test]
 async fn the_document_in_force_is_shown_as_it_was_applied() {
-    let served = Served::start("document");
+    let served = Served::start("document").await;
     served.apply(&acme(&["203.0.113.0/24"])).await;
     let reply: PolicyReply = served.get("/v1/policy/acme").await;
     assert_eq!(reply.document["id"], "acme");
@@ -368,7 +370,7 @@ async fn the_document_in_force_is_shown_as_it_was_applied() {
 
 #[tokio::test]
 async fn a_request_with_an_unknown_key_is_refused() {
-    let served = Served::start("unknown");
+    let served = Served::start("unknown").await;
     let body = json!({ "files": acme(&["203.0.113.0/24"]), "purge": true });
     assert_eq!(
         served.refused("/v1/apply", &body).await.1.code,
@@ -401,5 +403,6 @@ fn policy(files: &BTreeMap<String, String>) -> PolicyRequest {
     PolicyRequest {
         files: files.clone(),
         prune: false,
+        request: None,
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use portcullis_certs::authority::{Authority, LeafRequest, Purpose};
 use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{Identity, ServerIdentities, Validity, generate_key};
-use portcullis_consensus::Consensus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -22,6 +21,7 @@ use crate::config::node::NodeConfig;
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
+use crate::fleet::{Fleet, FleetParts, Opened};
 use crate::http::client::{AnswerLimits, Question, ask_unix};
 use crate::http::{Method, bind_unix};
 use crate::ledger::Ledger;
@@ -37,12 +37,12 @@ pub(in crate::api) struct Served {
 }
 
 impl Served {
-    pub(in crate::api) fn start(name: &str) -> Self {
+    pub(in crate::api) async fn start(name: &str) -> Self {
         let directory =
             std::env::temp_dir().join(format!("portcullis-api-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        let node = Arc::new(node(&directory));
+        let node = Arc::new(node(&directory).await);
         let stop = CancellationToken::new();
         let listener = bind_unix(&node.config.admin.socket).unwrap();
         tokio::spawn(serve(Arc::clone(&node), listener, stop.clone()));
@@ -112,15 +112,16 @@ impl Served {
 }
 
 /// A node on temporary files, with a certificate of its own making and no listener.
-fn node(directory: &Path) -> Node {
+async fn node(directory: &Path) -> Node {
     let config = NodeConfig::parse(NODE_TOML, &directory.join("node.toml")).unwrap();
+    let config = Arc::new(config);
     fs::create_dir_all(&config.data).unwrap();
-    let consensus = Consensus::open(&config.data.join("state.redb")).unwrap();
+    let opened = Opened::open(&config).await.unwrap();
     let ledger = Arc::new(Ledger::open(&config.data.join("audit"), &config.name).unwrap());
     let upstreams = Arc::new(Upstreams::new(Dialer::local(), BTreeMap::new()));
     let services = Arc::new(Services::new(Arc::clone(&upstreams)));
     let front = Front::new(FrontParts {
-        view: consensus.view(),
+        view: opened.view(),
         identities: ServerIdentities::new(identity(), Vec::new()).unwrap(),
         ledger: Arc::clone(&ledger),
         verifiers: Arc::new(Verifiers::new(Arc::clone(&services))),
@@ -130,11 +131,18 @@ fn node(directory: &Path) -> Node {
         limits: FrontLimits::settle(&config.limits, Machine::look().unwrap(), 1).unwrap(),
         background: tokio::runtime::Handle::current(),
     });
+    let front = Arc::new(front.unwrap());
+    let fleet = Fleet::start(FleetParts {
+        config: Arc::clone(&config),
+        opened,
+        front: Arc::clone(&front),
+        ledger: Arc::clone(&ledger),
+    });
     Node {
         name: config.name.clone(),
-        config: Arc::new(config),
-        consensus: Arc::new(consensus),
-        front: Arc::new(front.unwrap()),
+        config,
+        fleet: fleet.unwrap(),
+        front,
         upstreams,
         ledger,
         since: clock::now(),

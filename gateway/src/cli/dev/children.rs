@@ -28,7 +28,7 @@ use crate::runtime::clock::Duration;
 /// but the janitor.
 #[derive(Debug)]
 pub(super) struct Child {
-    name: &'static str,
+    name: String,
     pid: u32,
     log: PathBuf,
     shell: tokio::process::Child,
@@ -39,7 +39,7 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(super) struct Launch {
     /// Its name in messages.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// The program, and its arguments: no secrets.
     pub(super) command: Vec<OsString>,
     /// Where both its outputs go; made anew, for its account alone.
@@ -256,7 +256,7 @@ mod tests {
     fn launch(directory: &Path, script: &str) -> Launch {
         let command = ["/bin/sh", "-c", script].map(Into::into).to_vec();
         Launch {
-            name: "the child",
+            name: "the child".to_owned(),
             command,
             log: directory.join("log"),
             account: None,

@@ -14,19 +14,39 @@ use crate::runtime::random;
 pub(super) struct Home {
     /// Under the system's temporary directory (TMPDIR), ours alone.
     pub(super) directory: PathBuf,
+    /// The nodes, at least one.
+    pub(super) nodes: Vec<Place>,
+    /// Where PostgreSQL is.
+    pub(super) postgres: SocketAddr,
+}
+
+/// One node's place.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Its name.
+    pub(super) name: String,
+    /// Its folder in the directory; the directory itself where there is one node.
+    pub(super) folder: PathBuf,
     /// Where clients come in.
     pub(super) listen: SocketAddr,
     /// Where metrics are.
     pub(super) metrics: SocketAddr,
-    /// Where PostgreSQL is.
-    pub(super) postgres: SocketAddr,
+    /// Where other nodes come in.
+    pub(super) mesh: SocketAddr,
+}
+
+impl Place {
+    /// A path in the node's folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
 }
 
 impl Home {
     /// Makes the directory, for us alone: where PostgreSQL must run under another account, that
     /// account may walk through and see nothing but its own part.
-    pub(super) fn create(account: Option<Account>) -> Result<Self, String> {
-        let [listen, metrics, postgres] = free_addresses()?;
+    pub(super) fn create(account: Option<Account>, nodes: usize) -> Result<Self, String> {
+        let mut addresses = free_addresses(1 + ADDRESSES_OF_NODE * nodes)?.into_iter();
         let base = std::env::temp_dir();
         check_base(&base, account)?;
         let mark = u64::from_be_bytes(random::bytes());
@@ -41,10 +61,29 @@ impl Home {
                     directory.display()
                 )
             })?;
+        let mut next = || addresses.next().ok_or("too few addresses".to_owned());
+        let postgres = next()?;
+        let mut places = Vec::new();
+        for number in 1..=nodes {
+            let (name, folder) = if nodes == 1 {
+                ("dev".to_owned(), directory.clone())
+            } else {
+                let name = format!("n{number}");
+                let folder = directory.join(&name);
+                make_private(&folder, None)?;
+                (name, folder)
+            };
+            places.push(Place {
+                name,
+                folder,
+                listen: next()?,
+                metrics: next()?,
+                mesh: next()?,
+            });
+        }
         Ok(Self {
             directory,
-            listen,
-            metrics,
+            nodes: places,
             postgres,
         })
     }
@@ -59,6 +98,9 @@ impl Home {
         drop(fs::remove_dir(&self.directory));
     }
 }
+
+/// What a node listens on: clients, metrics, other nodes.
+const ADDRESSES_OF_NODE: usize = 3;
 
 /// The directory's name goes into configuration files of three kinds and into lines for a shell;
 /// with these characters alone none of them needs quoting.
@@ -91,8 +133,8 @@ fn check_base(base: &Path, account: Option<Account>) -> Result<(), String> {
 const MAX_BASE: usize = 48;
 
 /// Addresses on loopback where nothing listens.
-fn free_addresses<const N: usize>() -> Result<[SocketAddr; N], String> {
-    let mut found = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, String> {
+    let mut found = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); count];
     // Held until all are found, so that none is found twice.
     let mut held = Vec::new();
     let width = PORTS.end - PORTS.start;
@@ -160,10 +202,14 @@ mod tests {
 
     #[test]
     fn addresses_are_on_loopback_and_all_different() {
-        let mut ports = free_addresses::<8>().unwrap().map(|address| {
-            assert!(address.ip().is_loopback());
-            address.port()
-        });
+        let mut ports: Vec<u16> = free_addresses(8)
+            .unwrap()
+            .iter()
+            .map(|address| {
+                assert!(address.ip().is_loopback());
+                address.port()
+            })
+            .collect();
         ports.sort_unstable();
         assert!(ports.is_sorted_by(|a, b| a < b), "{ports:?}");
     }

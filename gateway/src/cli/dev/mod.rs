@@ -1,4 +1,4 @@
-//! `portcullis dev`: a node and a throw-away PostgreSQL on loopback, and nothing left of them.
+//! `portcullis dev`: a node, or a fleet of them, and a throw-away PostgreSQL on loopback, and nothing left of them.
 //!
 //! Everything lies in one private directory and runs as a child of this process, on a leash
 //! (`children`): a pipe that only this process holds. Ending in order and being killed are the
@@ -29,7 +29,7 @@ use self::installation::Installation;
 use self::janitor::{Janitor, Leftovers};
 use super::args::DevArgs;
 use super::exit::Exit;
-use super::output::{complain, say};
+use super::output::{complain, counted, say};
 
 /// Starts everything, says how to use it, and ends it again on SIGINT, SIGTERM or SIGHUP.
 #[must_use]
@@ -54,7 +54,7 @@ pub fn run(args: DevArgs) -> ExitCode {
 async fn dev(args: &DevArgs) -> Result<(), String> {
     let mut told = Told::listen()?;
     let installation = Installation::find()?;
-    let home = Home::create(installation.account)?;
+    let home = Home::create(installation.account, args.nodes.into())?;
     let janitor = match Janitor::start(&home.directory, keeping(args)) {
         Ok(janitor) => janitor,
         Err(problem) => {
@@ -65,8 +65,9 @@ async fn dev(args: &DevArgs) -> Result<(), String> {
     if !args.json {
         let directory = home.directory.display();
         say(&format!(
-            "Starting PostgreSQL {} and a node in {directory} …",
-            installation.version
+            "Starting PostgreSQL {} and {} in {directory} …",
+            installation.version,
+            counted(args.nodes.into(), "node")
         ));
     }
     let outcome = live(args, &home, &installation, &janitor, &mut told).await;
@@ -97,7 +98,7 @@ async fn live(
         report.page()
     });
     let outcome = tokio::select! {
-        problem = fleet.ended() => Err(problem),
+        problem = fleet.ended(home) => Err(problem),
         () = told.stopped() => Ok(()),
     };
     fleet.stop().await;

@@ -34,7 +34,7 @@ pub(super) async fn start(
         data.clone().into(),
     ];
     let launch = Launch {
-        name: "PostgreSQL",
+        name: "PostgreSQL".to_owned(),
         command,
         log: folder.join("postgres.log"),
         account,
@@ -83,7 +83,7 @@ async fn initialise(
         .chain([data.into()])
         .collect();
     let launch = Launch {
-        name: "initdb",
+        name: "initdb".to_owned(),
         command,
         log: folder.join("initdb.log"),
         account: installation.account,

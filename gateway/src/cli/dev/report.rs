@@ -12,7 +12,7 @@ use super::tenants::Tenant;
 pub(super) struct Report<'a> {
     pub(super) home: &'a Home,
     pub(super) installation: &'a Installation,
-    pub(super) node: &'a Child,
+    pub(super) nodes: &'a [Child],
     pub(super) postgres: &'a Child,
     pub(super) tenants: &'a [Tenant],
 }
@@ -23,11 +23,29 @@ impl Report<'_> {
         let Self {
             home,
             installation,
-            node,
+            nodes,
             postgres,
             tenants,
         } = self;
         let path = |name: &str| home.path(name).display().to_string();
+        let nodes: Vec<Node> = home
+            .nodes
+            .iter()
+            .zip(*nodes)
+            .map(|(place, child)| Node {
+                name: &place.name,
+                listen: place.listen.to_string(),
+                metrics: place.metrics.to_string(),
+                mesh: place.mesh.to_string(),
+                admin_socket: place.path(ADMIN_SOCKET).display().to_string(),
+                config: place.path("node.toml").display().to_string(),
+                log: child.log().display().to_string(),
+                pid: child.pid(),
+            })
+            .collect();
+        let Some(first) = nodes.first() else {
+            return Err("no node".to_owned());
+        };
         let endpoints = tenants
             .iter()
             .map(|tenant| Endpoint {
@@ -38,25 +56,25 @@ impl Report<'_> {
                 user: tenant.user,
                 password: &tenant.password,
                 reachable_from: tenant.allow.iter().map(|(prefix, _)| *prefix).collect(),
-                connection: connection(home, tenant),
+                connection: connection(home, &home.nodes, tenant),
             })
             .collect();
         let ready = Ready {
             version: env!("CARGO_PKG_VERSION"),
-            listen: home.listen.to_string(),
+            listen: first.listen.clone(),
             ca_file: path("ca.pem"),
             password_file: path("pgpass"),
-            admin_socket: path(ADMIN_SOCKET),
-            metrics: home.metrics.to_string(),
+            admin_socket: first.admin_socket.clone(),
+            metrics: first.metrics.clone(),
             policy_dir: path("policy"),
             directory: home.directory.display().to_string(),
             pids: Pids {
                 dev: std::process::id(),
-                node: node.pid(),
+                node: first.pid,
                 postgres: postgres.pid(),
             },
             logs: Logs {
-                node: node.log().display().to_string(),
+                node: first.log.clone(),
                 postgres: postgres.log().display().to_string(),
             },
             postgres: Database {
@@ -65,6 +83,7 @@ impl Report<'_> {
             },
             psql: installation.psql.display().to_string(),
             endpoints,
+            nodes,
         };
         serde_json::to_string(&ready).map_err(|error| error.to_string())
     }
@@ -74,7 +93,7 @@ impl Report<'_> {
         let Self {
             home,
             installation,
-            node,
+            nodes,
             postgres,
             tenants,
         } = self;
@@ -82,9 +101,22 @@ impl Report<'_> {
             .map_or_else(|_| "portcullis".to_owned(), |it| it.display().to_string());
         let policy = home.path("policy");
         let policy = policy.display();
+        let Some(first) = home.nodes.first() else {
+            return String::new();
+        };
+        let listens: Vec<String> = home
+            .nodes
+            .iter()
+            .map(|place| place.listen.to_string())
+            .collect();
+        let what = match listens.len() {
+            1 => "a node".to_owned(),
+            count => format!("a fleet of {count} nodes"),
+        };
         let mut page = format!(
-            "\nReady: a node on {}, PostgreSQL {} behind it, two tenants.\n",
-            home.listen, installation.version
+            "\nReady: {what} on {}, PostgreSQL {} behind it, two tenants.\n",
+            listens.join(", "),
+            installation.version
         );
         for tenant in *tenants {
             let prefixes: Vec<&str> = tenant.allow.iter().map(|(prefix, _)| *prefix).collect();
@@ -95,7 +127,7 @@ impl Report<'_> {
                 prefixes.join(" or "),
                 home.path("pgpass").display(),
                 installation.psql.display(),
-                connection(home, tenant)
+                connection(home, &home.nodes, tenant)
             ));
         }
         page.push_str(&format!(
@@ -115,11 +147,21 @@ Logs:    {}
          {}
 Ctrl-C ends everything.
 ",
-            home.path(ADMIN_SOCKET).display(),
-            home.metrics,
-            node.log().display(),
+            first.path(ADMIN_SOCKET).display(),
+            first.metrics,
+            nodes
+                .iter()
+                .map(|node| node.log().display().to_string())
+                .collect::<Vec<_>>()
+                .join("\n         "),
             postgres.log().display(),
         ));
+        if home.nodes.len() > 1 {
+            page.push_str(&format!(
+                "\nThe fleet:  {program} fleet status\nKill one, and see it go on:  kill -9 {}\n",
+                nodes.last().map_or(0, Child::pid)
+            ));
+        }
         page
     }
 }
@@ -139,6 +181,20 @@ struct Ready<'a> {
     postgres: Database<'a>,
     psql: String,
     endpoints: Vec<Endpoint<'a>>,
+    /// All of them; what stands above is of the first.
+    nodes: Vec<Node<'a>>,
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    name: &'a str,
+    listen: String,
+    metrics: String,
+    mesh: String,
+    admin_socket: String,
+    config: String,
+    log: String,
+    pid: u32,
 }
 
 #[derive(Serialize)]

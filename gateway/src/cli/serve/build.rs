@@ -11,7 +11,6 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{Identity, ServerIdentities};
-use portcullis_consensus::Consensus;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +19,7 @@ use crate::config::node::{NodeConfig, PemPair};
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
+use crate::fleet::{Fleet, FleetParts, Opened};
 use crate::ledger::Ledger;
 use crate::proxy::{Door, Front, FrontLimits, FrontParts};
 use crate::runtime::dialer::Dialer;
@@ -46,7 +46,7 @@ pub(super) struct Listening {
     pub(super) addresses: Vec<String>,
 }
 
-pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
+pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -62,8 +62,7 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
             .map_err(|error| format!("the database-client certificate of {tenant}: {error}"))?;
         database_clients.insert(tenant.clone(), identity);
     }
-    let consensus = Consensus::open(&config.data.join("state.redb"))
-        .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
+    let opened = Opened::open(config).await?;
     let ledger = Ledger::open(&config.data.join("audit"), &config.name)
         .map_err(|error| format!("the audit log in {}: {error}", config.data.display()))?;
     let ledger = Arc::new(ledger);
@@ -78,7 +77,7 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     let cancel_keys = CancelKeys::new(&secret, &config.name, random::bytes(), random::bytes())
         .map_err(|error| error.to_string())?;
     let front = Front::new(FrontParts {
-        view: consensus.view(),
+        view: opened.view(),
         identities,
         ledger: Arc::clone(&ledger),
         services: Arc::clone(&services),
@@ -89,11 +88,18 @@ pub(super) fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         background: tokio::runtime::Handle::current(),
     })
     .map_err(|error| format!("the TLS configuration: {error}"))?;
+    let front = Arc::new(front);
+    let fleet = Fleet::start(FleetParts {
+        config: Arc::clone(config),
+        opened,
+        front: Arc::clone(&front),
+        ledger: Arc::clone(&ledger),
+    })?;
     let node = Arc::new(Node {
         name: config.name.clone(),
         config: Arc::clone(config),
-        consensus: Arc::new(consensus),
-        front: Arc::new(front),
+        fleet,
+        front,
         upstreams,
         ledger,
         since: clock::now(),

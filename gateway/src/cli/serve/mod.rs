@@ -62,7 +62,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
         node,
         services,
         verifiers,
-    } = build::build(&config)?;
+    } = build::build(&config).await?;
     if let Some(directory) = &config.policy {
         match api::policy::apply_directory(&node, directory, "start").await {
             Ok(_) => {}
@@ -108,6 +108,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     node.front.tick();
     node.tasks.close();
     node.tasks.wait().await;
+    node.fleet.close().await;
     services.close().await;
     verifiers.close().await;
     let ledger = Arc::clone(&node.ledger);

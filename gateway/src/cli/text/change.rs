@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use super::receipt::receipt;
 use crate::api::types::{Addresses, ApplyReply, Difference, PlanReply, ReachReply, Warning};
 use crate::cli::output::counted;
 use crate::proxy::LiveConnection;
@@ -68,31 +69,6 @@ pub(in crate::cli) fn applied(reply: &ApplyReply, detail: Detail) -> String {
     }
     out.push_str(&receipt(reply));
     out
-}
-
-/// `in force on 1/1 nodes at revision 812, 4 connections closed, slowest 38 ms`.
-fn receipt(reply: &ApplyReply) -> String {
-    let closed = reply.enforcement.closed.len();
-    let mut line = format!(
-        "in force on {}/{} nodes at revision {}, {} closed",
-        reply.nodes_in_force,
-        reply.nodes,
-        reply.revision,
-        counted(closed, "connection")
-    );
-    if let Some(slowest) = reply.slowest_ms {
-        line.push_str(&format!(", slowest {}", milliseconds(slowest)));
-    }
-    if !reply.changed {
-        line.push_str("; nothing differed");
-    }
-    if reply.enforcement.unfinished > 0 {
-        line.push_str(&format!(
-            "; {} NOT seen closed in time: see `portcullis connections`",
-            counted(reply.enforcement.unfinished, "connection")
-        ));
-    }
-    line
 }
 
 /// Who can reach an endpoint.
@@ -282,7 +258,7 @@ fn backend(outcome: &str, after_ms: f64) -> String {
     }
 }
 
-fn milliseconds(ms: f64) -> String {
+pub(super) fn milliseconds(ms: f64) -> String {
     if ms < 10.0 {
         format!("{ms:.1} ms")
     } else {
@@ -461,6 +437,7 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
             changed: true,
             nodes_in_force: 1,
             nodes: 1,
+            receipts: Vec::new(),
             difference: sample_difference(),
             warnings: Vec::new(),
             enforcement: Enforcement {

@@ -1,6 +1,8 @@
 //! The node's answers as text for people. Strings in, strings out.
 
 pub(super) mod change;
+pub(super) mod fleet;
 pub(super) mod limits;
+mod receipt;
 pub(super) mod story;
 pub(super) mod table;

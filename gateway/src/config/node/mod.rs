@@ -7,11 +7,13 @@
 //! Deliberately absent: who may connect (that is policy), secrets (only paths to key files), and
 //! any network address for administration: there is none but a Unix socket.
 
+mod fleet;
 mod identity_files;
 mod limits;
 mod listener;
 mod raw;
 
+pub use fleet::{Fleet, MAX_FLEET_ADDRESS, MAX_STALE_SECONDS, NodeRoles};
 pub use identity_files::{IdentityFiles, NodeIdentities, PemPair};
 pub use limits::{Limits, MAX_NODE_CONNECTIONS};
 pub use listener::{Listener, ListenerDoor};
@@ -47,11 +49,13 @@ pub struct NodeConfig {
     pub dialer: Option<PathBuf>,
     /// The limits that the operator chose; what was not chosen is built in.
     pub limits: Limits,
-    /// The endpoints' server certificates, at least one; the first serves clients that name none.
+    /// Its place in a fleet; none is a node that is a fleet by itself.
+    pub fleet: Option<Fleet>,
+    /// The endpoints' server certificates, at least one where it is a gateway; the first serves clients that name none.
     pub certificates: Vec<IdentityFiles>,
     /// Our certificate towards each tenant's databases.
     pub database_clients: BTreeMap<TenantId, IdentityFiles>,
-    /// Where clients come in, at least one.
+    /// Where clients come in, at least one where it is a gateway.
     pub listeners: Vec<Listener>,
 }
 
@@ -134,9 +138,18 @@ impl Checker<'_> {
             None => None,
         };
         let limits = raw.limits.as_ref().map(|limits| self.limits(limits));
-        let certificates = self.certificates(&raw.certificate);
+        let fleet = match &raw.fleet {
+            Some(fleet) => Some(fleet::check(self, fleet)?),
+            None => None,
+        };
+        let carries = fleet.as_ref().is_none_or(|fleet| fleet.roles.gateway);
+        let certificates = self.certificates(&raw.certificate, carries);
         let database_clients = self.database_clients(&raw.database_client);
-        let listeners = listener::check(self, &raw.listener, raw.dialer.is_some());
+        let listeners = if carries || !raw.listener.is_empty() {
+            listener::check(self, &raw.listener, raw.dialer.is_some())
+        } else {
+            Vec::new()
+        };
         let metrics = match &raw.metrics {
             Some(metrics) => self.metrics(&metrics.listen, &listeners),
             None => None,
@@ -153,6 +166,7 @@ impl Checker<'_> {
             metrics,
             dialer,
             limits: limits.unwrap_or_default(),
+            fleet,
             certificates,
             database_clients,
             listeners,
@@ -227,8 +241,12 @@ impl Checker<'_> {
         uids
     }
 
-    fn certificates(&mut self, written: &[raw::RawCertificate]) -> Vec<IdentityFiles> {
-        if written.is_empty() {
+    fn certificates(
+        &mut self,
+        written: &[raw::RawCertificate],
+        carries: bool,
+    ) -> Vec<IdentityFiles> {
+        if written.is_empty() && carries {
             let message = "no [[certificate]]: clients are met with TLS only; write one with `chain` and `key`";
             self.errors
                 .push(FileError::whole(self.source.name, message));

@@ -23,6 +23,7 @@ pub(super) struct RawNode {
     pub(super) metrics: Option<RawMetrics>,
     pub(super) dialer: Option<RawDialer>,
     pub(super) limits: Option<RawLimits>,
+    pub(super) fleet: Option<Spanned<RawFleet>>,
     #[serde(default)]
     pub(super) certificate: Vec<RawCertificate>,
     #[serde(default)]
@@ -49,6 +50,15 @@ pub(super) struct RawMetrics {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDialer {
     pub(super) socket: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawFleet {
+    pub(super) roles: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) stale_limit: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]

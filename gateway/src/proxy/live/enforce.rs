@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use portcullis_policy::{Applied, Change, Timestamp, View};
+use portcullis_policy::{Change, Timestamp, View};
 use portcullis_wire::error::SqlState;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
@@ -48,68 +48,27 @@ impl Live {
             .collect()
     }
 
-    /// Decides again what `applied` can affect, under the view that is already published, closes
-    /// what lapses, and waits until it is closed and its backends are gone, each within a limit.
-    pub(in crate::proxy) async fn enforce(
+    /// Decides again what `changes` can affect, under the view that is already published, and tells
+    /// what lapses to close, before it returns: so views that follow each other are decided in
+    /// their order. The future waits until it is closed and its backends are gone, each within a
+    /// limit.
+    pub(in crate::proxy) fn enforce(
         &self,
         view: &View,
-        applied: &Applied,
+        changes: &[Change],
         since: Instant,
-    ) -> Enforcement {
-        let affected = self.affected(&applied.changes);
-        let (receipts, mut arriving) = mpsc::channel(2 * affected.len().max(1));
+    ) -> impl Future<Output = Enforcement> + Send + use<> {
+        let affected = self.affected(changes);
+        let (receipts, arriving) = mpsc::channel(2 * affected.len().max(1));
         let lapsed = self.decide_all(view, &affected, clock::now(), since, Some(&receipts));
-        drop(receipts);
-        let mut closed = BTreeMap::new();
-        let mut waiting = lapsed.clone();
-        let closing = tokio::time::Instant::from_std(since + ENFORCEMENT);
-        let leaving = tokio::time::Instant::from_std(since + BACKENDS_GONE);
-        let mut backends = 0;
-        while !waiting.is_empty() || backends > 0 {
-            let deadline = if waiting.is_empty() { leaving } else { closing };
-            match timeout_at(deadline, arriving.recv()).await {
-                Ok(Some(Receipt::Closed {
-                    reference,
-                    after,
-                    told,
-                    has_backend,
-                })) => {
-                    backends += usize::from(has_backend);
-                    if let Some((connection, code)) = waiting.remove(&reference) {
-                        closed.insert(
-                            reference,
-                            ClosedConnection {
-                                connection,
-                                code,
-                                after_ms: milliseconds(after),
-                                told,
-                                backend: if has_backend { "unconfirmed" } else { "none" }
-                                    .to_owned(),
-                                backend_after_ms: 0.0,
-                            },
-                        );
-                    }
-                }
-                Ok(Some(Receipt::Backend {
-                    reference,
-                    after,
-                    ending,
-                })) => {
-                    backends = backends.saturating_sub(1);
-                    if let Some(connection) = closed.get_mut(&reference) {
-                        ending.clone_into(&mut connection.backend);
-                        connection.backend_after_ms = milliseconds(after);
-                    }
-                }
-                Ok(None) | Err(_) => break,
-            }
-        }
-        Enforcement {
-            revision: applied.revision.get(),
+        Ending {
+            revision: view.revision().get(),
             decided_again: affected.len(),
-            closed: closed.into_values().collect(),
-            unfinished: waiting.len(),
+            lapsed,
+            arriving,
+            since,
         }
+        .seen()
     }
 
     /// Closes what expired. Called on every tick.
@@ -157,6 +116,77 @@ impl Live {
             }
         }
         lapsed
+    }
+}
+
+/// What was told to close, and what is heard of it.
+struct Ending {
+    revision: u64,
+    decided_again: usize,
+    lapsed: BTreeMap<String, (LiveConnection, String)>,
+    arriving: mpsc::Receiver<Receipt>,
+    since: Instant,
+}
+
+impl Ending {
+    async fn seen(self) -> Enforcement {
+        let Self {
+            revision,
+            decided_again,
+            lapsed,
+            mut arriving,
+            since,
+        } = self;
+        let mut closed = BTreeMap::new();
+        let mut waiting = lapsed;
+        let closing = tokio::time::Instant::from_std(since + ENFORCEMENT);
+        let leaving = tokio::time::Instant::from_std(since + BACKENDS_GONE);
+        let mut backends = 0;
+        while !waiting.is_empty() || backends > 0 {
+            let deadline = if waiting.is_empty() { leaving } else { closing };
+            match timeout_at(deadline, arriving.recv()).await {
+                Ok(Some(Receipt::Closed {
+                    reference,
+                    after,
+                    told,
+                    has_backend,
+                })) => {
+                    backends += usize::from(has_backend);
+                    if let Some((connection, code)) = waiting.remove(&reference) {
+                        closed.insert(
+                            reference,
+                            ClosedConnection {
+                                connection,
+                                code,
+                                after_ms: milliseconds(after),
+                                told,
+                                backend: if has_backend { "unconfirmed" } else { "none" }
+                                    .to_owned(),
+                                backend_after_ms: 0.0,
+                            },
+                        );
+                    }
+                }
+                Ok(Some(Receipt::Backend {
+                    reference,
+                    after,
+                    ending,
+                })) => {
+                    backends = backends.saturating_sub(1);
+                    if let Some(connection) = closed.get_mut(&reference) {
+                        ending.clone_into(&mut connection.backend);
+                        connection.backend_after_ms = milliseconds(after);
+                    }
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Enforcement {
+            revision,
+            decided_again,
+            closed: closed.into_values().collect(),
+            unfinished: waiting.len(),
+        }
     }
 }
 

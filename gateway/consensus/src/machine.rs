@@ -1,0 +1,265 @@
+//! Applying what was decided.
+//!
+//! The state lives in memory; what makes it durable is the log, the latest snapshot, and how far
+//! the log was applied. That last is written, and durable, before the view that follows is shown
+//! to anybody: a node never comes back with an older view than it has served, not even without a
+//! quorum.
+
+use crate::image::{Image, damaged};
+use crate::tables::{COMMITTED, Loaded, SNAPSHOT, image_name};
+use crate::types::{Answer, Entry, LogId, Membership, Snapshot, SnapshotMeta, Types};
+use crate::writer::Writer;
+use arc_swap::ArcSwap;
+use futures_util::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use portcullis_policy::{Applied, Rejection, State, View, decode_proposal};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A view, and what led to it.
+#[derive(Debug)]
+pub struct Published {
+    /// The view.
+    pub view: Arc<View>,
+    /// What changed.
+    pub applied: Arc<Applied>,
+}
+
+/// What is said to those who follow the state.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// The next view.
+    Next(Arc<Published>),
+    /// A view that does not follow step by step: a snapshot was installed.
+    Replaced,
+}
+
+/// What everybody may read, without waiting.
+pub(crate) struct Shown {
+    pub(crate) state: ArcSwap<State>,
+    pub(crate) view: ArcSwap<View>,
+    pub(crate) told: broadcast::Sender<Told>,
+}
+
+/// Views that somebody may be behind until they are told to catch up.
+const BEHIND: usize = 1_024;
+
+impl Shown {
+    fn of(state: &State) -> Arc<Self> {
+        Arc::new(Self {
+            state: ArcSwap::from_pointee(state.clone()),
+            view: ArcSwap::from_pointee(state.view()),
+            told: broadcast::Sender::new(BEHIND),
+        })
+    }
+}
+
+/// The state machine.
+pub(crate) struct Machine {
+    state: State,
+    applied: Option<LogId>,
+    membership: Membership,
+    shown: Arc<Shown>,
+    keeper: Keeper,
+}
+
+/// Makes and keeps snapshots. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    /// The state's file; snapshots lie beside it.
+    path: Arc<PathBuf>,
+    writer: Writer,
+    current: Arc<ArcSwap<Option<(SnapshotMeta, Image)>>>,
+}
+
+impl Machine {
+    pub(crate) fn new(loaded: &Loaded, path: &Path, writer: Writer) -> (Self, Arc<Shown>) {
+        let meta = loaded.snapshot.as_ref().map(|(meta, _)| meta.clone());
+        let meta = meta.unwrap_or_default();
+        let shown = Shown::of(&loaded.state);
+        let machine = Self {
+            state: loaded.state.clone(),
+            applied: meta.last_log_id,
+            membership: meta.last_membership,
+            shown: Arc::clone(&shown),
+            keeper: Keeper {
+                path: Arc::new(path.to_owned()),
+                writer,
+                current: Arc::new(ArcSwap::from_pointee(loaded.snapshot.clone())),
+            },
+        };
+        (machine, shown)
+    }
+
+    fn execute(&mut self, bytes: &[u8]) -> io::Result<Result<Arc<Applied>, Rejection>> {
+        // What is not understood is never skipped: this node would then believe another state
+        // than the others.
+        let proposal = decode_proposal(bytes).map_err(damaged)?;
+        Ok(self.state.apply(&proposal).map(Arc::new))
+    }
+
+    fn show(&self, applied: &Arc<Applied>) {
+        let view = Arc::new(self.state.view());
+        self.shown.state.store(Arc::new(self.state.clone()));
+        self.shown.view.store(Arc::clone(&view));
+        let published = Arc::new(Published {
+            view,
+            applied: Arc::clone(applied),
+        });
+        // Nobody may be listening.
+        drop(self.shown.told.send(Told::Next(published)));
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Image;
+    type SnapshotBuilder = Building;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        // What is at hand is executed together, and made durable by one sync.
+        let mut batches = entries.ready_chunks(BATCH);
+        while let Some(batch) = batches.next().await {
+            self.apply_batch(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Building {
+        Building {
+            state: self.state.clone(),
+            meta: SnapshotMeta {
+                last_log_id: self.applied,
+                last_membership: self.membership.clone(),
+            },
+            keeper: self.keeper.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Image,
+    ) -> Result<(), io::Error> {
+        let image = snapshot.clone();
+        let state = tokio::task::spawn_blocking(move || image.state())
+            .await
+            .map_err(io::Error::other)??;
+        self.keeper.keep(meta.clone(), snapshot).await?;
+        self.state = state;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.shown.state.store(Arc::new(self.state.clone()));
+        self.shown.view.store(Arc::new(self.state.view()));
+        // Nobody may be listening.
+        drop(self.shown.told.send(Told::Replaced));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let current = self.keeper.current.load_full();
+        Ok(Option::clone(&current).map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+/// Entries that are executed together.
+const BATCH: usize = 256;
+
+impl Machine {
+    async fn apply_batch(
+        &mut self,
+        batch: Vec<Result<EntryResponder<Types>, io::Error>>,
+    ) -> Result<(), io::Error> {
+        let batch: Vec<EntryResponder<Types>> = batch.into_iter().collect::<Result<_, _>>()?;
+        let Some(last) = batch.last().map(|(entry, _)| entry.log_id()) else {
+            return Ok(());
+        };
+        let bytes = postcard::to_stdvec(&last).map_err(damaged)?;
+        self.keeper.writer.put(COMMITTED, bytes).await?;
+        for (entry, responder) in batch {
+            let before = self.state.revision();
+            let answer = self.apply_one(&entry)?;
+            self.applied = Some(entry.log_id());
+            if let Some(Ok(applied)) = &answer.0
+                && self.state.revision() > before
+            {
+                self.show(applied);
+            }
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        // Also what changed without a new revision: requests, pieces.
+        self.shown.state.store(Arc::new(self.state.clone()));
+        Ok(())
+    }
+
+    fn apply_one(&mut self, entry: &Entry) -> io::Result<Answer> {
+        match &entry.payload {
+            EntryPayload::Blank => Ok(Answer(None)),
+            EntryPayload::Normal(payload) => self.execute(&payload.0).map(|it| Answer(Some(it))),
+            EntryPayload::Membership(membership) => {
+                self.membership = Membership::new(Some(entry.log_id()), membership.clone());
+                Ok(Answer(None))
+            }
+        }
+    }
+}
+
+/// A snapshot in the making, apart from the state that goes on.
+pub(crate) struct Building {
+    state: State,
+    meta: SnapshotMeta,
+    keeper: Keeper,
+}
+
+impl RaftSnapshotBuilder<Types> for Building {
+    type SnapshotData = Image;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let state = self.state.clone();
+        let image = tokio::task::spawn_blocking(move || Image::of(&state))
+            .await
+            .map_err(io::Error::other)??;
+        let meta = self.meta.clone();
+        self.keeper.keep(meta.clone(), image.clone()).await?;
+        Ok(Snapshot {
+            meta,
+            snapshot: image,
+        })
+    }
+}
+
+impl Keeper {
+    /// Makes this the snapshot that a restart finds, then lets go of the one before.
+    async fn keep(&self, meta: SnapshotMeta, image: Image) -> io::Result<()> {
+        let name = image_name(meta.last_log_id.map_or(0, |last| last.index));
+        let file = self.path.with_file_name(&name);
+        let (kept, to) = (image.clone(), file.clone());
+        let of = meta.clone();
+        tokio::task::spawn_blocking(move || kept.write(&to, &of))
+            .await
+            .map_err(io::Error::other)??;
+        let bytes = postcard::to_stdvec(&name).map_err(damaged)?;
+        self.writer.put(SNAPSHOT, bytes).await?;
+        let before = self.current.swap(Arc::new(Some((meta, image))));
+        if let Some((old, _)) = before.as_ref() {
+            let old = image_name(old.last_log_id.map_or(0, |last| last.index));
+            if old != name {
+                // One that is left behind costs space and is never read.
+                drop(std::fs::remove_file(self.path.with_file_name(old)));
+            }
+        }
+        Ok(())
+    }
+}

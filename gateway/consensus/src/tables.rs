@@ -1,0 +1,389 @@
+//! The state's file: the log, the vote, and where the snapshot is.
+//!
+//! Layout 1 had one record for each tenant and nothing else; opening such a file makes its
+//! documents the state that the log begins after.
+
+use crate::OpenError;
+use crate::format::{self, DecodeError};
+use crate::image::Image;
+use crate::types::{Entry, LogId, Membership, SnapshotMeta, Vote};
+use openraft::entry::RaftEntry;
+use openraft::vote::RaftLeaderIdExt;
+use portcullis_policy::{NodeId, Revision, Snapshot, State, Tenant};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Index → entry, in postcard.
+pub(crate) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+/// What consensus must not forget, in postcard, by the keys below.
+pub(crate) const RAFT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("raft");
+pub(crate) const VOTE: &str = "vote";
+pub(crate) const PURGED: &str = "purged";
+pub(crate) const COMMITTED: &str = "committed";
+/// The name of the snapshot's file, beside this one.
+pub(crate) const SNAPSHOT: &str = "snapshot";
+/// Whose state this is.
+const NODE: &str = "node";
+
+/// [`LAYOUT_KEY`], and in layout 1 [`REVISION_KEY`].
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const LAYOUT_KEY: &str = "layout";
+const REVISION_KEY: &str = "revision";
+/// Layout 1: tenant id → document, as `format` writes it.
+const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants");
+/// The tables above; a file with a higher number was written by a later version.
+const LAYOUT: u64 = 2;
+
+/// Readable and writable by the owner alone.
+const MODE: u32 = 0o600;
+/// Memory for pages, in bytes. The file is read once, when it is opened.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// All that a file said.
+pub(crate) struct Loaded {
+    pub(crate) database: Arc<Database>,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) committed: Option<LogId>,
+    /// By index, each with its size in bytes.
+    pub(crate) entries: BTreeMap<u64, (Entry, usize)>,
+    pub(crate) snapshot: Option<(SnapshotMeta, Image)>,
+    pub(crate) state: State,
+}
+
+/// Where a file begins that is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// This node is the only voter, of this state.
+    Alone,
+    /// This node waits until a leader speaks to it.
+    Joining,
+    /// It is an error: what this node remembers is lost.
+    Never,
+}
+
+/// Opens the file and reads all of it, or begins one.
+pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Loaded, OpenError> {
+    match fs::set_permissions(path, Permissions::from_mode(MODE)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => match beginning {
+            Beginning::Alone => begin(path, node, &State::default())?,
+            Beginning::Joining => create(path, node, None)?,
+            Beginning::Never => {
+                return Err(OpenError::Lost {
+                    path: path.to_owned(),
+                });
+            }
+        },
+        Err(error) => return Err(io(path, error)),
+    }
+    let database = open_database(path)?;
+    match layout(&database, path)? {
+        1 => {
+            let state = documents(&database, path)?;
+            drop(database);
+            // Moved into the place of the old one: at every moment one of the two is whole.
+            begin(path, node, &state)?;
+            load(open_database(path)?, path, node)
+        }
+        LAYOUT => load(database, path, node),
+        newer if newer > LAYOUT => Err(OpenError::Newer {
+            path: path.to_owned(),
+            format: newer,
+        }),
+        other => Err(corrupt(path, format!("layout {other}"))),
+    }
+}
+
+/// Begins a file in which `node` is the only voter and `state` is what holds: as if a snapshot had
+/// been installed that covers everything before.
+pub(crate) fn begin(path: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
+    let first = LogId::new(
+        openraft::alias::LeaderIdOf::<crate::types::Types>::new_committed(FIRST_TERM, node.get()),
+        FIRST_INDEX,
+    );
+    let voters = BTreeSet::from([node.get()]);
+    let membership = openraft::Membership::new_with_defaults(vec![voters], []);
+    let meta = SnapshotMeta {
+        last_log_id: Some(first),
+        last_membership: Membership::new(Some(first), membership),
+    };
+    let image = Image::of(state).map_err(|error| io(path, error))?;
+    let name = image_name(first.index);
+    let file = path.with_file_name(&name);
+    image
+        .write(&file, &meta)
+        .map_err(|error| io(&file, error))?;
+    create(path, node, Some((first, name)))
+}
+
+/// Terms begin here: above the one that an empty log has.
+const FIRST_TERM: u64 = 1;
+const FIRST_INDEX: u64 = 1;
+
+/// The name of the file of the snapshot up to this index.
+pub(crate) fn image_name(index: u64) -> String {
+    format!("state-{index}.img")
+}
+
+/// Makes a file under another name and moves it into place, so that a file which is there is a
+/// whole one: an empty file is then known to be a damaged one.
+fn create(path: &Path, node: NodeId, begins: Option<(LogId, String)>) -> Result<(), OpenError> {
+    let new = new_name(path);
+    match fs::remove_file(&new) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(io(&new, error)),
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(&new)
+        .map_err(|error| io(&new, error))?;
+    let begun = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let database = builder().create(&new)?;
+        let transaction = database.begin_write()?;
+        {
+            transaction.open_table(LOG)?;
+            let mut raft = transaction.open_table(RAFT)?;
+            let mut put = |key: &str, bytes: Vec<u8>| raft.insert(key, bytes.as_slice()).map(drop);
+            put(NODE, postcard::to_stdvec(&node.get())?)?;
+            if let Some((first, name)) = begins {
+                put(PURGED, postcard::to_stdvec(&first)?)?;
+                put(COMMITTED, postcard::to_stdvec(&first)?)?;
+                put(SNAPSHOT, postcard::to_stdvec(&name)?)?;
+            }
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(LAYOUT_KEY, LAYOUT)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    };
+    begun().map_err(|error| io(&new, std::io::Error::other(error)))?;
+    let moved = || -> std::io::Result<()> {
+        File::open(&new)?.sync_all()?;
+        fs::rename(&new, path)?;
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    moved().map_err(|error| io(path, error))
+}
+
+fn new_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    // Without this, a page that was altered on disk is believed, or panics.
+    builder.set_check_integrity_on_open(true);
+    builder
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an open enum: whatever else is wrong with the file, it is not used"
+)]
+fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let length = fs::metadata(path).map_err(|error| io(path, error))?.len();
+    if length == 0 {
+        // The library would take it for a new file.
+        return Err(corrupt(path, "it is empty"));
+    }
+    builder().open(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse {
+                path: path.to_owned(),
+            }
+        }
+        DatabaseError::Storage(redb::StorageError::Io(error))
+            if !matches!(
+                error.kind(),
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+            ) =>
+        {
+            io(path, error)
+        }
+        other => corrupt(path, other),
+    })
+}
+
+fn layout(database: &Database, path: &Path) -> Result<u64, OpenError> {
+    number(database, path, LAYOUT_KEY)
+}
+
+fn number(database: &Database, path: &Path, key: &str) -> Result<u64, OpenError> {
+    let damaged = |error: redb::Error| corrupt(path, error);
+    let transaction = database.begin_read().map_err(|e| damaged(e.into()))?;
+    let meta = transaction
+        .open_table(META)
+        .map_err(|e| damaged(e.into()))?;
+    let found = meta.get(key).map_err(|e| damaged(e.into()))?;
+    found
+        .map(|value| value.value())
+        .ok_or_else(|| corrupt(path, format!("no {key}")))
+}
+
+fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenError> {
+    let damaged = |error: redb::Error| corrupt(path, error);
+    let transaction = database.begin_read().map_err(|e| damaged(e.into()))?;
+    let raft = transaction
+        .open_table(RAFT)
+        .map_err(|e| damaged(e.into()))?;
+    let owner: Option<u64> = value(&raft, NODE, path)?;
+    if owner != Some(node.get()) {
+        return Err(OpenError::Foreign {
+            path: path.to_owned(),
+            node: owner.unwrap_or_default(),
+        });
+    }
+    let mut entries = BTreeMap::new();
+    let log = transaction.open_table(LOG).map_err(|e| damaged(e.into()))?;
+    for record in log.iter().map_err(|e| damaged(e.into()))? {
+        let (index, bytes) = record.map_err(|e| damaged(e.into()))?;
+        let (index, bytes) = (index.value(), bytes.value());
+        let entry: Entry = postcard::from_bytes(bytes)
+            .map_err(|error| corrupt(path, format!("entry {index}: {error}")))?;
+        if entry.log_id().index != index {
+            return Err(corrupt(path, format!("entry {index} says it is another")));
+        }
+        entries.insert(index, (entry, bytes.len()));
+    }
+    let snapshot = match value::<String>(&raft, SNAPSHOT, path)? {
+        None => None,
+        Some(name) => {
+            let file = path.with_file_name(name);
+            let read = Image::read(&file).map_err(|error| corrupt(&file, error))?;
+            Some(read)
+        }
+    };
+    let state = match &snapshot {
+        None => State::default(),
+        Some((_, image)) => image.state().map_err(|error| corrupt(path, error))?,
+    };
+    let loaded = Loaded {
+        vote: value(&raft, VOTE, path)?,
+        purged: value(&raft, PURGED, path)?,
+        committed: value(&raft, COMMITTED, path)?,
+        entries,
+        snapshot,
+        state,
+        database: Arc::new(database),
+    };
+    check(&loaded, path)?;
+    Ok(loaded)
+}
+
+/// A log with a hole is not believed.
+fn check(loaded: &Loaded, path: &Path) -> Result<(), OpenError> {
+    let after = loaded
+        .purged
+        .map_or(0, |purged| purged.index.saturating_add(1));
+    let begins = loaded.entries.first_key_value().map(|(index, _)| *index);
+    let ends = loaded.entries.last_key_value().map(|(index, _)| *index);
+    let count = u64::try_from(loaded.entries.len()).unwrap_or(u64::MAX);
+    if let (Some(begins), Some(ends)) = (begins, ends)
+        && (begins != after || ends - begins + 1 != count)
+    {
+        return Err(corrupt(
+            path,
+            format!(
+                "the log has {count} entries from {begins} to {ends}, and should begin at {after}"
+            ),
+        ));
+    }
+    let covered = loaded
+        .snapshot
+        .as_ref()
+        .and_then(|(meta, _)| meta.last_log_id)
+        .map(|last| last.index);
+    if loaded.purged.map(|purged| purged.index) > covered {
+        return Err(corrupt(
+            path,
+            "entries were removed that no snapshot covers",
+        ));
+    }
+    let last = ends
+        .or(loaded.purged.map(|purged| purged.index))
+        .max(covered);
+    if loaded.committed.map(|committed| committed.index) > last {
+        return Err(corrupt(path, "entries that were committed are missing"));
+    }
+    Ok(())
+}
+
+fn value<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+    path: &Path,
+) -> Result<Option<T>, OpenError> {
+    let found = table.get(key).map_err(|error| corrupt(path, error))?;
+    found
+        .map(|bytes| {
+            postcard::from_bytes(bytes.value())
+                .map_err(|error| corrupt(path, format!("{key}: {error}")))
+        })
+        .transpose()
+}
+
+/// The state that a file of layout 1 describes.
+fn documents(database: &Database, path: &Path) -> Result<State, OpenError> {
+    let damaged = |error: redb::Error| corrupt(path, error);
+    let revision = Revision::new(number(database, path, REVISION_KEY)?);
+    let transaction = database.begin_read().map_err(|e| damaged(e.into()))?;
+    let table = transaction
+        .open_table(TENANTS)
+        .map_err(|e| damaged(e.into()))?;
+    let mut tenants = Vec::new();
+    for record in table.iter().map_err(|e| damaged(e.into()))? {
+        let (key, bytes) = record.map_err(|e| damaged(e.into()))?;
+        tenants.push(tenant(key.value(), bytes.value(), path)?);
+    }
+    State::restore(Snapshot::of_documents(revision, tenants)).map_err(|rejection| {
+        OpenError::Rejected {
+            path: path.to_owned(),
+            rejection,
+        }
+    })
+}
+
+fn tenant(key: &str, bytes: &[u8], path: &Path) -> Result<Tenant, OpenError> {
+    match format::decode(bytes) {
+        Ok(tenant) if tenant.id.as_str() == key => Ok(tenant),
+        Ok(tenant) => {
+            let found = format!("tenant {} under the key {key:?}", tenant.id);
+            Err(corrupt(path, found))
+        }
+        Err(DecodeError::Newer(format)) => Err(OpenError::Newer {
+            path: path.to_owned(),
+            format: format.into(),
+        }),
+        Err(DecodeError::Malformed(found)) => {
+            Err(corrupt(path, format!("tenant {key:?}: {found}")))
+        }
+    }
+}
+
+pub(crate) fn corrupt(path: &Path, found: impl std::fmt::Display) -> OpenError {
+    OpenError::Corrupt {
+        path: path.to_owned(),
+        found: found.to_string(),
+    }
+}
+
+pub(crate) fn io(path: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

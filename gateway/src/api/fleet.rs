@@ -1,0 +1,164 @@
+//! What is asked about the fleet, and how it is changed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use portcullis_audit::{Event, kinds, moment};
+use portcullis_policy::{Author, NodeName, NodeRole};
+
+use super::fleet_types::{
+    FleetChangeReply, FleetNode, FleetReply, InviteReply, InviteRequest, RemoveRequest,
+};
+use super::{Node, Refusal};
+use crate::fleet::{Known, WriteError};
+use crate::runtime::clock::{self, Duration};
+
+/// Minutes for which a token may be good: a day.
+const MAX_INVITE_MINUTES: u32 = 24 * 60;
+
+/// Every node, as this one knows it.
+pub(super) fn status(node: &Node) -> FleetReply {
+    let fleet = &node.fleet;
+    let standing = fleet.standing();
+    FleetReply {
+        node: node.name.clone(),
+        fleet: standing.fleet.map(|fleet| fleet.to_string()),
+        epoch: standing.epoch,
+        revision: node.front.view().revision().get(),
+        leader: standing.leader.map(|leader| leader.to_string()),
+        quorum: standing.lease.is_some(),
+        lease_ms: standing.lease.map_or(0, milliseconds),
+        nodes: standing.nodes.iter().map(node_reply).collect(),
+    }
+}
+
+fn node_reply(known: &Known) -> FleetNode {
+    let report = known.heard.as_ref().map(|heard| &heard.report);
+    FleetNode {
+        id: known.node.id.get(),
+        name: known.node.name.to_string(),
+        roles: known.node.roles.iter().map(ToString::to_string).collect(),
+        address: known.node.address.clone(),
+        consensus: known.part.to_owned(),
+        revision: report.map(|report| report.through.get()),
+        connections: report.map(|report| report.connections),
+        heard_ms: known.heard.as_ref().map(|heard| milliseconds(heard.ago)),
+        stale: report.map(|report| report.stale),
+        stale_limit: report.map(|report| report.stale_limit),
+        version: report.map(|report| report.version.clone()),
+    }
+}
+
+/// A token for one more node.
+pub(super) async fn invite(
+    node: &Arc<Node>,
+    author: Author,
+    asked: &InviteRequest,
+) -> Result<InviteReply, Refusal> {
+    let name: NodeName = asked
+        .name
+        .parse()
+        .map_err(|error| Refusal::malformed("name", &error))?;
+    let mut roles = BTreeSet::new();
+    for role in &asked.roles {
+        let role: NodeRole = role
+            .parse()
+            .map_err(|error| Refusal::malformed("roles", &error))?;
+        roles.insert(role);
+    }
+    if asked.minutes == 0 || asked.minutes > MAX_INVITE_MINUTES {
+        return Err(Refusal::new(
+            400,
+            "malformed",
+            format!("minutes: a token is good for 1 to {MAX_INVITE_MINUTES}"),
+        ));
+    }
+    let lasting = Duration::from_secs(u64::from(asked.minutes) * 60);
+    let by = author.name.clone();
+    let (token, expires) = node
+        .fleet
+        .invite(author, name, roles, lasting)
+        .await
+        .map_err(|error| not_written(&error))?;
+    record(node, kinds::FLEET_INVITED, &by, &asked.name).await;
+    Ok(InviteReply {
+        token: token.to_text().to_string(),
+        name: asked.name.clone(),
+        expires: moment::to_text(expires.as_millis()),
+    })
+}
+
+/// A node less.
+pub(super) async fn remove(
+    node: &Arc<Node>,
+    author: Author,
+    asked: &RemoveRequest,
+) -> Result<FleetChangeReply, Refusal> {
+    let name: NodeName = asked
+        .name
+        .parse()
+        .map_err(|error| Refusal::malformed("name", &error))?;
+    let by = author.name.clone();
+    let (id, written) = node
+        .fleet
+        .remove(author, &name)
+        .await
+        .map_err(|error| not_written(&error))?;
+    record(node, kinds::FLEET_REMOVED, &by, &asked.name).await;
+    Ok(FleetChangeReply {
+        revision: written.revision.get(),
+        name: asked.name.clone(),
+        id: id.get(),
+    })
+}
+
+/// Another leader, where this node leads.
+pub(super) async fn step_down(node: &Arc<Node>) -> Result<FleetReply, Refusal> {
+    node.fleet
+        .step_down()
+        .await
+        .map_err(|problem| Refusal::new(409, "not_leading", problem))?;
+    Ok(status(node))
+}
+
+async fn record(node: &Node, kind: &'static str, by: &str, name: &str) {
+    let event = Event::new(clock::now().as_millis(), kind, &*node.name)
+        .with("by", by)
+        .with("name", name);
+    if let Err(error) = node.ledger.record_durable(event).await {
+        tracing::error!(%error, "the audit event of a change of the fleet could not be made durable");
+    }
+}
+
+/// Why a command was not executed, as whoever gave it is told.
+pub(super) fn not_written(error: &WriteError) -> Refusal {
+    match error {
+        WriteError::Rejected { code, message, status } => {
+            Refusal::new(*status, code, message.clone())
+        }
+        WriteError::NoQuorum => Refusal::new(
+            503,
+            "no_quorum",
+            "no quorum of control nodes answers: nothing can be changed; customers are served as before",
+        )
+        .next("`portcullis fleet status` on each control node; `portcullis recover` when a majority is lost for good"),
+        WriteError::Unknown => Refusal::new(
+            504,
+            "unknown_outcome",
+            "nobody confirmed the change in time: it may have been made",
+        )
+        .next("repeat it: what was made already is not made twice"),
+        WriteError::NotControl => Refusal::new(
+            421,
+            "not_a_control_node",
+            "this node only carries traffic: commands go to a control node",
+        )
+        .next("run this on a control node; `portcullis fleet status` names them"),
+        WriteError::Storage(problem) => Refusal::new(500, "not_durable", problem.clone())
+            .next("look at the disk under `data` in node.toml, then restart this node"),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

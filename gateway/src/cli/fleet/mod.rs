@@ -1,0 +1,8 @@
+//! The commands about the fleet: `init` and `join`, which make a node of a process that is not
+//! running, and those that ask a running one.
+
+mod offline;
+mod running;
+
+pub(super) use offline::{init, join};
+pub(super) use running::{invite, remove, status, step_down};

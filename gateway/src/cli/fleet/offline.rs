@@ -1,0 +1,95 @@
+//! `init` and `join`: they work on the files of a node that is not running.
+
+use std::io::Read;
+use std::path::Path;
+
+use portcullis_certs::fleet::{JoinToken, MAX_JOIN_TOKEN_TEXT};
+use portcullis_policy::GuardRails;
+use zeroize::Zeroizing;
+
+use crate::cli::exit::Exit;
+use crate::cli::fleet_args::{InitArgs, JoinArgs};
+use crate::cli::output::{complain, printable, say};
+use crate::config::node::NodeConfig;
+use crate::fleet::found::{Founded, found};
+use crate::fleet::joining;
+
+/// Founds a fleet.
+pub(in crate::cli) async fn init(args: InitArgs) -> Exit {
+    let config = match read(&args.config) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    match found(&config, &args.recovery_key, GuardRails::NONE).await {
+        Ok((Founded::Now, membership)) => {
+            say(&format!(
+                "fleet {} is founded; this is node {} ({})\nrecovery key: {} (move it off this machine: whoever has it can begin a new epoch)\nnext: portcullis serve --config {}",
+                membership.fleet,
+                membership.node,
+                membership.name,
+                args.recovery_key.display(),
+                args.config.display()
+            ));
+            Exit::Done
+        }
+        Ok((Founded::Before, membership)) => {
+            say(&format!(
+                "nothing to do: this is node {} ({}) of fleet {}",
+                membership.node, membership.name, membership.fleet
+            ));
+            Exit::Done
+        }
+        Err(problem) => failed(&problem),
+    }
+}
+
+/// Joins a fleet.
+pub(in crate::cli) async fn join(args: JoinArgs) -> Exit {
+    let config = match read(&args.config) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let token = match token(&args.token) {
+        Ok(token) => token,
+        Err(problem) => return failed(&problem),
+    };
+    match joining::join(&config, &token).await {
+        Ok(membership) => {
+            say(&format!(
+                "this is node {} ({}) of fleet {}\nnext: portcullis serve --config {}",
+                membership.node,
+                membership.name,
+                membership.fleet,
+                args.config.display()
+            ));
+            Exit::Done
+        }
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn token(path: &Path) -> Result<JoinToken, String> {
+    let most = u64::try_from(MAX_JOIN_TOKEN_TEXT).unwrap_or(u64::MAX);
+    let mut text = Zeroizing::new(String::with_capacity(MAX_JOIN_TOKEN_TEXT));
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(most).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text))
+    };
+    read.map_err(|error| format!("the token in {}: {error}", path.display()))?;
+    JoinToken::parse(&text).map_err(|error| format!("the token in {}: {error}", path.display()))
+}
+
+fn read(path: &Path) -> Result<NodeConfig, Exit> {
+    NodeConfig::read(path).map_err(|mistakes| {
+        for mistake in mistakes {
+            complain(&mistake.to_string());
+        }
+        Exit::Error
+    })
+}
+
+fn failed(problem: &str) -> Exit {
+    complain(&printable(&format!("error: {problem}")));
+    Exit::Error
+}

@@ -1,0 +1,197 @@
+//! Letting nodes in: one-time tokens, and what a stranger with a good one is given.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use portcullis_certs::fleet::{FleetAuthority, JoinRequest as Proof, JoinToken, hash_of_secret};
+use portcullis_policy::{
+    Author, Command, KeyHash, NodeName, NodeRole, Principal, RequestId, Timestamp, Told,
+};
+use zeroize::Zeroizing;
+
+use super::found::node_validity;
+use super::home::{Home, Piece, Seed};
+use super::joining::secret_file;
+use super::words::{self, JoinReply, JoinRequest, Welcome};
+use super::writes::WriteError;
+use super::{Fleet, clock, roles_of};
+use crate::config::node::NodeRoles;
+use crate::mesh::Refused;
+use crate::runtime::clock::Duration;
+use crate::runtime::random;
+
+/// What a control node needs to let others in.
+pub(super) struct Admission {
+    authority: FleetAuthority,
+    /// The secret that is the same on every node.
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl Admission {
+    /// Reads it; nothing on a node without the authority's key.
+    pub(super) fn load(home: &Home, data: &Path) -> Result<Option<Self>, String> {
+        let told = |error: &dyn std::fmt::Display| format!("the fleet's authority: {error}");
+        let Some(key) = home
+            .find(Piece::AuthorityKey)
+            .map_err(|error| told(&error))?
+        else {
+            return Ok(None);
+        };
+        let pem = home.read(Piece::Authority).map_err(|error| told(&error))?;
+        let authority = FleetAuthority::from_pem(&pem, &key).map_err(|error| told(&error))?;
+        let path = secret_file(data);
+        let secret = std::fs::read(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?
+            .try_into()
+            .map_err(|_| format!("{}: not 32 bytes", path.display()))?;
+        Ok(Some(Self {
+            authority,
+            secret: Zeroizing::new(secret),
+        }))
+    }
+}
+
+impl Fleet {
+    /// A token with which one node may join under this name and in these roles, once.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub async fn invite(
+        &self,
+        author: Author,
+        name: NodeName,
+        roles: BTreeSet<NodeRole>,
+        lasting: Duration,
+    ) -> Result<(JoinToken, Timestamp), WriteError> {
+        let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
+        let state = self.consensus.state();
+        let fleet = state.fleet().ok_or(WriteError::NotControl)?;
+        let addresses = fleet.control().filter_map(|node| node.address.clone());
+        let trust = admission.authority.trust();
+        let secret: [u8; 32] = random::bytes();
+        let token = JoinToken::new(
+            trust.fleet(),
+            trust.fingerprint(),
+            addresses
+                .take(portcullis_certs::fleet::MAX_JOIN_ADDRESSES)
+                .collect(),
+            secret,
+        )
+        .map_err(|error| WriteError::Storage(error.to_string()))?;
+        let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
+        let expires = Timestamp::from_millis(clock::now().as_millis().saturating_add(lasting));
+        let command = Command::Invite {
+            token: KeyHash::new(token.hash()),
+            name,
+            roles,
+            expires,
+        };
+        self.write(None, author, command).await?;
+        Ok((token, expires))
+    }
+
+    /// Answers a stranger who asks to join.
+    pub(super) async fn welcome(self: &Arc<Self>, request: &[u8]) -> Result<Vec<u8>, Refused> {
+        let request: JoinRequest = words::decode(request).map_err(Refused)?;
+        let reply = self.admit(&request).await.unwrap_or_else(|refused| refused);
+        words::encode(&reply).map_err(Refused)
+    }
+
+    async fn admit(&self, request: &JoinRequest) -> Result<JoinReply, JoinReply> {
+        let admission = self
+            .admission
+            .as_ref()
+            .ok_or_else(|| later("not_a_control_node", "this node lets nobody in"))?;
+        let proof = Proof::from_der(&request.request)
+            .map_err(|error| never("malformed", &error.to_string()))?;
+        let name: NodeName = request
+            .name
+            .parse()
+            .map_err(|error| never("malformed", &format!("the name: {error}")))?;
+        let roles = NodeRoles {
+            control: request.control,
+            gateway: request.gateway,
+        };
+        let token = hash_of_secret(&request.secret);
+        let command = Command::Admit {
+            token: KeyHash::new(token),
+            name,
+            roles: roles_of(roles),
+            key: KeyHash::new(proof.key().hash()),
+            view_key: request.view_key,
+            address: request.address.clone(),
+        };
+        let author = Author {
+            name: format!("join {}", request.name),
+            principal: Principal::Node(self.me),
+        };
+        let written = self
+            .write(Some(once(&token, proof.key().hash())), author, command)
+            .await
+            .map_err(|error| match error {
+                WriteError::Rejected { code, message, .. } => never(&code, &message),
+                other => later("not_now", &other.to_string()),
+            })?;
+        let Told::Admitted(node) = written.told else {
+            return Err(later("not_now", "the fleet did not say which node this is"));
+        };
+        let deadline = clock::instant() + APPLIED_HERE;
+        if !self.enforcer.reaches(written.revision, deadline).await {
+            return Err(later("not_now", "this control node has not caught up"));
+        }
+        let certificate = admission
+            .authority
+            .issue_node(node.get(), proof.key(), node_validity())
+            .map_err(|error| later("not_now", &error.to_string()))?;
+        let state = self.consensus.state();
+        let fleet = state
+            .fleet()
+            .ok_or_else(|| later("not_now", "this node knows no fleet"))?;
+        let seeds = fleet.nodes.values().map(|node| Seed {
+            node: node.id,
+            key: node.key,
+            address: node.address.clone(),
+        });
+        Ok(JoinReply::Welcome(Box::new(Welcome {
+            node,
+            certificate,
+            authority: admission.authority.authority_pem().to_owned(),
+            authority_key: request
+                .control
+                .then(|| admission.authority.key_pem().to_owned()),
+            secret: *admission.secret,
+            epoch: fleet.epoch,
+            recovery_key: fleet.recovery_key,
+            seeds: seeds.collect(),
+        })))
+    }
+}
+
+/// How long this node may take to apply what the leader did.
+const APPLIED_HERE: Duration = Duration::from_secs(5);
+
+/// The same token shown with the same key is the same request, whoever carries it.
+fn once(token: &[u8; 32], key: [u8; 32]) -> RequestId {
+    let mut id = [0; 16];
+    for (to, (a, b)) in id.iter_mut().zip(token.iter().zip(key)) {
+        *to = a ^ b;
+    }
+    RequestId::new(id)
+}
+
+fn never(code: &str, message: &str) -> JoinReply {
+    JoinReply::Refused {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        again: false,
+    }
+}
+
+fn later(code: &str, message: &str) -> JoinReply {
+    JoinReply::Refused {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        again: true,
+    }
+}

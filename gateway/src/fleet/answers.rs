@@ -1,0 +1,104 @@
+//! What this node says when others call.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use portcullis_consensus::Draft;
+use portcullis_policy::NodeId;
+
+use super::reports::Report;
+use super::{Fleet, words};
+use crate::mesh::{self, BoxFuture, Caller, Duplex, Handler, Refused};
+
+/// Answers for a fleet, once it is there.
+#[derive(Default)]
+pub(super) struct Answers(OnceLock<Weak<Fleet>>);
+
+impl Answers {
+    /// From now on this fleet answers.
+    pub(super) fn speak_for(&self, fleet: &Arc<Fleet>) {
+        // Set once, by `Fleet::start`.
+        drop(self.0.set(Arc::downgrade(fleet)));
+    }
+
+    fn fleet(&self) -> Result<Arc<Fleet>, Refused> {
+        self.0
+            .get()
+            .and_then(Weak::upgrade)
+            .ok_or_else(|| Refused("this node is starting or stopping".to_owned()))
+    }
+}
+
+impl Handler for Answers {
+    fn call(
+        &self,
+        from: Caller,
+        service: u8,
+        request: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Refused>> {
+        let fleet = self.fleet();
+        Box::pin(async move {
+            let fleet = fleet?;
+            match (from, service) {
+                (Caller::Stranger(_), mesh::JOIN) => fleet.welcome(&request).await,
+                (Caller::Stranger(_), _) => Err(Refused("strangers may only join".to_owned())),
+                (Caller::Node(from), service) => {
+                    let from = NodeId::new(from).ok_or_else(|| Refused("node 0".to_owned()))?;
+                    fleet.answer(from, service, &request).await
+                }
+            }
+        })
+    }
+
+    fn stream(&self, _from: u64, _service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
+        // No service has streams yet: dropping it tells the caller.
+        drop(stream);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Fleet {
+    async fn answer(
+        self: &Arc<Self>,
+        from: NodeId,
+        service: u8,
+        request: &[u8],
+    ) -> Result<Vec<u8>, Refused> {
+        match service {
+            words::RAFT => self
+                .consensus
+                .answer(from, request.to_vec())
+                .await
+                .map_err(|error| Refused(error.to_string())),
+            words::PROPOSE => {
+                self.only_control(from)?;
+                let draft: Draft = words::decode(request).map_err(Refused)?;
+                let reply = self.propose_here(draft).await;
+                words::encode(&reply).map_err(Refused)
+            }
+            words::REPORT => {
+                let report: Report = words::decode(request).map_err(Refused)?;
+                self.reports.take(from, report);
+                Ok(Vec::new())
+            }
+            words::CONFIRM => {
+                let confirmed = self.lease.remaining().is_some();
+                words::encode(&confirmed).map_err(Refused)
+            }
+            other => Err(Refused(format!("there is no service {other}"))),
+        }
+    }
+
+    /// Commands come from control nodes: a gateway can never vote or propose.
+    fn only_control(&self, from: NodeId) -> Result<(), Refused> {
+        let state = self.consensus.state();
+        let control = state
+            .fleet()
+            .and_then(|fleet| fleet.nodes.get(&from))
+            .is_some_and(portcullis_policy::Node::is_control);
+        if control {
+            Ok(())
+        } else {
+            Err(Refused("only control nodes propose".to_owned()))
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `portcullis init`: a fleet of one node, to which others can be invited.
+//!
+//! Every step leaves a file behind and finds it again, so that a run which was cut off anywhere is
+//! finished by the next one. The last step is `membership.json`; until it is there, no fleet is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use portcullis_certs::authority::Key;
+use portcullis_certs::fleet::{
+    FleetAuthority, FleetId as NamedFleet, JoinRequest, RecoveryKey, ViewKey,
+};
+use portcullis_certs::{Validity, generate_key};
+use portcullis_consensus::{Consensus, Draft, Settings};
+use portcullis_policy::{
+    Author, Command, FleetId, GuardRails, KeyHash, NodeId, NodeName, RequestId,
+};
+
+use super::home::{Home, Membership, Piece, Seed, write_private};
+use super::roles_of;
+use crate::config::node::NodeConfig;
+use crate::runtime::clock;
+use crate::runtime::random;
+
+/// What `init` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Founded {
+    /// There is a fleet now.
+    Now,
+    /// There was one, and this node is of it: nothing was changed.
+    Before,
+}
+
+/// Founds a fleet on the node that `config` describes, which is not running. What it had in force
+/// stays in force. The recovery key is written to `recovery`, unless one lies there.
+///
+/// # Errors
+/// In words; the same call goes on where this one stopped.
+pub async fn found(
+    config: &NodeConfig,
+    recovery: &Path,
+    guard_rails: GuardRails,
+) -> Result<(Founded, Membership), String> {
+    let place = config
+        .fleet
+        .as_ref()
+        .filter(|place| place.roles.control)
+        .ok_or("node.toml has no [fleet] with the role control: a fleet begins with a node that votes; write [fleet] with `listen`")?;
+    let address = place
+        .address
+        .clone()
+        .ok_or("node.toml has no fleet.address")?;
+    let home = Home::of(&config.data);
+    if let Some(membership) = home.membership().map_err(|error| error.to_string())? {
+        return Ok((Founded::Before, membership));
+    }
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let authority = authority(&home)?;
+    let fleet = FleetId::new(authority.trust().fleet().0);
+    let key = drawn(&home, Piece::Key)?;
+    let view_key = drawn_view_key(&home, Piece::ViewKey)?;
+    let recovery_key = recovery_key(recovery)?;
+    let public = hex(recovery_key.public().as_ref());
+    home.write(Piece::RecoveryPublic, &public)
+        .map_err(|error| told(&error))?;
+    let request = JoinRequest::new(&key).map_err(|error| told(&error))?;
+    let certificate = authority
+        .issue_node(NodeId::FIRST.get(), request.key(), node_validity())
+        .map_err(|error| told(&error))?;
+    home.write(Piece::Certificate, &certificate)
+        .map_err(|error| told(&error))?;
+
+    let name: NodeName = config
+        .name
+        .parse()
+        .map_err(|error| format!("the node's name: {error}"))?;
+    let command = Command::Found {
+        fleet,
+        name,
+        roles: roles_of(place.roles),
+        key: KeyHash::new(request.key().hash()),
+        view_key: view_key.public(),
+        address: address.clone(),
+        recovery_key: recovery_key.public(),
+        guard_rails,
+    };
+    let draft = Draft {
+        // Of the fleet's own id: a repetition is the same request.
+        request: Some(RequestId::new(*fleet.as_bytes())),
+        author: Author::local("init"),
+        command,
+    };
+    propose_alone(config, draft).await?;
+    let membership = Membership {
+        fleet,
+        node: NodeId::FIRST,
+        name: config.name.clone(),
+        epoch: 1,
+        seeds: vec![Seed {
+            node: NodeId::FIRST,
+            key: KeyHash::new(request.key().hash()),
+            address: Some(address),
+        }],
+    };
+    home.write_membership(&membership)
+        .map_err(|error| told(&error))?;
+    Ok((Founded::Now, membership))
+}
+
+/// Opens this node's state as its only voter, and executes one command.
+async fn propose_alone(config: &NodeConfig, draft: Draft) -> Result<(), String> {
+    let state = |error: &dyn std::fmt::Display| {
+        format!("the node's state in {}: {error}", config.data.display())
+    };
+    let consensus = Consensus::open(Settings::alone(&config.data))
+        .await
+        .map_err(|error| state(&error))?;
+    let outcome = consensus.propose(draft, clock::now).await;
+    consensus.shutdown().await;
+    outcome.map(drop).map_err(|error| state(&error))
+}
+
+fn authority(home: &Home) -> Result<Arc<FleetAuthority>, String> {
+    let told = |error: &dyn std::fmt::Display| format!("the fleet's authority: {error}");
+    let kept = (
+        home.find(Piece::Authority).map_err(|error| told(&error))?,
+        home.find(Piece::AuthorityKey)
+            .map_err(|error| told(&error))?,
+    );
+    if let (Some(pem), Some(key)) = kept {
+        return FleetAuthority::from_pem(&pem, &key)
+            .map(Arc::new)
+            .map_err(|error| told(&error));
+    }
+    let key = generate_key().map_err(|error| told(&error))?;
+    let authority = FleetAuthority::new(NamedFleet(random::bytes()), key, authority_validity())
+        .map_err(|error| told(&error))?;
+    home.write(Piece::AuthorityKey, authority.key_pem())
+        .and_then(|()| home.write(Piece::Authority, authority.authority_pem()))
+        .map_err(|error| told(&error))?;
+    Ok(Arc::new(authority))
+}
+
+/// The key in this file; drawn if there is none.
+pub(super) fn drawn(home: &Home, piece: Piece) -> Result<Key, String> {
+    let told = |error: &dyn std::fmt::Display| format!("the node's key: {error}");
+    if let Some(pem) = home.find(piece).map_err(|error| told(&error))? {
+        return Key::from_pem(&pem).map_err(|error| told(&error));
+    }
+    let key = generate_key().map_err(|error| told(&error))?;
+    home.write(piece, &key.to_pem())
+        .map_err(|error| told(&error))?;
+    Ok(key)
+}
+
+/// The key for views in this file; drawn if there is none.
+pub(super) fn drawn_view_key(home: &Home, piece: Piece) -> Result<ViewKey, String> {
+    let told = |error: &dyn std::fmt::Display| format!("the node's key for views: {error}");
+    if let Some(pem) = home.find(piece).map_err(|error| told(&error))? {
+        return ViewKey::from_pem(&pem).map_err(|error| told(&error));
+    }
+    let key = ViewKey::from_seed(random::bytes()).map_err(|error| told(&error))?;
+    home.write(piece, &key.to_pem())
+        .map_err(|error| told(&error))?;
+    Ok(key)
+}
+
+fn recovery_key(path: &Path) -> Result<RecoveryKey, String> {
+    let told =
+        |error: &dyn std::fmt::Display| format!("the recovery key {}: {error}", path.display());
+    match std::fs::read_to_string(path) {
+        Ok(pem) => RecoveryKey::from_pem(&pem).map_err(|error| told(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = RecoveryKey::from_seed(random::bytes()).map_err(|error| told(&error))?;
+            write_private(path, key.to_pem().as_bytes()).map_err(|error| told(&error))?;
+            Ok(key)
+        }
+        Err(error) => Err(told(&error)),
+    }
+}
+
+/// When the certificate of a node is valid that is issued now.
+pub(super) fn node_validity() -> Validity {
+    lasting(NODE_CERTIFICATE_SECONDS)
+}
+
+fn authority_validity() -> Validity {
+    lasting(AUTHORITY_SECONDS)
+}
+
+fn lasting(seconds: i64) -> Validity {
+    let now = clock::unix_seconds();
+    Validity {
+        not_before: now.saturating_sub(CLOCK_SKEW_SECONDS),
+        not_after: now.saturating_add(seconds),
+    }
+}
+
+/// A node whose clock is behind by less than this trusts a certificate at once.
+const CLOCK_SKEW_SECONDS: i64 = 3_600;
+/// A node's certificate. Nothing renews it yet: a node that outlives it joins anew.
+const NODE_CERTIFICATE_SECONDS: i64 = 2 * 365 * 86_400;
+/// The authority.
+const AUTHORITY_SECONDS: i64 = 10 * 365 * 86_400;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

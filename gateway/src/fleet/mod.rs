@@ -1,0 +1,460 @@
+//! A node's place among others: writes from anywhere, one view in force everywhere, and who is
+//! known to enforce it.
+//!
+//! Control nodes agree through `portcullis-consensus`; what they say to each other travels over
+//! the mesh ([`words`]). Each node puts every view in force in order ([`enforcer`]) and reports
+//! it ([`reports`]). A command may be given to any control node: it is carried to the leader and
+//! executed once ([`writes`]). The leader makes the set of voters what the state says it should
+//! be ([`voters`]). [`found`] and [`joining`] make a node of a process.
+//!
+//! A node without `[fleet]` in its configuration is a fleet by itself: the same code with one
+//! voter and no mesh.
+//!
+//! Deliberately absent: any decision about who may connect or command (policy), and anything that
+//! needs the clock of another node.
+
+mod admission;
+mod answers;
+mod enforcer;
+pub mod found;
+pub mod home;
+pub mod joining;
+mod lease;
+mod peers;
+mod reports;
+mod rounds;
+mod voters;
+mod words;
+mod writes;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use portcullis_consensus::{Consensus, Settings};
+use portcullis_policy::{
+    Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
+    NodeRole, Proposal, Rehearsed, Revision, Timestamp, View,
+};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::admission::Admission;
+use self::answers::Answers;
+use self::enforcer::Enforcer;
+use self::home::{Home, Membership};
+use self::lease::Lease;
+use self::peers::{Identity, Wire};
+use self::reports::{Heard, Report, Reports};
+use crate::config::node::{NodeConfig, NodeRoles};
+use crate::ledger::Ledger;
+use crate::mesh::Mesh;
+use crate::proxy::Front;
+use crate::runtime::clock::{self, Duration, Instant};
+
+pub use enforcer::Step;
+pub use reports::NodeReceipt;
+pub use writes::{WRITE_LIMIT, WriteError, Written};
+
+/// This node's place in its fleet.
+pub struct Fleet {
+    me: NodeId,
+    name: NodeName,
+    consensus: Arc<Consensus>,
+    front: Arc<Front>,
+    enforcer: Arc<Enforcer>,
+    reports: Reports,
+    lease: Lease,
+    /// None on a node that is a fleet by itself.
+    mesh: Option<Mesh>,
+    /// What it was told when it became a node; none on a node that is a fleet by itself.
+    membership: Option<Membership>,
+    /// None on a node that lets nobody in.
+    admission: Option<Admission>,
+    stale_limit: Duration,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What a node's place in its fleet is made of.
+pub struct FleetParts {
+    /// The node's configuration.
+    pub config: Arc<NodeConfig>,
+    /// Its state and identity.
+    pub opened: Opened,
+    /// Its front door.
+    pub front: Arc<Front>,
+    /// Where evidence goes.
+    pub ledger: Arc<Ledger>,
+}
+
+/// A node's state and identity, read before its doors are made.
+pub struct Opened {
+    consensus: Arc<Consensus>,
+    place: Option<(Membership, Identity, Arc<Wire>)>,
+}
+
+impl Opened {
+    /// Reads what this node is and opens its state.
+    ///
+    /// # Errors
+    /// In words, with what to do.
+    pub async fn open(config: &NodeConfig) -> Result<Self, String> {
+        let home = Home::of(&config.data);
+        let membership = home.membership().map_err(|error| error.to_string())?;
+        let (settings, place) = match (&config.fleet, membership) {
+            (None, None) => (Settings::alone(&config.data), None),
+            (None, Some(membership)) => {
+                return Err(format!(
+                    "this node is node {} of fleet {}, and node.toml has no [fleet]: write it again, or use another data directory",
+                    membership.node, membership.fleet
+                ));
+            }
+            (Some(_), None) => {
+                return Err(
+                    "node.toml has a [fleet], and this node is of none yet: `portcullis init` founds one, `portcullis join` joins one"
+                        .to_owned(),
+                );
+            }
+            (Some(_), Some(membership)) => {
+                check(config, &membership)?;
+                let identity = Identity::load(&home, &membership)?;
+                let wire = Arc::<Wire>::default();
+                let transport = Arc::clone(&wire);
+                let settings = Settings::in_fleet(&config.data, membership.node, transport);
+                (settings, Some((membership, identity, wire)))
+            }
+        };
+        let consensus = Consensus::open(settings)
+            .await
+            .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
+        Ok(Self {
+            consensus: Arc::new(consensus),
+            place,
+        })
+    }
+
+    /// The view that was in force when the node was last up.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.consensus.view()
+    }
+}
+
+fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
+    if config.name != membership.name {
+        return Err(format!(
+            "node.toml calls this node {}, and it is of its fleet as {}: names are not changed",
+            config.name, membership.name
+        ));
+    }
+    if config.policy.is_some() {
+        return Err(
+            "node.toml has both `policy` and [fleet]: a fleet has one policy, which `portcullis apply` changes on any control node"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Where this node stands, and what it knows of the others.
+pub struct Standing {
+    /// The fleet; none where a node is by itself.
+    pub fleet: Option<FleetId>,
+    /// Its epoch; 0 where there is no fleet.
+    pub epoch: u64,
+    /// Who leads, as this node knows it.
+    pub leader: Option<NodeName>,
+    /// For how much longer what needs a quorum may be done here; none is not at all.
+    pub lease: Option<Duration>,
+    /// The nodes, by id.
+    pub nodes: Vec<Known>,
+}
+
+/// One node, as this one knows it.
+pub struct Known {
+    /// The node.
+    pub node: FleetNode,
+    /// Its part in consensus: `leader`, `voter`, `learner` or `none`.
+    pub part: &'static str,
+    /// What it last said of itself.
+    pub heard: Option<Heard>,
+}
+
+impl Fleet {
+    /// Takes the node's place: from now on it answers others, and puts in force what is decided.
+    ///
+    /// # Errors
+    /// In words, with what to do.
+    pub fn start(parts: FleetParts) -> Result<Arc<Self>, String> {
+        let FleetParts {
+            config,
+            opened: Opened { consensus, place },
+            front,
+            ledger,
+        } = parts;
+        let tasks = TaskTracker::new();
+        let answers = Arc::<Answers>::default();
+        let (mut mesh, mut membership, mut admission) = (None, None, None);
+        if let Some((member, identity, wire)) = place {
+            let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
+            wire.connect(opened.clone());
+            admission = Admission::load(&Home::of(&config.data), &config.data)?;
+            (mesh, membership) = (Some(opened), Some(member));
+        }
+        let fleet = Arc::new(Self {
+            me: membership
+                .as_ref()
+                .map_or(NodeId::FIRST, |membership| membership.node),
+            name: config
+                .name
+                .parse()
+                .map_err(|error| format!("the node's name: {error}"))?,
+            enforcer: Enforcer::new(Arc::clone(&front), tasks.clone()),
+            consensus,
+            front,
+            reports: Reports::default(),
+            lease: Lease::default(),
+            mesh,
+            membership,
+            admission,
+            stale_limit: config
+                .fleet
+                .as_ref()
+                .map_or(Duration::ZERO, |fleet| fleet.stale_limit),
+            tasks,
+            stop: CancellationToken::new(),
+        });
+        fleet.set_members();
+        answers.speak_for(&fleet);
+        rounds::spawn(&fleet);
+        Ok(fleet)
+    }
+
+    /// The view that this node has decided on, which may not be enforced to the end yet.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.consensus.view()
+    }
+
+    /// What `command` would do as of the moment `at`: the view that it would leave and what it
+    /// would change. Nobody sees it and nothing is written.
+    ///
+    /// # Errors
+    /// [`WriteError::Rejected`]
+    pub fn rehearse(&self, command: Command, at: Timestamp) -> Result<Rehearsed, WriteError> {
+        let proposal = Proposal {
+            request: None,
+            at,
+            author: Author::local("plan"),
+            command,
+        };
+        self.consensus
+            .state()
+            .rehearse(&proposal)
+            .map_err(|rejection| writes::refused(&rejection))
+    }
+
+    /// The step that led to `revision`, once this node has it in force.
+    pub async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
+        self.enforcer.step(revision, deadline).await
+    }
+
+    /// Waits until every node enforces `revision`, or until the deadline; how each of them took it.
+    pub async fn receipts(&self, revision: Revision, deadline: Instant) -> Vec<NodeReceipt> {
+        let ids: BTreeSet<NodeId> = self.nodes().iter().map(|node| node.id).collect();
+        self.reports.in_force(revision, &ids, deadline).await;
+        self.receipts_now(revision)
+    }
+
+    /// How each node took `revision`, as far as it is known now.
+    #[must_use]
+    pub fn receipts_now(&self, revision: Revision) -> Vec<NodeReceipt> {
+        self.nodes()
+            .iter()
+            .map(|node| self.receipt(node, revision))
+            .collect()
+    }
+
+    fn receipt(&self, node: &FleetNode, revision: Revision) -> NodeReceipt {
+        let heard = self.reports.of(node.id);
+        let summary = self.reports.summary(node.id, revision);
+        let report = heard.as_ref().map(|heard| &heard.report);
+        NodeReceipt {
+            name: node.name.to_string(),
+            in_force: report.is_some_and(|report| report.through >= revision),
+            revision: report.map(|report| report.through.get()),
+            closed: summary.as_ref().map(|summary| summary.closed),
+            unfinished: summary.as_ref().map_or(0, |summary| summary.unfinished),
+            backends_left: summary.as_ref().map_or(0, |summary| summary.backends_left),
+            slowest_ms: summary.and_then(|summary| summary.slowest_ms),
+            heard_ms: heard
+                .as_ref()
+                .map(|heard| u64::try_from(heard.ago.as_millis()).unwrap_or(u64::MAX)),
+            stale_limit: report
+                .map(|report| report.stale_limit)
+                .filter(|limit| *limit > 0),
+        }
+    }
+
+    /// Where this node stands, and what it knows of the others.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let state = self.consensus.state();
+        let status = self.consensus.status();
+        let fleet = state.fleet();
+        let nodes = self.nodes().into_iter().map(|node| Known {
+            part: if status.leader == Some(node.id) {
+                "leader"
+            } else if status.voters.contains(&node.id) {
+                "voter"
+            } else if status.learners.contains(&node.id) {
+                "learner"
+            } else {
+                "none"
+            },
+            heard: self.reports.of(node.id),
+            node,
+        });
+        Standing {
+            fleet: fleet.map(|fleet| fleet.id),
+            epoch: fleet.map_or(0, |fleet| fleet.epoch),
+            leader: status
+                .leader
+                .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
+            lease: self.lease.remaining(),
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// Takes a node out of the fleet for good.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub async fn remove(
+        &self,
+        author: Author,
+        name: &NodeName,
+    ) -> Result<(NodeId, Written), WriteError> {
+        let state = self.consensus.state();
+        let fleet = state.fleet().ok_or(WriteError::NotControl)?;
+        let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
+            code: "no_such_node".to_owned(),
+            message: format!("no node of this fleet is called {name}"),
+            status: 404,
+        })?;
+        let command = Command::Remove { node: node.id };
+        let written = self.write(None, author, command).await?;
+        Ok((node.id, written))
+    }
+
+    /// Lets another control node lead, where this one does.
+    ///
+    /// # Errors
+    /// In words: it does not lead, or nobody else can.
+    pub async fn step_down(&self) -> Result<(), String> {
+        let status = self.consensus.status();
+        if status.leader != Some(self.me) {
+            return Err(
+                "this node does not lead; `portcullis fleet status` says who does".to_owned(),
+            );
+        }
+        let heir = status
+            .voters
+            .iter()
+            .find(|voter| **voter != self.me && status.caught_up(**voter))
+            .ok_or("no other control node has caught up")?;
+        self.consensus
+            .step_down(*heir)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Stops: the mesh says farewell, the state is closed.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Some(mesh) = &self.mesh {
+            mesh.shutdown(FAREWELL).await;
+        }
+        self.consensus.shutdown().await;
+    }
+
+    /// All nodes; on a node that is a fleet by itself, that one.
+    fn nodes(&self) -> Vec<FleetNode> {
+        let state = self.consensus.state();
+        match state.fleet() {
+            Some(fleet) => fleet.nodes.values().cloned().collect(),
+            None => vec![self.itself()],
+        }
+    }
+
+    /// A node that is a fleet by itself, as if it were one of many.
+    fn itself(&self) -> FleetNode {
+        FleetNode {
+            id: self.me,
+            name: self.name.clone(),
+            roles: [NodeRole::Control, NodeRole::Gateway].into(),
+            key: KeyHash::new([0; 32]),
+            view_key: None,
+            address: None,
+            level: FEATURE_LEVEL,
+            admitted: Revision::default(),
+        }
+    }
+
+    fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_ref()
+    }
+
+    fn set_members(&self) {
+        let (Some(mesh), Some(membership)) = (&self.mesh, &self.membership) else {
+            return;
+        };
+        let state = self.consensus.state();
+        let (epoch, members) = peers::members(&state, membership, self.me);
+        mesh.set_members(epoch, members);
+        if let Some(fleet) = state.fleet() {
+            self.reports.keep(&fleet.nodes.keys().copied().collect());
+        }
+    }
+
+    /// Puts the latest view in force though not every step to it is known.
+    fn catch_up(&self) {
+        let view = self.consensus.view();
+        let applied = view.applied_since(&self.front.view(), clock::now());
+        self.enforcer.take(view, Arc::new(applied));
+        self.set_members();
+    }
+
+    fn own_report(&self) -> Report {
+        Report {
+            through: self.enforcer.through(),
+            recent: self.enforcer.recent(),
+            connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
+            stale_limit: self.stale_limit.as_secs(),
+            stale: self.lease.stale().map_or(0, |stale| stale.as_secs()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            root: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet")
+            .field("me", &self.me)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long calls that are being answered may take to end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The roles of a node.toml, as the state has them.
+pub(crate) fn roles_of(roles: NodeRoles) -> BTreeSet<NodeRole> {
+    let control = roles.control.then_some(NodeRole::Control);
+    let gateway = roles.gateway.then_some(NodeRole::Gateway);
+    control.into_iter().chain(gateway).collect()
+}

@@ -1,0 +1,151 @@
+//! This node among its peers: its identity, its mesh, and who belongs to it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use portcullis_audit::{Event, kinds};
+use portcullis_certs::fleet::{
+    FleetTrust, Joining, NodeIdentity, mesh_client_config, mesh_server_config,
+};
+use portcullis_consensus::{BoxFuture, Transport, TransportError};
+use portcullis_policy::{NodeId, State};
+
+use super::answers::Answers;
+use super::home::{Home, Membership, Piece};
+use super::words;
+use crate::config::node::NodeConfig;
+use crate::ledger::Ledger;
+use crate::mesh::{Denied, Member, Mesh, MeshParts};
+use crate::runtime::clock::{self, Duration};
+use crate::runtime::random;
+
+/// Who this node is to others, and whom it believes.
+pub(super) struct Identity {
+    pub(super) node: NodeIdentity,
+    pub(super) trust: FleetTrust,
+}
+
+impl Identity {
+    pub(super) fn load(home: &Home, membership: &Membership) -> Result<Self, String> {
+        let told = |error: &dyn std::fmt::Display| format!("this node's identity: {error}");
+        let read = |piece| home.read(piece).map_err(|error| told(&error));
+        let trust = FleetTrust::from_pem(&read(Piece::Authority)?).map_err(|error| told(&error))?;
+        let node = NodeIdentity::from_pem(&read(Piece::Certificate)?, &read(Piece::Key)?)
+            .map_err(|error| told(&error))?;
+        if node.node() != membership.node.get()
+            || node.fleet() != trust.fleet()
+            || node.fleet().0 != *membership.fleet.as_bytes()
+        {
+            return Err(format!(
+                "the certificate in {} is not that of node {} of fleet {}",
+                home.directory().display(),
+                membership.node,
+                membership.fleet
+            ));
+        }
+        Ok(Self { node, trust })
+    }
+}
+
+/// Opens this node's end of the mesh. Nobody is a member yet.
+pub(super) fn mesh(
+    config: &NodeConfig,
+    membership: &Membership,
+    identity: &Identity,
+    answers: Arc<Answers>,
+    ledger: &Arc<Ledger>,
+) -> Result<Mesh, String> {
+    let place = config.fleet.as_ref().ok_or("node.toml has no [fleet]")?;
+    let joining = if place.roles.control {
+        Joining::Offered
+    } else {
+        Joining::NotOffered
+    };
+    let server = mesh_server_config(&identity.node, &identity.trust, joining)
+        .map_err(|error| format!("the mesh's TLS: {error}"))?;
+    let (own, trust) = (identity.node.clone(), identity.trust.clone());
+    Mesh::start(MeshParts {
+        listen: place.listen,
+        node: membership.node.get(),
+        fleet: identity.node.fleet(),
+        epoch: membership.epoch,
+        server: place.listen.map(|_| server),
+        client: Arc::new(move |node| mesh_client_config(&own, &trust, node).ok()),
+        handler: answers,
+        denied: denials(Arc::clone(ledger)),
+        random: || u64::from_be_bytes(random::bytes()),
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// A refused connection leaves an event.
+fn denials(ledger: Arc<Ledger>) -> Arc<dyn Fn(Denied) + Send + Sync> {
+    Arc::new(move |denied| {
+        let mut event = Event::new(clock::now().as_millis(), kinds::FLEET_DENIED, ledger.node())
+            .with("code", denied.reason.name())
+            .with("address", denied.address.ip().to_string())
+            .with("port", denied.address.port())
+            .with("story", denied.detail);
+        if let Some(claimed) = denied.claimed {
+            event = event.with("claimed", claimed);
+        }
+        ledger.record(event);
+    })
+}
+
+/// Who belongs to the fleet, as this node knows it: the state says, and before there is one, what
+/// it was told when it joined.
+pub(super) fn members(
+    state: &State,
+    membership: &Membership,
+    me: NodeId,
+) -> (u64, BTreeMap<u64, Member>) {
+    let Some(fleet) = state.fleet() else {
+        let seeds = membership.seeds.iter().filter(|seed| seed.node != me);
+        let members = seeds.map(|seed| {
+            let member = Member {
+                key: *seed.key.as_bytes(),
+                address: seed.address.clone(),
+            };
+            (seed.node.get(), member)
+        });
+        return (membership.epoch, members.collect());
+    };
+    let others = fleet.nodes.values().filter(|node| node.id != me);
+    let members = others.map(|node| {
+        let member = Member {
+            key: *node.key.as_bytes(),
+            address: node.address.clone(),
+        };
+        (node.id.get(), member)
+    });
+    (fleet.epoch.max(membership.epoch), members.collect())
+}
+
+/// What carries consensus' messages: the mesh, once it is there.
+#[derive(Default)]
+pub(super) struct Wire(OnceLock<Mesh>);
+
+impl Wire {
+    pub(super) fn connect(&self, mesh: Mesh) {
+        // Connected once, by `Fleet::start`.
+        drop(self.0.set(mesh));
+    }
+}
+
+impl Transport for Wire {
+    fn call(
+        &self,
+        to: NodeId,
+        request: Vec<u8>,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, TransportError>> {
+        let mesh = self.0.get().cloned();
+        Box::pin(async move {
+            let mesh = mesh.ok_or_else(|| TransportError::new("the mesh is not open yet"))?;
+            mesh.call(to.get(), words::RAFT, request, within)
+                .await
+                .map_err(|error| TransportError::new(&error.to_string()))
+        })
+    }
+}

@@ -1,0 +1,293 @@
+//! Which revision each node enforces, as the nodes say it.
+//!
+//! A node reports to every control node whenever it has enforced a change, and each second. A
+//! receipt is made of that: it waits until every node that carries traffic has reported the
+//! revision, and names those that stay silent.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use parking_lot::Mutex;
+use portcullis_policy::{NodeId, Revision};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+
+use crate::runtime::clock::{self, Duration, Instant};
+
+/// What one node says of itself.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Every change up to this revision is enforced there.
+    pub through: Revision,
+    /// What it took to enforce the latest of them, oldest first; at most [`RECENT`].
+    pub recent: Vec<Summary>,
+    /// Live connections.
+    pub connections: u64,
+    /// How long it serves customers from a policy that no control node confirms, in seconds.
+    pub stale_limit: u64,
+    /// Since when no control node has confirmed its policy, in seconds; 0 on one that votes with a
+    /// quorum.
+    pub stale: u64,
+    /// Its version.
+    pub version: String,
+    /// The hash of its whole state, where it has one, at the revision.
+    pub root: Option<(Revision, [u8; 32])>,
+}
+
+/// What enforcing one change took on one node.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The change.
+    pub revision: Revision,
+    /// Live connections that were decided again.
+    pub decided_again: u64,
+    /// Those that lapsed and were closed.
+    pub closed: u64,
+    /// Those that were not seen closed within the limit.
+    pub unfinished: u64,
+    /// Closed connections whose backend was not seen gone.
+    pub backends_left: u64,
+    /// From the moment the node knew the change to the moment from which the last of them passed
+    /// no byte, milliseconds.
+    pub slowest_ms: Option<f64>,
+}
+
+/// How one node took a change.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct NodeReceipt {
+    /// The node.
+    pub name: String,
+    /// Whether it enforces the change.
+    pub in_force: bool,
+    /// Up to which revision it enforces every change; none if it was never heard.
+    pub revision: Option<u64>,
+    /// Connections that it closed; none if it did not say.
+    pub closed: Option<u64>,
+    /// Those that it did not see closed within the limit.
+    pub unfinished: u64,
+    /// Closed connections whose backend it did not see gone.
+    pub backends_left: u64,
+    /// From the moment it knew of the change to the moment from which the last of them passed no
+    /// byte, milliseconds.
+    pub slowest_ms: Option<f64>,
+    /// How long ago it was last heard, in milliseconds; none if never.
+    pub heard_ms: Option<u64>,
+    /// After how long without confirmation it serves customers no more, in seconds.
+    pub stale_limit: Option<u64>,
+}
+
+/// Changes that a report tells of; whoever missed more learns only that they are enforced.
+pub(super) const RECENT: usize = 32;
+/// Changes of one node that are remembered for receipts.
+const REMEMBERED: usize = 256;
+
+/// What every node last said.
+#[derive(Debug)]
+pub(super) struct Reports {
+    nodes: Mutex<BTreeMap<NodeId, Known>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Known {
+    heard: Instant,
+    report: Report,
+    summaries: VecDeque<Summary>,
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Its last report.
+    pub report: Report,
+    /// How long ago that came.
+    pub ago: Duration,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            nodes: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Reports {
+    /// Takes what a node says of itself. A report that was overtaken by a newer one adds what it
+    /// tells of changes and takes nothing back.
+    pub(super) fn take(&self, node: NodeId, report: Report) {
+        let mut nodes = self.nodes.lock();
+        let heard = clock::instant();
+        match nodes.get_mut(&node) {
+            None => {
+                let summaries = report.recent.iter().cloned().collect();
+                nodes.insert(
+                    node,
+                    Known {
+                        heard,
+                        report,
+                        summaries,
+                    },
+                );
+            }
+            Some(known) => {
+                known.remember(&report.recent);
+                known.heard = heard;
+                if report.through >= known.report.through {
+                    known.report = report;
+                }
+            }
+        }
+        drop(nodes);
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Forgets nodes that are no longer of the fleet.
+    pub(super) fn keep(&self, members: &BTreeSet<NodeId>) {
+        self.nodes.lock().retain(|node, _| members.contains(node));
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub(super) fn of(&self, node: NodeId) -> Option<Heard> {
+        let nodes = self.nodes.lock();
+        let known = nodes.get(&node)?;
+        Some(Heard {
+            report: known.report.clone(),
+            ago: clock::instant().saturating_duration_since(known.heard),
+        })
+    }
+
+    /// What a node said of one change.
+    #[must_use]
+    pub(super) fn summary(&self, node: NodeId, revision: Revision) -> Option<Summary> {
+        let nodes = self.nodes.lock();
+        let summaries = &nodes.get(&node)?.summaries;
+        summaries
+            .iter()
+            .find(|summary| summary.revision == revision)
+            .cloned()
+    }
+
+    /// Waits until all of `nodes` enforce `revision`, or until the deadline; those that do not.
+    pub(super) async fn in_force(
+        &self,
+        revision: Revision,
+        nodes: &BTreeSet<NodeId>,
+        deadline: Instant,
+    ) -> BTreeSet<NodeId> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            let missing = self.missing(revision, nodes);
+            if missing.is_empty() {
+                return missing;
+            }
+            match timeout_at(deadline.into(), changed.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return self.missing(revision, nodes),
+            }
+        }
+    }
+
+    fn missing(&self, revision: Revision, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let known = self.nodes.lock();
+        let lacks = |node: &&NodeId| {
+            known
+                .get(node)
+                .is_none_or(|known| known.report.through < revision)
+        };
+        nodes.iter().filter(lacks).copied().collect()
+    }
+}
+
+impl Known {
+    fn remember(&mut self, recent: &[Summary]) {
+        for summary in recent {
+            if !self
+                .summaries
+                .iter()
+                .any(|known| known.revision == summary.revision)
+            {
+                self.summaries.push_back(summary.clone());
+            }
+        }
+        while self.summaries.len() > REMEMBERED {
+            self.summaries.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(through: u64, recent: &[u64]) -> Report {
+        let summary = |revision: &u64| Summary {
+            revision: Revision::new(*revision),
+            decided_again: 3,
+            closed: 1,
+            unfinished: 0,
+            backends_left: 0,
+            slowest_ms: Some(1.5),
+        };
+        Report {
+            through: Revision::new(through),
+            recent: recent.iter().map(summary).collect(),
+            connections: 0,
+            stale_limit: 60,
+            stale: 0,
+            version: String::new(),
+            root: None,
+        }
+    }
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_receipt_waits_for_all_and_names_the_silent() {
+        let reports = Reports::default();
+        reports.take(node(1), report(7, &[7]));
+        reports.take(node(2), report(6, &[6]));
+        let both = BTreeSet::from([node(1), node(2)]);
+        let soon = clock::instant() + Duration::from_millis(200);
+        let silent = reports.in_force(Revision::new(7), &both, soon).await;
+        assert_eq!(silent, [node(2)].into());
+        let waiting = reports.in_force(
+            Revision::new(7),
+            &both,
+            clock::instant() + Duration::from_secs(5),
+        );
+        let (silent, ()) = tokio::join!(waiting, async {
+            reports.take(node(2), report(7, &[6, 7]));
+        });
+        assert!(silent.is_empty());
+        assert!(reports.summary(node(2), Revision::new(7)).is_some());
+    }
+
+    #[test]
+    fn a_report_that_was_overtaken_takes_nothing_back() {
+        let reports = Reports::default();
+        reports.take(node(1), report(9, &[9]));
+        reports.take(node(1), report(8, &[8]));
+        assert_eq!(
+            reports.of(node(1)).unwrap().report.through,
+            Revision::new(9)
+        );
+        assert!(reports.summary(node(1), Revision::new(8)).is_some());
+    }
+
+    #[test]
+    fn summaries_are_bounded() {
+        let reports = Reports::default();
+        for revision in 1..1_000 {
+            reports.take(node(1), report(revision, &[revision]));
+        }
+        assert!(reports.summary(node(1), Revision::new(1)).is_none());
+        assert!(reports.summary(node(1), Revision::new(999)).is_some());
+        assert_eq!(reports.nodes.lock()[&node(1)].summaries.len(), REMEMBERED);
+    }
+}

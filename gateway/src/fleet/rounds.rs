@@ -1,0 +1,157 @@
+//! What a node does again and again: puts views in force, reports, renews its lease, keeps its
+//! mesh's members right, and, where it leads, makes the voters what the state says.
+
+use std::sync::Arc;
+
+use portcullis_consensus::Heard;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::lease::RENEW_EVERY;
+use super::voters::{self, Step};
+use super::{Fleet, words};
+use crate::runtime::clock::{self, Duration};
+
+/// How often a node reports though nothing changed.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How long a report may take.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
+/// How long a quorum may take to confirm that it follows.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
+/// How often the leader compares voters with the state.
+const VOTERS_EVERY: Duration = Duration::from_millis(250);
+/// The pause after a change of voters that failed.
+const VOTERS_AGAIN: Duration = Duration::from_secs(1);
+
+/// Starts all of it; it ends with the fleet.
+pub(super) fn spawn(fleet: &Arc<Fleet>) {
+    fleet.tasks.spawn(enforce(Arc::clone(fleet)));
+    fleet.tasks.spawn(confirm(Arc::clone(fleet)));
+    fleet.tasks.spawn(report(Arc::clone(fleet)));
+    if fleet.mesh.is_some() {
+        fleet.tasks.spawn(keep_voters(Arc::clone(fleet)));
+    }
+}
+
+/// Puts every view in force, in order, and keeps the mesh's members right.
+async fn enforce(fleet: Arc<Fleet>) {
+    let mut published = fleet.consensus.subscribe();
+    // What was decided between the opening of the state and now.
+    fleet.catch_up();
+    while let Some(next) = fleet.stop.run_until_cancelled(published.next()).await {
+        match next {
+            Heard::Next(next) => {
+                let fleet_changed = next.applied.fleet_changed;
+                fleet
+                    .enforcer
+                    .take(Arc::clone(&next.view), Arc::clone(&next.applied));
+                if fleet_changed {
+                    fleet.set_members();
+                }
+            }
+            Heard::CatchUp => fleet.catch_up(),
+            Heard::Closed => return,
+        }
+    }
+}
+
+/// Renews the lease.
+async fn confirm(fleet: Arc<Fleet>) {
+    let mut ticks = interval(RENEW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let asked = clock::boottime();
+        if fleet.confirmed().await {
+            fleet.lease.confirmed(asked);
+        }
+    }
+}
+
+/// Tells every control node what is enforced here, when that changes and each second.
+async fn report(fleet: Arc<Fleet>) {
+    let mut finished = fleet.enforcer.finished();
+    let mut ticks = interval(REPORT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        fleet.send_report();
+        let next = async {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = finished.changed() => {}
+            }
+        };
+        if fleet.stop.run_until_cancelled(next).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn keep_voters(fleet: Arc<Fleet>) {
+    let mut ticks = interval(VOTERS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let status = fleet.consensus.status();
+        if status.leader != Some(fleet.me) {
+            continue;
+        }
+        let Some(step) = voters::next(fleet.me, &fleet.consensus.state(), &status) else {
+            continue;
+        };
+        let taken = match step {
+            Step::Learn(node) => fleet.consensus.add_learner(node).await,
+            Step::Promote(node) => fleet.consensus.promote(node).await,
+            Step::Drop(node) => fleet.consensus.drop_member(node).await,
+            Step::StepDown(heir) => fleet.consensus.step_down(heir).await,
+        };
+        match taken {
+            Ok(()) => tracing::info!(?step, "the set of voters changes"),
+            Err(error) => {
+                tracing::warn!(?step, %error, "the set of voters could not be changed; it is tried again");
+                sleep(VOTERS_AGAIN).await;
+            }
+        }
+    }
+}
+
+impl Fleet {
+    /// Whether a quorum confirms, now, that it follows the leader.
+    async fn confirmed(&self) -> bool {
+        if self.consensus.confirm(CONFIRM_LIMIT).await.is_ok() {
+            return true;
+        }
+        // Only the leader can ask a quorum; everybody else asks the leader.
+        let (Some(mesh), Some(leader)) = (&self.mesh, self.consensus.status().leader) else {
+            return false;
+        };
+        if leader == self.me {
+            return false;
+        }
+        let answer = mesh
+            .call(leader.get(), words::CONFIRM, Vec::new(), CONFIRM_LIMIT)
+            .await;
+        answer.is_ok_and(|answer| words::decode(&answer).unwrap_or(false))
+    }
+
+    fn send_report(self: &Arc<Self>) {
+        let report = self.own_report();
+        self.reports.take(self.me, report.clone());
+        let Some(mesh) = self.mesh.clone() else {
+            return;
+        };
+        let Ok(bytes) = words::encode(&report) else {
+            return;
+        };
+        let state = self.consensus.state();
+        let others = state
+            .fleet()
+            .into_iter()
+            .flat_map(|fleet| fleet.control())
+            .filter(|node| node.id != self.me);
+        for node in others {
+            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id.get());
+            // A report that is lost is made good by the next.
+            self.tasks.spawn(async move {
+                drop(mesh.call(to, words::REPORT, bytes, REPORT_LIMIT).await);
+            });
+        }
+    }
+}

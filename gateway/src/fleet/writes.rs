@@ -1,0 +1,196 @@
+//! Writes from anywhere, executed once.
+//!
+//! A command goes to whoever leads: to this node's own consensus, or over the mesh. Leaders change
+//! and answers get lost, so it is given again until somebody says what became of it; the request id
+//! that it bears is known by the state, which executes it once.
+
+use std::fmt;
+
+use portcullis_consensus::{Draft, ProposeError, in_pieces};
+use portcullis_policy::{Author, Command, NodeId, Rejection, RequestId, Revision, Told};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use super::{Fleet, words};
+use crate::runtime::clock::{self, Duration, Instant};
+use crate::runtime::random;
+
+/// How long a command is given again and again until somebody executes it.
+pub const WRITE_LIMIT: Duration = Duration::from_secs(15);
+/// How long one node may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// The pause before a command is given again: long enough not to press, short beside an election.
+const AGAIN: Duration = Duration::from_millis(50);
+/// A command that was executed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The revision at which it holds.
+    pub revision: Revision,
+    /// What its author needs to know besides.
+    pub told: Told,
+    /// Whether anything differs from before.
+    pub changed: bool,
+}
+
+/// Why a command was not executed, or is not known to be.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The state refuses it.
+    Rejected {
+        /// Stable.
+        code: String,
+        /// In words.
+        message: String,
+        /// As HTTP has it: 409, 412, 422 …
+        status: u16,
+    },
+    /// No quorum answered in time, and it was given to nobody.
+    NoQuorum,
+    /// It was given to somebody, and nobody said what became of it.
+    Unknown,
+    /// This node votes for nothing and knows nobody who does.
+    NotControl,
+    /// It could not be made durable.
+    Storage(String),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected { message, .. } => f.write_str(message),
+            Self::NoQuorum => f.write_str("no quorum of control nodes answers"),
+            Self::Unknown => f.write_str("nobody confirmed the command in time"),
+            Self::NotControl => f.write_str("this node is not a control node"),
+            Self::Storage(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+/// What a node says to a command that it was given.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub(super) enum ProposeReply {
+    Written(Written),
+    Failed(WriteError),
+    NotLeading(Option<NodeId>),
+}
+
+impl Fleet {
+    /// Executes a command, whoever leads, once: whoever repeats it with the same request is told
+    /// the same.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub async fn write(
+        &self,
+        request: Option<RequestId>,
+        author: Author,
+        command: Command,
+    ) -> Result<Written, WriteError> {
+        let deadline = clock::instant() + WRITE_LIMIT;
+        let request = request.unwrap_or_else(|| RequestId::new(random::bytes()));
+        let mut commands = in_pieces(command);
+        let last = commands.pop().ok_or(WriteError::Unknown)?;
+        for piece in commands {
+            // One that is there already is there.
+            let request = RequestId::new(random::bytes());
+            self.give(draft(request, author.clone(), piece), deadline)
+                .await?;
+        }
+        self.give(draft(request, author, last), deadline).await
+    }
+
+    async fn give(&self, draft: Draft, deadline: Instant) -> Result<Written, WriteError> {
+        let mut given = false;
+        let mut leader = None;
+        loop {
+            let reply = match leader.take().filter(|leader| *leader != self.me) {
+                None => self.propose_here(draft.clone()).await,
+                Some(leader) => self.propose_at(leader, &draft).await,
+            };
+            match reply {
+                ProposeReply::Written(written) => return Ok(written),
+                ProposeReply::Failed(WriteError::NoQuorum) => {}
+                ProposeReply::Failed(WriteError::Unknown) => given = true,
+                ProposeReply::Failed(error) => return Err(error),
+                ProposeReply::NotLeading(known) => leader = known,
+            }
+            if clock::instant() >= deadline {
+                return Err(if given {
+                    WriteError::Unknown
+                } else {
+                    WriteError::NoQuorum
+                });
+            }
+            if leader.is_none() {
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    /// Gives a command to this node's own consensus.
+    pub(super) async fn propose_here(&self, draft: Draft) -> ProposeReply {
+        match self.consensus.propose(draft, clock::now).await {
+            Ok(applied) => ProposeReply::Written(Written {
+                revision: applied.revision,
+                told: applied.told.clone(),
+                changed: !applied.tenants.is_empty() || applied.fleet_changed,
+            }),
+            Err(ProposeError::Rejected(rejection)) => ProposeReply::Failed(refused(&rejection)),
+            Err(ProposeError::NotLeader(leader)) => ProposeReply::NotLeading(leader),
+            Err(ProposeError::NoQuorum) => ProposeReply::Failed(WriteError::NoQuorum),
+            Err(ProposeError::Unknown) => ProposeReply::Failed(WriteError::Unknown),
+            Err(error @ (ProposeError::Storage(_) | ProposeError::TooLarge { .. })) => {
+                ProposeReply::Failed(WriteError::Storage(error.to_string()))
+            }
+        }
+    }
+
+    async fn propose_at(&self, leader: NodeId, draft: &Draft) -> ProposeReply {
+        let Some(mesh) = self.mesh() else {
+            return ProposeReply::NotLeading(None);
+        };
+        let asked = match words::encode(draft) {
+            Ok(request) => {
+                mesh.call(leader.get(), words::PROPOSE, request, ANSWER_LIMIT)
+                    .await
+            }
+            Err(problem) => return ProposeReply::Failed(WriteError::Storage(problem)),
+        };
+        // An answer that did not come says nothing about the command.
+        asked
+            .ok()
+            .and_then(|answer| words::decode(&answer).ok())
+            .unwrap_or(ProposeReply::Failed(WriteError::Unknown))
+    }
+}
+
+fn draft(request: RequestId, author: Author, command: Command) -> Draft {
+    Draft {
+        request: Some(request),
+        author,
+        command,
+    }
+}
+
+pub(super) fn refused(rejection: &Rejection) -> WriteError {
+    let cause = std::error::Error::source(rejection)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    WriteError::Rejected {
+        code: rejection.code().to_owned(),
+        message: format!("{rejection}{cause}"),
+        status: status(rejection),
+    }
+}
+
+/// As HTTP says it: somebody else was faster (412 for a named tenant, 409 for the whole), or the
+/// command cannot be.
+fn status(rejection: &Rejection) -> u16 {
+    match rejection.code() {
+        "conflict" => 412,
+        "stale_base" => 409,
+        _ => 422,
+    }
+}
