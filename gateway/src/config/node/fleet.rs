@@ -3,8 +3,8 @@
 use super::Checker;
 use super::raw::RawFleet;
 use crate::config::file_error::quoted;
-use crate::runtime::clock::Duration;
 use std::net::SocketAddr;
+use std::time::Duration;
 use toml::Spanned;
 
 /// A node's place in a fleet.
