@@ -84,6 +84,8 @@ impl Fleet {
                 let confirmed = self.lease.remaining().is_some();
                 words::encode(&confirmed).map_err(Refused)
             }
+            words::SOFT => self.told(from, request),
+            words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }

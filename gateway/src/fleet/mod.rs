@@ -23,6 +23,7 @@ mod lease;
 mod peers;
 mod reports;
 mod rounds;
+mod soft;
 mod voters;
 mod words;
 mod writes;
@@ -63,6 +64,7 @@ pub struct Fleet {
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
+    gathered: soft::Gathered,
     lease: Lease,
     /// None on a node that is a fleet by itself.
     mesh: Option<Mesh>,
@@ -213,6 +215,7 @@ impl Fleet {
             consensus,
             front,
             reports: Reports::default(),
+            gathered: soft::Gathered::default(),
             lease: Lease::default(),
             mesh,
             membership,
@@ -226,6 +229,10 @@ impl Fleet {
         });
         fleet.set_members();
         answers.speak_for(&fleet);
+        if fleet.mesh.is_some() {
+            let way = soft::Way(Arc::downgrade(&fleet));
+            fleet.front.join(Arc::new(way));
+        }
         rounds::spawn(&fleet);
         Ok(fleet)
     }
@@ -401,6 +408,10 @@ impl Fleet {
             level: FEATURE_LEVEL,
             admitted: Revision::default(),
         }
+    }
+
+    fn leads(&self) -> bool {
+        self.consensus.status().leader == Some(self.me)
     }
 
     fn mesh(&self) -> Option<&Mesh> {

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::lease::RENEW_EVERY;
 use super::voters::{self, Step};
-use super::{Fleet, words};
+use super::{Fleet, soft, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
@@ -29,6 +29,7 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
     fleet.tasks.spawn(report(Arc::clone(fleet)));
     if fleet.mesh.is_some() {
         fleet.tasks.spawn(keep_voters(Arc::clone(fleet)));
+        fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
     }
 }
 

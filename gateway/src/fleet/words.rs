@@ -22,6 +22,11 @@ pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;
 
+/// What a node holds and which sign-ins failed there (`Soft`).
+pub(super) const SOFT: u8 = 7;
+/// A cancel request whose key the called node issued (`PassedCancel`).
+pub(super) const CANCEL: u8 = 8;
+
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct JoinRequest {
