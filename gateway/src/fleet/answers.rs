@@ -81,8 +81,9 @@ impl Fleet {
                 Ok(Vec::new())
             }
             words::CONFIRM => {
-                let confirmed = self.lease.remaining().is_some();
-                words::encode(&confirmed).map_err(Refused)
+                let left = self.lease.remaining().unwrap_or_default();
+                let left = u64::try_from(left.as_millis()).unwrap_or_default();
+                words::encode(&left).map_err(Refused)
             }
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,

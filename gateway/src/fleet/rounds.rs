@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portcullis_consensus::Heard;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::lease::RENEW_EVERY;
+use super::lease::{LEASE, RENEW_EVERY};
 use super::voters::{self, Step};
 use super::{Fleet, soft, words};
 use crate::runtime::clock::{self, Duration};
@@ -61,8 +61,8 @@ async fn confirm(fleet: Arc<Fleet>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
-        if fleet.confirmed().await {
-            fleet.lease.confirmed(asked);
+        if let Some(lasting) = fleet.confirmed().await {
+            fleet.lease.confirmed(asked, lasting);
         }
     }
 }
@@ -114,22 +114,24 @@ async fn keep_voters(fleet: Arc<Fleet>) {
 }
 
 impl Fleet {
-    /// Whether a quorum confirms, now, that it follows the leader.
-    async fn confirmed(&self) -> bool {
+    /// For how long, counted from now, a quorum or somebody who asked one lets this node do what
+    /// needs one.
+    async fn confirmed(&self) -> Option<Duration> {
         if self.consensus.confirm(CONFIRM_LIMIT).await.is_ok() {
-            return true;
+            return Some(LEASE);
         }
         // Only the leader can ask a quorum; everybody else asks the leader.
-        let (Some(mesh), Some(leader)) = (&self.mesh, self.consensus.status().leader) else {
-            return false;
-        };
+        let leader = self.consensus.status().leader?;
         if leader == self.me {
-            return false;
+            return None;
         }
-        let answer = mesh
+        let answer = self
+            .mesh()?
             .call(leader.get(), words::CONFIRM, Vec::new(), CONFIRM_LIMIT)
-            .await;
-        answer.is_ok_and(|answer| words::decode(&answer).unwrap_or(false))
+            .await
+            .ok()?;
+        let left: u64 = words::decode(&answer).ok()?;
+        (left > 0).then(|| Duration::from_millis(left))
     }
 
     fn send_report(self: &Arc<Self>) {
