@@ -11,7 +11,7 @@ use portcullis_policy::{NodeId, State};
 
 /// The next step towards the voters that the state wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Change {
     /// Let it follow the log, without a vote yet.
     Learn(NodeId),
     /// Give it a vote: it has caught up.
@@ -19,12 +19,12 @@ pub(super) enum Step {
     /// It is no longer of the fleet.
     Drop(NodeId),
     /// This node itself is to go, so another must lead first.
-    StepDown(NodeId),
+    HandOver(NodeId),
 }
 
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
 /// a learner to catch up.
-pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Step> {
+pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Change> {
     let wanted: BTreeSet<NodeId> = state.fleet()?.control().map(|node| node.id).collect();
     let voters = &status.voters;
     let learners = &status.learners;
@@ -32,19 +32,19 @@ pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Step> {
     let surplus = voters.union(learners).find(|node| !wanted.contains(node));
     if let Some(surplus) = surplus {
         if *surplus != me {
-            return Some(Step::Drop(*surplus));
+            return Some(Change::Drop(*surplus));
         }
         let heir = voters.iter().find(|node| wanted.contains(node))?;
-        return Some(Step::StepDown(*heir));
+        return Some(Change::HandOver(*heir));
     }
     if let Some(new) = wanted
         .iter()
         .find(|node| !voters.contains(node) && !learners.contains(node))
     {
-        return Some(Step::Learn(*new));
+        return Some(Change::Learn(*new));
     }
     learners
         .iter()
         .find(|node| status.caught_up(**node))
-        .map(|node| Step::Promote(*node))
+        .map(|node| Change::Promote(*node))
 }
