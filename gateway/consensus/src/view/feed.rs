@@ -5,7 +5,7 @@
 //! what did not change, so that a history of them costs what changed.
 
 use super::frames::Frame;
-use super::statement::{Signature, Signed, Statement, Voters};
+use super::statement::{Signature, Signed, Statement, Succession, Voters};
 use portcullis_certs::fleet::{ViewKey, verify_view};
 use portcullis_policy::{NodeId, TenantId, View, ViewUpdate};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ struct Entry {
     /// Who voted at the view before, if that is known.
     before: Option<Voters>,
     signed: Signed,
+    /// Whether a majority has signed.
+    complete: bool,
 }
 
 impl Entry {
@@ -52,9 +54,49 @@ impl Entry {
         self.view.revision().get()
     }
 
-    fn is_complete(&self) -> bool {
+    fn count(&mut self) {
         let before = self.before.as_ref();
-        self.voters.confirm(&self.signed) && before.is_none_or(|it| it.confirm(&self.signed))
+        self.complete = self.voters.confirm(&self.signed)
+            && before.is_none_or(|before| before.confirm(&self.signed));
+    }
+}
+
+/// What brings a follower to a view; cheap until it is made a [`Frame`] of.
+#[derive(Debug)]
+pub struct Step {
+    known: Option<Arc<View>>,
+    newest: Arc<View>,
+    touched: Option<BTreeSet<TenantId>>,
+    signed: Signed,
+}
+
+impl Step {
+    /// The epoch and revision at which the follower arrives.
+    #[must_use]
+    pub fn to(&self) -> (u64, u64) {
+        (self.signed.statement.epoch, self.signed.statement.revision)
+    }
+
+    /// Whether it tells everything anew.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.known.is_none()
+    }
+
+    /// What is told. Costs what is in it.
+    #[must_use]
+    pub fn frame(self) -> Frame {
+        match self.known {
+            Some(known) => Frame::Changes {
+                from: known.revision().get(),
+                update: between(&known, &self.newest, self.touched.as_ref()),
+                signed: self.signed,
+            },
+            None => Frame::Whole {
+                update: self.newest.as_update(),
+                signed: self.signed,
+            },
+        }
     }
 }
 
@@ -89,7 +131,7 @@ impl Feed {
                 signatures.insert(node, vouched.signature);
             }
         }
-        self.views.push_back(Entry {
+        let mut entry = Entry {
             view,
             touched,
             voters,
@@ -98,7 +140,10 @@ impl Feed {
                 statement,
                 signatures,
             },
-        });
+            complete: false,
+        };
+        entry.count();
+        self.views.push_back(entry);
         while self.views.len() > HISTORY {
             self.views.pop_front();
         }
@@ -123,6 +168,7 @@ impl Feed {
                 return false;
             }
             entry.signed.signatures.insert(node, vouched.signature);
+            entry.count();
             return true;
         }
         if self
@@ -177,13 +223,13 @@ impl Feed {
     }
 
     fn newest(&self) -> Option<&Entry> {
-        self.views.iter().rev().find(|entry| entry.is_complete())
+        self.views.iter().rev().find(|entry| entry.complete)
     }
 
     /// What brings a follower from where it is to the newest view that a majority signed; nothing
     /// if it is there.
     #[must_use]
-    pub fn since(&self, epoch: u64, revision: u64) -> Option<Frame> {
+    pub fn since(&self, epoch: u64, revision: u64) -> Option<Step> {
         let newest = self.newest()?;
         let signed = newest.signed.clone();
         let statement = &signed.statement;
@@ -193,20 +239,27 @@ impl Feed {
         let at = self.views.binary_search_by_key(&revision, Entry::revision);
         let known = at.ok().and_then(|at| self.views.get(at));
         let known = known.filter(|known| known.signed.statement.epoch == epoch);
-        Some(match known {
-            Some(known) => Frame::Changes {
-                from: revision,
-                update: between(
-                    &known.view,
-                    &newest.view,
-                    self.touched(revision, statement.revision).as_ref(),
-                ),
-                signed,
-            },
-            None => Frame::Whole {
-                update: newest.view.as_update(),
-                signed,
-            },
+        Some(Step {
+            touched: known.and_then(|_| self.touched(revision, statement.revision)),
+            known: known.map(|known| Arc::clone(&known.view)),
+            newest: Arc::clone(&newest.view),
+            signed,
+        })
+    }
+
+    /// The latest change of voters that a majority of those before and after it signed.
+    #[must_use]
+    pub fn succession(&self) -> Option<Succession> {
+        let mut changed = self.views.iter().rev().filter(|entry| {
+            entry.complete
+                && entry
+                    .before
+                    .as_ref()
+                    .is_some_and(|before| *before != entry.voters)
+        });
+        changed.next().map(|entry| Succession {
+            signed: entry.signed.clone(),
+            voters: entry.voters.clone(),
         })
     }
 

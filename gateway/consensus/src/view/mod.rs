@@ -13,7 +13,7 @@ mod frames;
 mod kept;
 mod statement;
 
-pub use feed::{Feed, HISTORY, Vouched};
+pub use feed::{Feed, HISTORY, Step, Vouched};
 pub use follower::{Follower, Output, Publish, Refused, Trusted};
 pub use frames::{Asked, Assembler, Frame, MAX_FRAME, MAX_PIECE, decode, encode, pieces};
 pub use kept::{Kept, MAX_KEPT};
