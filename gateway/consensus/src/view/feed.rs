@@ -247,20 +247,18 @@ impl Feed {
         })
     }
 
-    /// The latest change of voters that a majority of those before and after it signed.
+    /// The changes of voters that a majority of those before and after each signed, oldest first.
     #[must_use]
-    pub fn succession(&self) -> Option<Succession> {
-        let mut changed = self.views.iter().rev().filter(|entry| {
-            entry.complete
-                && entry
-                    .before
-                    .as_ref()
-                    .is_some_and(|before| *before != entry.voters)
-        });
-        changed.next().map(|entry| Succession {
+    pub fn successions(&self) -> Vec<Succession> {
+        let changed = |entry: &&Entry| {
+            let before = entry.before.as_ref();
+            entry.complete && before.is_some_and(|before| *before != entry.voters)
+        };
+        let changes = self.views.iter().filter(changed).map(|entry| Succession {
             signed: entry.signed.clone(),
             voters: entry.voters.clone(),
-        })
+        });
+        changes.collect()
     }
 
     /// Whom the steps after `from` up to `to` touched, if every one of them is known.
