@@ -6,7 +6,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use super::{CancelKey, SealError, Unopened};
+use super::{CancelKey, Issuer, SealError, Unopened};
 
 pub(super) struct Long {
     key: LessSafeKey,
@@ -62,7 +62,9 @@ impl Long {
             .map_err(|_| Unopened::Unknown)?;
         let (fields, _) = opened.as_chunks::<8>();
         match fields {
-            [node, _, _] if *node != self.node => Err(Unopened::OtherNode),
+            [node, _, _] if *node != self.node => {
+                Err(Unopened::OtherNode(Issuer::long(u64::from_be_bytes(*node))))
+            }
             [_, run, serial] if *run == self.run => Ok(u64::from_be_bytes(*serial)),
             _ => Err(Unopened::Unknown),
         }

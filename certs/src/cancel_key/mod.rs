@@ -13,6 +13,7 @@ mod short;
 use std::fmt;
 
 use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
 use self::long::Long;
 use self::short::Short;
@@ -21,6 +22,7 @@ use self::short::Short;
 pub struct CancelKeys {
     short: Short,
     long: Long,
+    secret: Zeroizing<[u8; 32]>,
 }
 
 impl CancelKeys {
@@ -38,6 +40,7 @@ impl CancelKeys {
         Ok(Self {
             short: Short::new(&derived(secret, SHORT)?, node, u64::from_be_bytes(first))?,
             long: Long::new(&derived(secret, LONG)?, node, run)?,
+            secret: Zeroizing::new(*secret),
         })
     }
 
@@ -66,6 +69,19 @@ impl CancelKeys {
         match <[u8; 4]>::try_from(secret) {
             Ok(secret) => self.short.open(pid, secret),
             Err(_) => self.long.open(pid, secret),
+        }
+    }
+}
+
+impl CancelKeys {
+    /// Whether this node may have issued a key. Of a short key, one node in 4095 is taken for another.
+    pub fn issued(&self, issuer: Issuer, node: &str) -> bool {
+        let Ok(number) = number(&self.secret, node) else {
+            return false;
+        };
+        match issuer.0 {
+            Width::Short(short) => short == short::shortened(number),
+            Width::Long(long) => long == number,
         }
     }
 }
@@ -102,7 +118,27 @@ pub enum Unopened {
     /// It is forged, garbled, or of another run of this node.
     Unknown,
     /// Another node of the fleet issued it.
-    OtherNode,
+    OtherNode(Issuer),
+}
+
+/// What a key says of the node that issued it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Issuer(Width);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Short(u64),
+    Long(u64),
+}
+
+impl Issuer {
+    const fn short(node: u64) -> Self {
+        Self(Width::Short(node))
+    }
+
+    const fn long(node: u64) -> Self {
+        Self(Width::Long(node))
+    }
 }
 
 /// A key could not be sealed. Nothing a client does leads to this.
@@ -204,10 +240,11 @@ mod tests {
     fn another_nodes_key_is_known_for_one_and_a_key_of_an_earlier_run_for_none() {
         let keys_of_one = keys("gw1", 1);
         for key in both(&keys("gw2", 1), 5) {
-            assert_eq!(
-                keys_of_one.open(key.pid, &key.secret),
-                Err(Unopened::OtherNode)
-            );
+            let Err(Unopened::OtherNode(issuer)) = keys_of_one.open(key.pid, &key.secret) else {
+                panic!("it is gw2's");
+            };
+            assert!(keys_of_one.issued(issuer, "gw2"));
+            assert!(!keys_of_one.issued(issuer, "gw3"));
         }
         let [short, long] = both(&keys("gw1", 2), 5);
         assert_eq!(

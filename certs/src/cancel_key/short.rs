@@ -17,7 +17,7 @@
 use aes::Aes256;
 use fpe::ff1::{FF1, FlexibleNumeralString};
 
-use super::{CancelKey, SealError, Unopened};
+use super::{CancelKey, Issuer, SealError, Unopened};
 
 pub(super) struct Short {
     permutation: FF1<Aes256>,
@@ -37,7 +37,7 @@ impl Short {
     pub(super) fn new(key: &[u8; 32], node: u64, first: u64) -> Result<Self, SealError> {
         Ok(Self {
             permutation: FF1::new(key, 2).map_err(|_| SealError)?,
-            node: 1 + node % NODES,
+            node: shortened(node),
             first,
         })
     }
@@ -64,7 +64,7 @@ impl Short {
             return Err(Unopened::Unknown);
         }
         if node != self.node {
-            return Err(Unopened::OtherNode);
+            return Err(Unopened::OtherNode(Issuer::short(node)));
         }
         Ok((bits % SERIALS).wrapping_sub(self.first) % SERIALS)
     }
@@ -89,6 +89,11 @@ impl Short {
             }
         }
     }
+}
+
+/// What stands for a node in a short key.
+pub(super) const fn shortened(node: u64) -> u64 {
+    1 + node % NODES
 }
 
 /// 63 bits, of which the upper 31, the process id, are not all zero. What is sealed is so because nodes are numbered from 1.

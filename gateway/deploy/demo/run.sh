@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: one gateway, one PostgreSQL, two tenants. Every step checks what came of it, and the
+# The demo: a fleet of three gateways, one PostgreSQL, two tenants. Every step checks what came of it, and the
 # first that is not as promised ends the demo with an error.
 #
 #   PORTCULLIS=target/debug/portcullis gateway/deploy/demo/run.sh    (what `make demo` does)
@@ -15,10 +15,12 @@ main() {
     a_denied_client
     a_change_that_means_now
     and_back_again
+    a_node_is_killed
+    and_comes_back
     if [ -n "${ONCE:-}" ]; then
         heading "The end: nothing is left behind"
         stop
-        say "The node, PostgreSQL and their directory are gone."
+        say "The nodes, PostgreSQL and their directory are gone."
         heading "All as promised"
     else
         stay
@@ -35,9 +37,9 @@ start() {
 
     scratch=$(mktemp -d)
     trap 'clean_up $?' EXIT
-    heading "Starting a gateway and a throw-away PostgreSQL on loopback"
-    shown "portcullis dev --json"
-    "$program" dev --json >"$scratch/ready" &
+    heading "Starting three gateways that agree, and a throw-away PostgreSQL, on loopback"
+    shown "portcullis dev --nodes 3 --json"
+    "$program" dev --nodes 3 --json >"$scratch/ready" &
     dev=$!
     wait_for "$START_SECONDS" "\`portcullis dev\` to be ready" ready_or_gone
     [ -s "$scratch/ready" ] || fail "\`portcullis dev\` to start; what it said is above"
@@ -45,6 +47,10 @@ start() {
     directory=$(told directory)
     node_log=$(told node '"logs":')
     node=$(told_number node)
+    config=$(told config)
+    second_socket=$(told admin_socket '"name":"n2"')
+    second_port=$(told listen '"name":"n2"')
+    second_port=${second_port##*:}
     postgres=$(told_number postgres)
     # What follows is typed as one would in a terminal.
     PATH=$(dirname "$program"):$(dirname "$(told psql)"):$PATH
@@ -54,7 +60,7 @@ start() {
     ACME=$(told connection '"tenant":"acme"')
     GLOBEX=$(told connection '"tenant":"globex"')
     export PATH PORTCULLIS_SOCKET PGPASSFILE
-    say "Ready: a node on $(told listen) with PostgreSQL $(told version '"postgres":{') behind it."
+    say "Ready: three nodes, the first on $(told listen), with PostgreSQL $(told version '"postgres":{') behind it."
     settings
 }
 
@@ -102,7 +108,7 @@ a_change_that_means_now() {
 
     try 'portcullis apply $POLICY --receipt'
     expect_status 0 "the change to be in force"
-    expect_said 'in force on 1/1 nodes'
+    expect_said 'in force on 3/3 nodes'
     expect_said '1 connection closed'
     expect_said 'its backend gone'
     local receipt=$said
@@ -137,12 +143,56 @@ and_back_again() {
     expect_said 'welcome back, acme_app'
 }
 
+a_node_is_killed() {
+    heading "A node is killed, under load"
+    say "A client of n2 asks ten times a second; n1, which most likely leads, is killed with -9 meanwhile."
+    (
+        for _ in $(seq 100); do echo 'select 1;'; sleep 0.1; done
+    ) | psql -X -q -At -v ON_ERROR_STOP=1 "$ACME port=$second_port hostaddr=127.0.0.1 host=$(host_of "$ACME")" \
+        >"$scratch/load" 2>"$scratch/load-errors" &
+    load=$!
+    wait_for 10 "the client of n2 to be answered" grep -q 1 "$scratch/load"
+    try 'portcullis fleet status'
+    expect_status 0 "the fleet to be shown"
+    shown "kill -9 $node    # n1"
+    kill -9 "$node"
+    PORTCULLIS_SOCKET=$second_socket
+    say "New connections go to the next node that answers:"
+    try 'psql -X "$ACME" -Atc "select '"'still here, '"' || current_user"'
+    expect_status 0 "acme's client to be let in by another node"
+    expect_said 'still here, acme_app'
+    say "And policy can be changed; the receipt names who does not answer:"
+    sed -i "s/note: the office/note: the head office/" "$POLICY/acme.yaml"
+    try 'portcullis apply $POLICY --receipt'
+    expect_status 5 "the change to be in force on two nodes"
+    expect_said 'in force on 2/3 nodes'
+    expect_said 'NOT confirmed by n1'
+    local status=0
+    wait "$load" || status=$?
+    load=
+    [ "$status" -eq 0 ] && [ ! -s "$scratch/load-errors" ] || fail "n2's client to notice nothing; it said: $(<"$scratch/load-errors")"
+    [ "$(wc -l <"$scratch/load")" -eq 100 ] || fail "n2's client to be answered 100 times"
+    say "n2's client meanwhile: 100 queries, 100 answers, no error."
+}
+
+and_comes_back() {
+    heading "And it comes back, and catches up"
+    shown "portcullis serve --config $config &"
+    portcullis serve --config "$config" >>"$node_log" 2>&1 &
+    node=$!
+    restarted=$node
+    wait_for 20 "n1 to have caught up" caught_up
+    try 'portcullis apply $POLICY --receipt'
+    expect_status 0 "the policy to be in force everywhere"
+    expect_said 'in force on 3/3 nodes'
+}
+
 stay() {
     heading "It is yours to play with, until Ctrl-C. In another terminal, paste this first:"
     settings
     say
     say "and then, for instance:"
-    for line in 'psql "$ACME"' 'psql "$GLOBEX"' 'portcullis connections' 'portcullis reach acme/orders' \
+    for line in 'psql "$ACME"' 'psql "$GLOBEX"' 'portcullis fleet status' 'portcullis connections' 'portcullis reach acme/orders' \
         'portcullis explain --to globex/shop --from 127.9.9.7' 'portcullis cluster check acme' \
         '"${EDITOR:-vi}" $POLICY/acme.yaml && portcullis plan $POLICY && portcullis apply $POLICY --receipt'; do
         say "  $line"
@@ -167,6 +217,11 @@ settings() {
 stop() {
     local status=0 pid=$dev
     dev=
+    if [ -n "${restarted:-}" ]; then
+        kill -INT "$restarted" 2>/dev/null || true
+        wait "$restarted" || true
+        restarted=
+    fi
     kill -INT "$pid" 2>/dev/null || true
     wait "$pid" || status=$?
     [ "$status" -eq 0 ] || fail "\`portcullis dev\` to end with exit code 0, not $status"
@@ -212,6 +267,9 @@ START_SECONDS=120
 
 ready_or_gone() { [ -s "$scratch/ready" ] || ! kill -0 "$dev" 2>/dev/null; }
 is_live() { portcullis connections 2>/dev/null | grep -q ' open '; }
+caught_up() { portcullis apply "$POLICY" --receipt >/dev/null 2>&1; }
+# The first host of a connection string.
+host_of() { [[ $1 =~ host=([^ ,]+) ]] && printf '%s\n' "${BASH_REMATCH[1]}"; }
 is_over() { ! kill -0 "$live" 2>/dev/null; }
 
 # told KEY [AFTER]: the text of a key, the first behind AFTER, in the line that `portcullis dev
@@ -248,6 +306,8 @@ fail() {
 clean_up() {
     trap - EXIT
     [ -z "${live:-}" ] || kill "$live" 2>/dev/null || true
+    [ -z "${load:-}" ] || kill "$load" 2>/dev/null || true
+    [ -z "${restarted:-}" ] || kill "$restarted" 2>/dev/null || true
     if [ -n "${dev:-}" ]; then
         kill -INT "$dev" 2>/dev/null || true
         wait "$dev" || true

@@ -23,6 +23,7 @@ mod lease;
 mod peers;
 mod reports;
 mod rounds;
+mod soft;
 mod voters;
 mod words;
 mod writes;
@@ -63,6 +64,7 @@ pub struct Fleet {
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
+    gathered: soft::Gathered,
     lease: Lease,
     /// None on a node that is a fleet by itself.
     mesh: Option<Mesh>,
@@ -71,6 +73,8 @@ pub struct Fleet {
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
+    /// Where others reach this node.
+    address: Option<String>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -213,6 +217,7 @@ impl Fleet {
             consensus,
             front,
             reports: Reports::default(),
+            gathered: soft::Gathered::default(),
             lease: Lease::default(),
             mesh,
             membership,
@@ -221,11 +226,19 @@ impl Fleet {
                 .fleet
                 .as_ref()
                 .map_or(Duration::ZERO, |fleet| fleet.stale_limit),
+            address: config
+                .fleet
+                .as_ref()
+                .and_then(|fleet| fleet.address.clone()),
             tasks,
             stop: CancellationToken::new(),
         });
         fleet.set_members();
         answers.speak_for(&fleet);
+        if fleet.mesh.is_some() {
+            let way = soft::Way(Arc::downgrade(&fleet));
+            fleet.front.join(Arc::new(way));
+        }
         rounds::spawn(&fleet);
         Ok(fleet)
     }
@@ -401,6 +414,10 @@ impl Fleet {
             level: FEATURE_LEVEL,
             admitted: Revision::default(),
         }
+    }
+
+    fn leads(&self) -> bool {
+        self.consensus.status().leader == Some(self.me)
     }
 
     fn mesh(&self) -> Option<&Mesh> {

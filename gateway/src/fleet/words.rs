@@ -17,10 +17,15 @@ pub(super) const RAFT: u8 = 1;
 pub(super) const PROPOSE: u8 = 3;
 /// A node says what it enforces (`Report`).
 pub(super) const REPORT: u8 = 4;
-/// Does a quorum still follow the leader? Asked by nodes that do not vote.
+/// For how many milliseconds the called node's own lease lasts: what it may lend.
 pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;
+
+/// What a node holds and which sign-ins failed there (`Soft`).
+pub(super) const SOFT: u8 = 7;
+/// A cancel request whose key the called node issued (`PassedCancel`).
+pub(super) const CANCEL: u8 = 8;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]

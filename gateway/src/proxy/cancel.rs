@@ -1,12 +1,11 @@
 //! A CancelRequest is an attempt too: it goes through the same decision, and reaches only the
-//! query that its key names.
-//!
-//! Deliberately absent: passing a request on to the node that issued its key.
+//! query that its key names. One whose key another node of the fleet issued is passed on to it,
+//! which decides; it is passed on once.
 
 use std::sync::Arc;
 
 use portcullis_audit::kinds;
-use portcullis_certs::cancel_key::Unopened;
+use portcullis_certs::cancel_key::{Issuer, Unopened};
 use portcullis_policy::ServerName;
 use portcullis_wire::cancel::CancelRequest;
 use tokio::sync::oneshot;
@@ -16,11 +15,21 @@ use super::admit::admit_cancel;
 use super::front::Front;
 use super::greet::Arrival;
 use super::live::Facts;
+use super::others::{Others, PassedCancel};
 use super::source::Source;
 use super::throttle::cancels::Paced;
 use crate::database::backend;
 use crate::runtime::clock;
 use crate::runtime::limits::CANCEL;
+
+/// Who brings a cancel request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bringer {
+    /// Whoever made it.
+    Client,
+    /// Another node, to which it was made.
+    Node,
+}
 
 /// Decides on the request and carries it out in the background. Nothing is ever answered.
 ///
@@ -33,6 +42,7 @@ pub(super) fn cancel(
     arrival: Arrival,
     request: &CancelRequest,
     server_name: Option<ServerName>,
+    bringer: Bringer,
 ) -> Option<oneshot::Receiver<()>> {
     let reference = arrival.reference;
     let denied = |code: &'static str, story: String, count: u64| {
@@ -67,7 +77,17 @@ pub(super) fn cancel(
     let serial = match front.cancel_keys.open(request.pid(), request.secret()) {
         Ok(serial) => serial,
         Err(Unopened::Unknown) => return denied("unknown_key", "no key of this node"),
-        Err(Unopened::OtherNode) => return denied("other_node", "another node issued this key"),
+        Err(Unopened::OtherNode(issuer)) => {
+            return match (bringer, front.others()) {
+                (Bringer::Client, Some(others)) => {
+                    let passed = PassedCancel::new(&arrival, request, server_name.as_ref());
+                    Some(pass_on(front, others, issuer, passed))
+                }
+                (Bringer::Node, _) | (_, None) => {
+                    denied("other_node", "another node issued this key")
+                }
+            };
+        }
     };
     let Some(target) = front.live.by_serial(serial) else {
         return denied("unknown_key", "the connection that it names is gone");
@@ -116,4 +136,85 @@ pub(super) fn cancel(
             .record(super::connection::under(event, &reference));
     });
     Some(done)
+}
+
+/// Gives a request to the node that issued its key, in the background.
+fn pass_on(
+    front: &Arc<Front>,
+    others: &Arc<dyn Others>,
+    issuer: Issuer,
+    passed: PassedCancel,
+) -> oneshot::Receiver<()> {
+    let (over, done) = oneshot::channel();
+    let (owner, others) = (Arc::clone(front), Arc::clone(others));
+    front.after(async move {
+        let story = passed.clone();
+        let node = others.cancel(issuer, passed).await;
+        // Nobody may be waiting any more.
+        let _ = over.send(());
+        let (kind, outcome) = match &node {
+            Some(_) => (kinds::CANCEL_FORWARDED, "passed_on"),
+            None => (kinds::CANCEL_DENIED, "other_node"),
+        };
+        metrics::counter!("portcullis_cancels_total", "outcome" => outcome).increment(1);
+        let mut event = owner
+            .event(kind)
+            .with("origin", story.origin)
+            .with("address", story.address)
+            .with("port", story.port);
+        event = match node {
+            Some(node) => event.with("to", node).with("outcome", outcome),
+            None => event.with("code", outcome).with(
+                "story",
+                "the node that issued this key is not known or cannot be reached",
+            ),
+        };
+        event.reference = Some(story.reference);
+        owner.ledger.record(event);
+    });
+    done
+}
+
+impl PassedCancel {
+    fn new(arrival: &Arrival, request: &CancelRequest, server_name: Option<&ServerName>) -> Self {
+        Self {
+            pid: request.pid(),
+            secret: request.secret().to_vec(),
+            reference: arrival.reference.to_string(),
+            origin: arrival.origin.to_string(),
+            address: arrival.address.to_string(),
+            port: arrival.port,
+            server_name: server_name.map(ToString::to_string),
+        }
+    }
+
+    fn understood(&self) -> Option<(Arrival, CancelRequest, Option<ServerName>)> {
+        let arrival = Arrival {
+            reference: self.reference.parse().ok()?,
+            origin: self.origin.parse().ok()?,
+            address: self.address.parse().ok()?,
+            port: self.port,
+        };
+        let request = CancelRequest::new(self.pid, &self.secret).ok()?;
+        let server_name = match &self.server_name {
+            Some(name) => Some(name.parse().ok()?),
+            None => None,
+        };
+        Some((arrival, request, server_name))
+    }
+}
+
+impl Front {
+    /// Carries out a cancel request that was made to another node, where this one's policy permits
+    /// it; ends when the database has been told. False if it is not understood or refused.
+    pub async fn cancel_for_another(self: &Arc<Self>, passed: &PassedCancel) -> bool {
+        let Some((arrival, request, server_name)) = passed.understood() else {
+            return false;
+        };
+        match cancel(self, arrival, &request, server_name, Bringer::Node) {
+            // It ends in any case: carrying it out has limits of its own.
+            Some(done) => done.await.is_ok(),
+            None => false,
+        }
+    }
 }

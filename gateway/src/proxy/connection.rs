@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admit::{admit, confirm};
 use super::authenticate::{Credential, authenticate};
-use super::cancel::cancel;
+use super::cancel::{Bringer, cancel};
 use super::dial::{Dialed, dial};
 use super::front::Front;
 use super::greet::{Arrival, Client, Greeting, arrive, greet};
@@ -56,7 +56,7 @@ pub(super) async fn connection(
     let client = match attempt.in_time(&ticket, greeting).await {
         Ok(Greeting::Client(client)) => client,
         Ok(Greeting::Cancel(request, name, asker)) => {
-            if let Some(done) = cancel(&attempt.front, arrival, &request, name) {
+            if let Some(done) = cancel(&attempt.front, arrival, &request, name, Bringer::Client) {
                 // Its sender may have gone; then there is nothing to wait for either.
                 let told = async { Ok(done.await.is_ok()) };
                 drop(attempt.in_time(&ticket, told).await);

@@ -1,13 +1,13 @@
 //! What every connection of this node shares.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use portcullis_audit::{Event, kinds};
-use portcullis_certs::cancel_key::CancelKeys;
+use portcullis_certs::cancel_key::{CancelKeys, Issuer};
 use portcullis_certs::{
     ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
 };
@@ -20,10 +20,11 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
 use super::authenticate::Issuers;
-use super::failures::FailedSignIns;
+use super::failures::{FailedSignIns, Who};
 use super::greet::Arrival;
 use super::limits::FrontLimits;
 use super::live::{Claims, Enforcement, Live, LiveConnection};
+use super::others::{Elsewhere, OpenAt, Others, Untold};
 use super::throttle::cancels::Cancels;
 use super::throttle::{Limit, Opening, Sheds, Throttle};
 use crate::database::Upstreams;
@@ -52,6 +53,8 @@ pub struct Front {
     background: Handle,
     after_work: TaskTracker,
     draining: AtomicBool,
+    /// The other nodes, once this one is of a fleet.
+    others: OnceLock<Arc<dyn Others>>,
     identities: ServerIdentities,
     plain_configurations: BTreeMap<[u8; 32], Arc<ServerConfig>>,
     asking_configurations: Mutex<BTreeMap<AskingKey, Arc<ServerConfig>>>,
@@ -138,6 +141,7 @@ impl Front {
             background: parts.background,
             after_work: TaskTracker::new(),
             draining: AtomicBool::new(false),
+            others: OnceLock::new(),
             identities: parts.identities,
             plain_configurations,
             asking_configurations: Mutex::default(),
@@ -224,6 +228,43 @@ impl Front {
             self.ledger.record(event);
         }
         self.throttle.forget_idle(clock::instant());
+    }
+
+    /// From now on there are other nodes.
+    pub fn join(&self, others: Arc<dyn Others>) {
+        // Once, when the node takes its place in a fleet.
+        drop(self.others.set(others));
+    }
+
+    /// The other nodes, if there are any.
+    pub(super) fn others(&self) -> Option<&Arc<dyn Others>> {
+        self.others.get()
+    }
+
+    /// The authenticated connections to each endpoint.
+    pub(super) fn open_endpoints(&self) -> Vec<OpenAt> {
+        self.claims.endpoints()
+    }
+
+    /// What other nodes hold.
+    pub(super) fn elsewhere(&self) -> &Elsewhere {
+        self.claims.elsewhere()
+    }
+
+    /// Failed sign-ins that the others were not told yet.
+    pub(super) fn untold(&self) -> &Untold {
+        self.failures.untold()
+    }
+
+    /// Takes note of a proof that another node found wrong.
+    pub(super) fn count_failure(&self, who: &Who) {
+        self.failures.failed_elsewhere(who);
+    }
+
+    /// Whether `node` may have issued a cancel key.
+    #[must_use]
+    pub fn issued(&self, issuer: Issuer, node: &str) -> bool {
+        self.cancel_keys.issued(issuer, node)
     }
 
     /// From now on nobody new is let in, also of those who are on their way.

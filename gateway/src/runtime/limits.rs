@@ -144,6 +144,14 @@ pub const FAILURES_BY_ROLE: Failures = Failures {
 pub const FAILURES_KNOWN_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// Entries of each table of failed sign-ins.
 pub const FAILURES_REMEMBERED: usize = 65_536;
+/// Failed sign-ins that a node tells the others at once; more are not told.
+pub const FAILURES_TOLD: usize = 1_024;
+/// Endpoints of which a node tells the others how many connections it holds: those with most.
+pub const OPEN_TOLD: usize = 4_096;
+/// How often a node tells the others what it holds and which sign-ins failed.
+pub const SOFT_TICK: Duration = Duration::from_millis(500);
+/// How long what another node said it holds is believed.
+pub const SOFT_KEPT: Duration = Duration::from_secs(3);
 /// How far ahead the line of one source and role goes. Within [`PRE_AUTHENTICATION`], with room
 /// for what comes before.
 pub const FAILED_SIGN_INS_LINE: Duration = Duration::from_secs(9);

@@ -43,6 +43,7 @@ const POLICY_STANDS_ON: &[&str] = &["imbl", "postcard", "serde", "sha2"];
 const ROOMS: &[&[&str]] = &[
     &["cli"],
     &["api"],
+    &["fleet"],
     &["proxy", "broker"],
     &["database", "ledger", "http", "mesh"],
     &["runtime", "config"],

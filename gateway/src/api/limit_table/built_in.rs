@@ -85,6 +85,10 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("failures_remembered", count(node::FAILURES_REMEMBERED), "sources, roles and both that are remembered"),
     ("proofs_under_way", count(node::PROOFS_UNDER_WAY as usize), "proofs of a source as a role that are being judged"),
     ("proofs_pause", time(node::PROOFS_PAUSE), "before one that waits for that looks again"),
+    ("failures_told", count(node::FAILURES_TOLD), "failed sign-ins told to other nodes at once"),
+    ("open_told", count(node::OPEN_TOLD), "endpoints whose connections are told to other nodes"),
+    ("soft_tick", time(node::SOFT_TICK), "between two times that other nodes are told;"),
+    ("soft_kept", time(node::SOFT_KEPT), "what a node said it holds is believed so long"),
     // Certificates and tokens.
     ("client_tls_configurations", count(node::CLIENT_TLS_CONFIGURATIONS), "TLS configurations that ask for certificates"),
     ("issuer_keys_age", time(node::ISSUER_KEYS_AGE), "how long a token issuer's keys serve"),
@@ -171,6 +175,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("policy_time", time(api::POLICY_TIME), "a plan or an apply, read and answered"),
     ("policy_apply_time", time(api::APPLY_TIME), "an apply, before it goes on unwatched"),
     ("check_time", time(api::CHECK_TIME), "a cluster check"),
+    ("fleet_time", time(api::FLEET_TIME), "a change of the fleet's nodes"),
     ("plans", count(api::PLANS), "plans at work at once"),
     ("answer_prefixes", count(api::MAX_PREFIXES), "prefixes of one set in an answer"),
     ("event_prefixes", count(api::MAX_EVENT_PREFIXES), "prefixes of one set in an event"),

@@ -4,7 +4,9 @@
 //! A proof that was read is looked at when its turn has come; right and wrong ones wait alike, and
 //! so do those for roles that do not exist. How long stands in `tally.rs`.
 //!
-//! Deliberately absent: any way to shut somebody out, and anything shared between nodes.
+//! Failures on other nodes of the fleet count like those here ([`super::others`]).
+//!
+//! Deliberately absent: any way to shut somebody out.
 
 mod tally;
 mod window;
@@ -13,10 +15,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use portcullis_audit::kinds;
-use portcullis_policy::Permit;
+use portcullis_policy::{Address, Origin, Permit};
 
 use self::tally::{Answer, Outcome, Slowed, Tally};
 use super::live::Facts;
+use super::others::Untold;
 use super::refuse::Refusal;
 use super::source::Source;
 use crate::runtime::clock::{self, Instant};
@@ -27,13 +30,25 @@ pub(super) use self::tally::{Role, Who};
 /// The failed sign-ins that this node saw.
 pub(super) struct FailedSignIns {
     tally: Mutex<Tally>,
+    untold: Untold,
 }
 
 impl FailedSignIns {
     pub(super) fn new() -> Self {
         Self {
             tally: Mutex::new(Tally::new()),
+            untold: Untold::default(),
         }
+    }
+
+    /// What the other nodes were not told yet.
+    pub(super) fn untold(&self) -> &Untold {
+        &self.untold
+    }
+
+    /// Takes note of a proof that another node found wrong.
+    pub(super) fn failed_elsewhere(&self, who: &Who) {
+        self.tally.lock().failed(who, clock::instant());
     }
 
     /// Waits until the proof that this client has sent may be looked at. Refuses where it would
@@ -62,6 +77,7 @@ impl FailedSignIns {
                     let turn = Turn {
                         failures: Arc::clone(self),
                         who,
+                        from: (facts.origin.clone(), facts.address),
                         slowed,
                         outcome: Outcome::Unknown,
                     };
@@ -85,6 +101,7 @@ impl FailedSignIns {
 pub(super) struct Turn {
     failures: Arc<FailedSignIns>,
     who: Who,
+    from: (Origin, Address),
     slowed: Slowed,
     outcome: Outcome,
 }
@@ -114,6 +131,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        if self.outcome == Outcome::Wrong {
+            let (origin, address) = &self.from;
+            self.failures.untold.add(origin, *address, &self.who.role);
+        }
         let mut tally = self.failures.tally.lock();
         tally.settle(&self.who, self.slowed, self.outcome, clock::instant());
     }

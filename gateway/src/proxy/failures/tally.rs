@@ -150,15 +150,18 @@ impl Tally {
                 }
                 *self.signed_in.touch(who, || now) = now;
             }
-            Outcome::Wrong => {
-                let line = self.lines.touch(who, || Line::new(now));
-                line.failures.add(FAILURES_BY_SOURCE_AND_ROLE.within, now);
-                let source = self.sources.touch(&who.source, || Window::new(now));
-                source.add(FAILURES_BY_SOURCE.within, now);
-                let role = self.roles.touch(&who.role, || Window::new(now));
-                role.add(FAILURES_BY_ROLE.within, now);
-            }
+            Outcome::Wrong => self.failed(who, now),
         }
+    }
+
+    /// Takes note of a wrong proof, wherever it was judged.
+    pub(super) fn failed(&mut self, who: &Who, now: Instant) {
+        let line = self.lines.touch(who, || Line::new(now));
+        line.failures.add(FAILURES_BY_SOURCE_AND_ROLE.within, now);
+        let source = self.sources.touch(&who.source, || Window::new(now));
+        source.add(FAILURES_BY_SOURCE.within, now);
+        let role = self.roles.touch(&who.role, || Window::new(now));
+        role.add(FAILURES_BY_ROLE.within, now);
     }
 
     fn is_known(&self, who: &Who, now: Instant) -> bool {

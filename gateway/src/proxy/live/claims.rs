@@ -1,4 +1,5 @@
-//! The places of connections that are authenticated: of the node, of a tenant, of an endpoint.
+//! The places of connections that are authenticated: of the node; of a tenant and an endpoint, across
+//! the fleet as far as the others have said what they hold.
 //!
 //! Counted apart from those who are still signing in, so that strangers who know no password
 //! cannot fill a tenant's cap.
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use portcullis_policy::{EndpointId, TenantId, TenantLimits};
 
 use super::LiveHandle;
+use crate::proxy::others::{Elsewhere, OpenAt};
 use crate::proxy::throttle::Limit;
 
 /// How many places are taken.
@@ -17,6 +19,8 @@ pub(in crate::proxy) struct Claims {
     /// What customers may fill of the node's connections; the rest is the staff's reserve.
     customers: usize,
     taken: Mutex<Taken>,
+    /// What other nodes hold: caps are the fleet's.
+    elsewhere: Elsewhere,
 }
 
 #[derive(Default)]
@@ -38,7 +42,26 @@ impl Claims {
         Self {
             customers,
             taken: Mutex::default(),
+            elsewhere: Elsewhere::default(),
         }
+    }
+
+    /// What other nodes hold.
+    pub(in crate::proxy) fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
+    }
+
+    /// The places of each endpoint that holds any.
+    pub(in crate::proxy) fn endpoints(&self) -> Vec<OpenAt> {
+        let taken = self.taken.lock();
+        let endpoints = taken.endpoints.iter();
+        endpoints
+            .map(|((tenant, endpoint), count)| OpenAt {
+                tenant: tenant.clone(),
+                endpoint: endpoint.clone(),
+                count: *count,
+            })
+            .collect()
     }
 
     /// Takes a place of the node, of the connection's tenant and of its endpoint, or says which
@@ -52,16 +75,17 @@ impl Claims {
         let of_endpoint = limits.connections_per_endpoint_or_default();
         let full = |limit, most| Err(Full { limit, most });
         let key = (handle.tenant.clone(), handle.endpoint.clone());
+        let (tenant_elsewhere, endpoint_elsewhere) = self.elsewhere.of(&key);
         let mut taken = self.taken.lock();
         if taken.node >= self.customers {
             return full(Limit::NodeConnections, self.customers);
         }
         let tenant = taken.tenants.get(&key.0).copied().unwrap_or_default();
-        if tenant >= of_tenant {
+        if tenant.saturating_add(tenant_elsewhere) >= of_tenant {
             return full(Limit::TenantConnections, of_tenant as usize);
         }
         let endpoint = taken.endpoints.get(&key).copied().unwrap_or_default();
-        if endpoint >= of_endpoint {
+        if endpoint.saturating_add(endpoint_elsewhere) >= of_endpoint {
             return full(Limit::EndpointConnections, of_endpoint as usize);
         }
         taken.node += 1;
