@@ -81,7 +81,11 @@ pub(super) async fn tell(fleet: Arc<Fleet>, signing: Arc<Signing>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let latest = signing.feed.lock().latest();
-        let missing = latest.map(|(_, missing)| missing).unwrap_or_default();
+        let mut missing = latest.map(|(_, missing)| missing).unwrap_or_default();
+        let view = fleet.source.view();
+        let voters = view.fleet().into_iter().flat_map(|all| all.control());
+        missing.extend(voters.map(|node| node.id));
+        missing.retain(|node| !signing.feed.lock().unanswered(*node).is_empty());
         for node in missing.into_iter().filter(|node| *node != fleet.me) {
             if signing.told.lock().insert(node) {
                 let telling = tell_one(Arc::clone(&fleet), Arc::clone(&signing), node);
@@ -103,14 +107,15 @@ pub(super) async fn tell(fleet: Arc<Fleet>, signing: Arc<Signing>) {
 async fn tell_one(fleet: Arc<Fleet>, signing: Arc<Signing>, node: NodeId) {
     let latest = signing.feed.lock().latest();
     let mut answered = false;
-    if let (Some((word, _)), Some(mesh)) = (&latest, fleet.mesh())
-        && let Ok(request) = words::encode(word)
+    let unanswered = signing.feed.lock().unanswered(node);
+    if let Some(mesh) = fleet.mesh()
+        && let Ok(request) = words::encode(&unanswered)
         && let Ok(answer) = mesh
             .call(node.get(), words::SIGN, request, ANSWER_LIMIT)
             .await
     {
         answered = true;
-        if let Ok(Some(vouched)) = words::decode::<Option<Vouched>>(&answer) {
+        for vouched in words::decode::<Vec<Vouched>>(&answer).unwrap_or_default() {
             signing.vouched(node, vouched);
         }
     }
@@ -127,18 +132,22 @@ impl Fleet {
     pub(super) fn countersign(&self, from: NodeId, request: &[u8]) -> Result<Vec<u8>, Refused> {
         let signing = self.signing.as_ref();
         let signing = signing.ok_or_else(|| Refused("this node signs nothing".to_owned()))?;
-        let vouched: Vouched = words::decode(request).map_err(Refused)?;
-        let revision = vouched.statement.revision;
+        let words: Vec<Vouched> = words::decode(request).map_err(Refused)?;
         let view = self.source.view();
         let controls = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        if controls.into_iter().any(|node| node.id == from) {
-            signing.vouched(from, vouched);
+        let is_control = controls.into_iter().any(|node| node.id == from);
+        let mut own = Vec::new();
+        for vouched in words {
+            let revision = vouched.statement.revision;
+            if is_control {
+                signing.vouched(from, vouched);
+            }
+            own.extend(signing.feed.lock().own(revision));
         }
-        let own = signing.feed.lock().own(revision);
         words::encode(&own).map_err(Refused)
     }
 
-    /// Where this node leads: keeps in the state who votes since the voters changed, for gateways
+    /// Keeps in the state who votes since the voters changed, for gateways
     /// that are away meanwhile.
     async fn succeed(&self, signing: &Signing) {
         let successions = signing.feed.lock().successions();
@@ -155,9 +164,6 @@ impl Fleet {
         let Some(statement) = new.and_then(|new| encode(&new).ok()) else {
             return;
         };
-        if !self.leads() {
-            return;
-        }
         let author = Author {
             name: self.name.to_string(),
             principal: Principal::Node(self.me),

@@ -13,7 +13,7 @@ use super::home::Seed;
 
 /// Consensus among control nodes; what the bytes mean is `portcullis-consensus`' affair.
 pub(super) const RAFT: u8 = 1;
-/// A control node's signature under a view, answered by the called node's own (`Vouched`).
+/// A control node's signature under a view, answered by the called node's own (`Vec<Vouched>`).
 pub(super) const SIGN: u8 = 2;
 /// A command for the leader ([`ProposeReply`]).
 pub(super) const PROPOSE: u8 = 3;

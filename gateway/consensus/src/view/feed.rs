@@ -205,6 +205,20 @@ impl Feed {
         Some((self.word(entry)?, missing.copied().collect()))
     }
 
+    /// This node's own words that a voter has not answered by its own: for the latest view, and for
+    /// each change of voters that those before it have not confirmed.
+    #[must_use]
+    pub fn unanswered(&self, node: NodeId) -> Vec<Vouched> {
+        let last = self.views.back().map(Entry::revision);
+        let wanted = self.views.iter().filter(|entry| {
+            let open = Some(entry.revision()) == last || !entry.by_those_before;
+            let changed = entry.before.as_ref().is_some_and(|it| *it != entry.voters);
+            let lacks = !entry.signed.signatures.contains_key(&node);
+            lacks && open && (changed || Some(entry.revision()) == last)
+        });
+        wanted.filter_map(|entry| self.word(entry)).collect()
+    }
+
     fn word(&self, entry: &Entry) -> Option<Vouched> {
         Some(Vouched {
             statement: entry.signed.statement.clone(),
