@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use portcullis_policy::{ClusterId, EndpointId, Origin, Reference, TenantId, Timestamp};
 
 use super::fleet_args::{FleetCommand, InitArgs, JoinArgs};
+use super::operator_args::{
+    ApproveArgs, GuardRailsCommand, OperatorCommand, PendingArgs, PolicyPutArgs, RejectArgs,
+};
 use super::selftest::args::SelftestCommand;
 use crate::runtime::dialer::protocol::Place;
 use crate::runtime::dialer::server::Options;
@@ -53,6 +56,18 @@ pub enum Command {
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Work with the people who command the fleet
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// List the changes that wait for a second person
+    Pending(PendingArgs),
+    /// Agree, as the second person, with a change
+    Approve(ApproveArgs),
+    /// Drop a change that waits for a second person
+    Reject(RejectArgs),
+    /// Work with what needs two people
+    #[command(subcommand)]
+    GuardRails(GuardRailsCommand),
     /// Found a fleet on its first node
     Init(InitArgs),
     /// Make a node one of a fleet, by a one-time token
@@ -79,6 +94,8 @@ pub enum PolicyCommand {
     Check(PolicyCheckArgs),
     /// Print the document in force for a tenant
     Show(PolicyShowArgs),
+    /// Put one tenant's file into force, if the tenant is still as it was looked at
+    Put(PolicyPutArgs),
 }
 
 /// How to reach the node, and how to print what it says.
@@ -90,6 +107,17 @@ pub struct NodeArgs {
     /// The node's admin socket [default: $PORTCULLIS_SOCKET, else /run/portcullis/admin.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Ask a control node over the network instead, at [api] listen of its node.toml
+    #[arg(
+        long = "node",
+        value_name = "HOST:PORT",
+        requires = "identity",
+        conflicts_with = "socket"
+    )]
+    pub address: Option<String>,
+    /// The directory with operator.pem, operator.key and authority.pem, as `operator add` made it
+    #[arg(long, value_name = "DIR", requires = "address")]
+    pub identity: Option<PathBuf>,
 }
 
 /// `serve`.
