@@ -53,7 +53,7 @@ pub const CHANGE_APPROVED: &str = "change.approved";
 /// A change that waited for a second person was dropped.
 pub const CHANGE_REJECTED: &str = "change.rejected";
 /// What needs two people was changed.
-pub const GUARD_RAILS_SET: &str = "guard_rails.set";
+pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
 pub const ALL: [&str; 26] = [

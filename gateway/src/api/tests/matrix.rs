@@ -53,6 +53,7 @@ async fn who_may_call_what_is_as_it_is_written_down() {
     for (name, _) in &columns {
         write!(table, " {name:<15}").unwrap();
     }
+    table = table.trim_end().to_owned();
     table.push('\n');
     for (method, path, action) in router().paths() {
         let about = if of_a_tenant(action) {
@@ -200,7 +201,7 @@ async fn what_takes_two_people_waits_for_the_second() {
 
     let open: BTreeMap<_, _> = tenant("acme", &["192.0.2.1"])
         .into_iter()
-        .map(|(name, text)| (name, text.replace("prefix: 192.0.2.1", "anywhere: true")))
+        .map(|(name, text)| (name, text.replace("prefix: 192.0.2.1", "prefix: anywhere")))
         .collect();
     let (_, said) = fleet.post(&paul, "/v1/plan", &policy(&open)).await;
     let plan: PlanReply = serde_json::from_str(&said).unwrap();
@@ -264,7 +265,8 @@ async fn an_operator_who_is_removed_is_refused_at_the_next_request() {
         .post("/v1/operators/remove", &json!({ "name": "rita" }))
         .await;
     assert_eq!(fleet.get(&rita, "/v1/status").await.0, 403);
-    assert_eq!(fleet.served.events(kinds::OPERATOR_REMOVED).len(), 1);
+    let removed = fleet.served.events(kinds::OPERATOR_REMOVED);
+    assert!(removed.iter().any(|event| event["name"] == "rita"));
 }
 
 struct Fleet {
@@ -394,11 +396,11 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
     let files = || tenant(about, &["203.0.113.0/24"]);
     let captured = |text: &str| path.replace("{}", text);
     let (target, body) = match action {
-        // An unknown tenant would be made.
-        Action::Apply if about == "nobody" => (
-            captured(""),
-            json!({ "files": { "nobody.yaml": files()["nobody.yaml"].replace("203.0.113.0/24", "no prefix") } }),
-        ),
+        // An unknown tenant would be made, if it did not claim what is another's.
+        Action::Apply if about == "nobody" => {
+            let claimed = files()["nobody.yaml"].replace("nobody-orders", "acme-orders");
+            (captured(""), json!({ "files": { "nobody.yaml": claimed } }))
+        }
         Action::Plan | Action::Apply => (captured(""), json!(policy(&files()))),
         // Nobody has seen that revision.
         Action::PutTenant => (

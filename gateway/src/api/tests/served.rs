@@ -60,6 +60,7 @@ impl Served {
         found(&config, &directory.join("recovery.key"), rails)
             .await
             .unwrap();
+        fs::write(config.data.join("mock-secret"), [7; 32]).unwrap();
         let served = Self::on(directory, &toml).await;
         let handshake = crate::fleet::operators::handshake(&served.node.config).unwrap();
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
