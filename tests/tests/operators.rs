@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use portcullis_tests::process::{self, Finished, Service};
-use portcullis_tests::{Scratch, gateway, ports, wait};
+use portcullis_tests::{Scratch, TestAuthority, gateway, ports, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -35,11 +35,11 @@ fn operators_command_the_fleet_over_tls_each_within_their_roles() {
     let finished = fleet.by("rita", &["apply", &fleet.path("policy")]);
     assert_eq!(code(&finished), REFUSED, "{finished}");
     let applied = fleet.by("paul", &["apply", &fleet.path("policy"), "--receipt"]);
-    applied.ok();
-    fleet.by("rita", &["policy", "show", "globex"]).ok();
+    done(&applied);
+    done(&fleet.by("rita", &["policy", "show", "globex"]));
 
     fleet.write("own/acme.yaml", &tenant("acme", "198.51.100.0/24"));
-    fleet.by("tess", &["apply", &fleet.path("own")]).ok();
+    done(&fleet.by("tess", &["apply", &fleet.path("own")]));
     fleet.write("foreign/globex.yaml", &tenant("globex", "198.51.100.0/24"));
     let finished = fleet.by("tess", &["apply", &fleet.path("foreign")]);
     assert_eq!(code(&finished), REFUSED, "{finished}");
@@ -57,19 +57,17 @@ fn operators_command_the_fleet_over_tls_each_within_their_roles() {
     let seen = shown["document_revision"].to_string();
     fleet.write("acme.yaml", &tenant("acme", "192.0.2.1"));
     let file = fleet.path("acme.yaml");
-    fleet
-        .by(
-            "paul",
-            &["policy", "put", "acme", &file, "--expected", &seen],
-        )
-        .ok();
+    done(&fleet.by(
+        "paul",
+        &["policy", "put", "acme", &file, "--expected", &seen],
+    ));
     let late = fleet.by(
         "paul",
         &["policy", "put", "acme", &file, "--expected", &seen],
     );
     assert_eq!(code(&late), REFUSED, "{late}");
 
-    fleet.local(&["operator", "remove", "rita"]).ok();
+    done(&fleet.local(&["operator", "remove", "rita"]));
     let finished = fleet.by("rita", &["status"]);
     assert_eq!(code(&finished), REFUSED, "{finished}");
     let events = fleet.events();
@@ -100,7 +98,7 @@ fn an_entry_for_everyone_takes_a_second_person() {
     assert_eq!(code(&more), WAITS, "{more}");
     let waiting: Value =
         serde_json::from_str(fleet.by("olga", &["pending", "--json"]).ok()).expect("JSON");
-    fleet.approve("olga", &waiting["pending"][0]).ok();
+    done(&fleet.approve("olga", &waiting["pending"][0]));
     fleet.enlist("paul", "policy-author", "");
 
     fleet.write("policy/acme.yaml", &tenant("acme", "anywhere"));
@@ -116,7 +114,7 @@ fn an_entry_for_everyone_takes_a_second_person() {
         approved.ok().contains("in force on 1/1 nodes"),
         "{approved}"
     );
-    fleet.by("paul", &["policy", "show", "acme"]).ok();
+    done(&fleet.by("paul", &["policy", "show", "acme"]));
 
     let rails = fleet.by("olga", &["guard-rails", "set", "--anywhere", "one"]);
     assert_eq!(code(&rails), WAITS, "{rails}");
@@ -141,10 +139,12 @@ impl Fleet {
         let scratch = Scratch::new("operators");
         let api = ports::free();
         let mesh = ports::free();
+        let authority = TestAuthority::new("Test server authority");
+        let _ = authority.server(&["*.db.test"]).write(&scratch, "server");
         scratch.write(
             "node.toml",
             format!(
-                "name = \"n1\"\ndata = \"data\"\n[admin]\nsocket = \"admin.sock\"\n[fleet]\nroles = [\"control\"]\nlisten = \"127.0.0.1:{mesh}\"\n[api]\nlisten = \"127.0.0.1:{api}\"\n"
+                "name = \"n1\"\ndata = \"data\"\n[admin]\nsocket = \"admin.sock\"\n[fleet]\nroles = [\"control\"]\nlisten = \"127.0.0.1:{mesh}\"\n[api]\nlisten = \"127.0.0.1:{api}\"\n[[certificate]]\nchain = \"server.pem\"\nkey = \"server.key\"\n"
             ),
         );
         let config = scratch.path().join("node.toml");
@@ -154,7 +154,7 @@ impl Fleet {
             .arg("--recovery-key")
             .arg(scratch.path().join("recovery.key"))
             .args(init);
-        process::run(&command, COMMAND_LIMIT).ok();
+        done(&process::run(&command, COMMAND_LIMIT));
         let mut command = Command::new(gateway::binary());
         command.arg("serve").arg("--config").arg(&config);
         let log = scratch.path().join("log");
@@ -186,7 +186,7 @@ impl Fleet {
         if !tenants.is_empty() {
             arguments.extend(["--tenants", tenants]);
         }
-        self.local(&arguments).ok();
+        done(&self.local(&arguments));
     }
 
     fn approve(&self, name: &str, pending: &Value) -> Finished {
@@ -232,6 +232,10 @@ impl Fleet {
             .filter_map(|line| serde_json::from_str(line).ok());
         events.collect()
     }
+}
+
+fn done(finished: &Finished) {
+    assert!(finished.status.success(), "{finished}");
 }
 
 fn code(finished: &Finished) -> i32 {
