@@ -9,7 +9,7 @@ main() {
     local missing=()
     case "${1:-}" in
         demo) compiler; postgresql ;;
-        tests) compiler; postgresql; network; scripting; drivers ;;
+        tests) compiler; postgresql; network; faults; scripting; drivers ;;
         bench) compiler; postgresql; peers ;;
         *) echo "usage: $0 demo|tests|bench" >&2; exit 64 ;;
     esac
@@ -29,6 +29,12 @@ postgresql() {
 network() {
     has ip || missing+=(iproute2)
     has openssl || missing+=(openssl)
+}
+
+# What cuts links between nodes, and what sets one node's clock apart.
+faults() {
+    has nft || missing+=(nftables)
+    [ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ] || missing+=(libfaketime)
 }
 
 scripting() {

@@ -149,8 +149,15 @@ impl Network {
         host
     }
 
-    /// Attaches a namespace by a further link, so that it has a leg in several networks.
-    pub fn attach(&self, host: &Namespace, link: &str, addresses: &[IpAddr]) {
+    /// The switch: its links are the ports by which hosts are attached.
+    #[must_use]
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
+    /// Attaches a namespace by a further link, so that it has a leg in several networks; the name
+    /// of the switch's port for it.
+    pub fn attach(&self, host: &Namespace, link: &str, addresses: &[IpAddr]) -> String {
         let port = format!("p{}", self.ports.fetch_add(1, Ordering::Relaxed));
         self.switch.ip(&format!(
             "link add {port} type veth peer name {link} netns {}",
@@ -161,6 +168,7 @@ impl Network {
             host.add_address(link, &format!("{address}/{}", self.prefix_length));
         }
         host.ip(&format!("link set {link} up"));
+        port
     }
 }
 

@@ -115,10 +115,7 @@ fn run(database: &Database, mut writes: mpsc::Receiver<Write>) {
             None => write(database, group, &mut told),
         };
         for whom in told {
-            let outcome = outcome
-                .as_ref()
-                .map(|()| ())
-                .map_err(|problem| io::Error::other(problem.clone()));
+            let outcome = outcome.clone().map_err(io::Error::other);
             match whom {
                 Told::Raft(flushed) => flushed.io_completed(outcome),
                 // Whoever waited may have gone.

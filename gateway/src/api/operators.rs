@@ -12,7 +12,7 @@ use super::operator_types::{
     ApproveRequest, ChangedReply, OperatorReply, OperatorRequest, OperatorsReply, PendingChange,
     PendingReply, Rails, RejectRequest, RemoveOperatorRequest, Waiting,
 };
-use super::policy::{self, Proposal, Wanted};
+use super::policy::{self, Patience, Proposal, Wanted};
 use super::types::ApplyReply;
 use super::{Node, Refusal, Who, describe, fleet};
 use crate::fleet::Written;
@@ -178,7 +178,19 @@ fn kind(command: &Command) -> &'static str {
         Command::RemoveOperator { .. } => "remove-operator",
         Command::SetGuardRails { .. } => "set-guard-rails",
         // Nothing else can wait.
-        _ => "other",
+        Command::Found { .. }
+        | Command::Invite { .. }
+        | Command::Withdraw { .. }
+        | Command::Admit { .. }
+        | Command::Remove { .. }
+        | Command::Report { .. }
+        | Command::Stage { .. }
+        | Command::Commit { .. }
+        | Command::Discard { .. }
+        | Command::Recover { .. }
+        | Command::Succession { .. }
+        | Command::Approve { .. }
+        | Command::Reject { .. } => "other",
     }
 }
 
@@ -203,6 +215,7 @@ pub(super) async fn approve(
             wanted: Wanted::Approval { pending, digest },
             who: who.clone(),
             request: None,
+            patience: Patience::Receipt,
         },
     )
     .await?;

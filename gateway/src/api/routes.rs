@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::{APPLY_TIME, CHECK_TIME, FLEET_TIME, MAX_POLICY_BODY, POLICY_TIME};
 use super::people::{Commanders, author};
-use super::policy::{Missing, Proposal, Wanted};
+use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::types::{PolicyRequest, TenantRequest};
 use super::{Node, Refusal, Who, cluster, fleet, limit_table, operators, policy, questions};
 use crate::config::policy_files::PolicyFiles;
@@ -259,12 +259,18 @@ async fn apply(node: &Arc<Node>, who: Who, request: &Request) -> Result<Response
     let PolicyRequest {
         files,
         prune,
+        receipt,
         request,
     } = request.json()?;
     let proposal = Proposal {
         wanted: directory(files, prune),
         who,
         request: request_id(request)?,
+        patience: if receipt {
+            Patience::Receipt
+        } else {
+            Patience::Moment
+        },
     };
     let reply = within_time(policy::apply(node, proposal)).await?;
     Ok(Response::json(&reply))
@@ -284,6 +290,7 @@ async fn put_tenant(node: &Arc<Node>, who: Who, request: &Request) -> Result<Res
         wanted: Wanted::Tenant { id, file, expected },
         who,
         request: request_id(request)?,
+        patience: Patience::Moment,
     };
     let reply = within_time(policy::apply(node, proposal)).await?;
     Ok(Response::json(&reply))

@@ -136,7 +136,10 @@ impl Fleet {
             .await
             .map_err(|error| match error {
                 WriteError::Rejected { code, message, .. } => never(&code, &message),
-                other => later("not_now", &other.to_string()),
+                error @ (WriteError::NoQuorum
+                | WriteError::Unknown
+                | WriteError::NotControl
+                | WriteError::Storage(_)) => later("not_now", &error.to_string()),
             })?;
         let Told::Admitted(node) = written.told else {
             return Err(later("not_now", "the fleet did not say which node this is"));

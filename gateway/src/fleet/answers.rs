@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use portcullis_consensus::Draft;
-use portcullis_policy::NodeId;
+use portcullis_policy::{Command, NodeId, Principal};
 
 use super::reports::Report;
 use super::{Fleet, words};
@@ -70,8 +70,8 @@ impl Fleet {
                 .await
                 .map_err(|error| Refused(error.to_string())),
             words::PROPOSE => {
-                self.only_control(from)?;
                 let draft: Draft = words::decode(request).map_err(Refused)?;
+                self.may_propose(from, &draft)?;
                 let reply = self.propose_here(draft).await;
                 words::encode(&reply).map_err(Refused)
             }
@@ -81,8 +81,9 @@ impl Fleet {
                 Ok(Vec::new())
             }
             words::CONFIRM => {
-                let confirmed = self.lease.remaining().is_some();
-                words::encode(&confirmed).map_err(Refused)
+                let left = self.lease.remaining().unwrap_or_default();
+                let left = u64::try_from(left.as_millis()).unwrap_or_default();
+                words::encode(&left).map_err(Refused)
             }
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
@@ -90,14 +91,16 @@ impl Fleet {
         }
     }
 
-    /// Commands come from control nodes: a gateway can never vote or propose.
-    fn only_control(&self, from: NodeId) -> Result<(), Refused> {
+    /// Commands come from control nodes: a gateway can say what it is, and nothing else.
+    fn may_propose(&self, from: NodeId, draft: &Draft) -> Result<(), Refused> {
+        let of_itself = matches!(&draft.command, Command::Report { node, .. } if *node == from)
+            && draft.author.principal == Principal::Node(from);
         let state = self.consensus.state();
         let control = state
             .fleet()
             .and_then(|fleet| fleet.nodes.get(&from))
             .is_some_and(portcullis_policy::Node::is_control);
-        if control {
+        if control || of_itself {
             Ok(())
         } else {
             Err(Refused("only control nodes propose".to_owned()))

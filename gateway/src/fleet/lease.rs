@@ -23,9 +23,12 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Takes a confirmation that was asked for at `asked`.
-    pub(super) fn confirmed(&self, asked: Boottime) {
-        let ends = asked.as_millis().saturating_add(milliseconds(LEASE));
+    /// Takes a confirmation that was asked for at `asked` and is good for so long from then on: for
+    /// all of [`LEASE`] by a quorum, for what is left of its own by a node that asked one.
+    pub(super) fn confirmed(&self, asked: Boottime, lasting: Duration) {
+        let ends = asked
+            .as_millis()
+            .saturating_add(milliseconds(lasting.min(LEASE)));
         self.ends.fetch_max(ends, Ordering::SeqCst);
     }
 
@@ -69,15 +72,18 @@ mod tests {
     fn a_lease_counts_from_the_question_and_is_over_at_its_end() {
         let lease = Lease::default();
         assert_eq!(lease.remaining_at(Boottime::from_millis(0)), None);
-        lease.confirmed(Boottime::from_millis(5_000));
+        lease.confirmed(Boottime::from_millis(5_000), LEASE);
         assert_eq!(
             lease.remaining_at(Boottime::from_millis(14_999)),
             Some(Duration::from_millis(1))
         );
         assert_eq!(lease.remaining_at(Boottime::from_millis(15_000)), None);
         // An answer that took longer than a later one shortens nothing.
-        lease.confirmed(Boottime::from_millis(9_000));
-        lease.confirmed(Boottime::from_millis(8_000));
+        lease.confirmed(Boottime::from_millis(9_000), LEASE);
+        lease.confirmed(Boottime::from_millis(8_000), LEASE);
+        assert!(lease.remaining_at(Boottime::from_millis(18_999)).is_some());
+        // Nor does one from a node whose own was nearly over.
+        lease.confirmed(Boottime::from_millis(9_500), Duration::from_millis(20));
         assert!(lease.remaining_at(Boottime::from_millis(18_999)).is_some());
         lease.give_up();
         assert_eq!(lease.remaining_at(Boottime::from_millis(9_000)), None);

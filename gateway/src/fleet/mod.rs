@@ -74,6 +74,8 @@ pub struct Fleet {
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
+    /// Where others reach this node.
+    address: Option<String>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -225,6 +227,10 @@ impl Fleet {
                 .fleet
                 .as_ref()
                 .map_or(Duration::ZERO, |fleet| fleet.stale_limit),
+            address: config
+                .fleet
+                .as_ref()
+                .and_then(|fleet| fleet.address.clone()),
             tasks,
             stop: CancellationToken::new(),
         });

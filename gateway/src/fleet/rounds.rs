@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use portcullis_consensus::Heard;
+use portcullis_policy::{Author, Command, FEATURE_LEVEL, Principal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::lease::RENEW_EVERY;
-use super::voters::{self, Step};
+use super::lease::{LEASE, RENEW_EVERY};
+use super::voters::{self, Change};
 use super::{Fleet, soft, words};
 use crate::runtime::clock::{self, Duration};
 
@@ -17,6 +18,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a quorum may take to confirm that it follows.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
+/// How often a node tries to say what it is.
+const INTRODUCE_AGAIN: Duration = Duration::from_secs(2);
 /// How often the leader compares voters with the state.
 const VOTERS_EVERY: Duration = Duration::from_millis(250);
 /// The pause after a change of voters that failed.
@@ -30,6 +33,7 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
     if fleet.mesh.is_some() {
         fleet.tasks.spawn(keep_voters(Arc::clone(fleet)));
         fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
+        fleet.tasks.spawn(introduce(Arc::clone(fleet)));
     }
 }
 
@@ -61,8 +65,8 @@ async fn confirm(fleet: Arc<Fleet>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
-        if fleet.confirmed().await {
-            fleet.lease.confirmed(asked);
+        if let Some(lasting) = fleet.confirmed().await {
+            fleet.lease.confirmed(asked, lasting);
         }
     }
 }
@@ -86,6 +90,34 @@ async fn report(fleet: Arc<Fleet>) {
     }
 }
 
+/// Says what this node understands and where it is reached, until the state has it so: what an
+/// older node does not understand cannot be used while it is of the fleet.
+async fn introduce(fleet: Arc<Fleet>) {
+    let mut ticks = interval(INTRODUCE_AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let state = fleet.consensus.state();
+        let Some(known) = state.fleet().and_then(|all| all.nodes.get(&fleet.me)) else {
+            continue;
+        };
+        if known.level == FEATURE_LEVEL && known.address == fleet.address {
+            return;
+        }
+        let author = Author {
+            name: fleet.name.to_string(),
+            principal: Principal::Node(fleet.me),
+        };
+        let command = Command::Report {
+            node: fleet.me,
+            level: FEATURE_LEVEL,
+            address: fleet.address.clone(),
+        };
+        if let Err(error) = fleet.write(None, author, command).await {
+            tracing::warn!(%error, "the fleet could not be told what this node is; it is tried again");
+        }
+    }
+}
+
 async fn keep_voters(fleet: Arc<Fleet>) {
     let mut ticks = interval(VOTERS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,10 +130,10 @@ async fn keep_voters(fleet: Arc<Fleet>) {
             continue;
         };
         let taken = match step {
-            Step::Learn(node) => fleet.consensus.add_learner(node).await,
-            Step::Promote(node) => fleet.consensus.promote(node).await,
-            Step::Drop(node) => fleet.consensus.drop_member(node).await,
-            Step::StepDown(heir) => fleet.consensus.step_down(heir).await,
+            Change::Learn(node) => fleet.consensus.add_learner(node).await,
+            Change::Promote(node) => fleet.consensus.promote(node).await,
+            Change::Drop(node) => fleet.consensus.drop_member(node).await,
+            Change::HandOver(heir) => fleet.consensus.step_down(heir).await,
         };
         match taken {
             Ok(()) => tracing::info!(?step, "the set of voters changes"),
@@ -114,22 +146,24 @@ async fn keep_voters(fleet: Arc<Fleet>) {
 }
 
 impl Fleet {
-    /// Whether a quorum confirms, now, that it follows the leader.
-    async fn confirmed(&self) -> bool {
+    /// For how long, counted from now, a quorum or somebody who asked one lets this node do what
+    /// needs one.
+    async fn confirmed(&self) -> Option<Duration> {
         if self.consensus.confirm(CONFIRM_LIMIT).await.is_ok() {
-            return true;
+            return Some(LEASE);
         }
         // Only the leader can ask a quorum; everybody else asks the leader.
-        let (Some(mesh), Some(leader)) = (&self.mesh, self.consensus.status().leader) else {
-            return false;
-        };
+        let leader = self.consensus.status().leader?;
         if leader == self.me {
-            return false;
+            return None;
         }
-        let answer = mesh
+        let answer = self
+            .mesh()?
             .call(leader.get(), words::CONFIRM, Vec::new(), CONFIRM_LIMIT)
-            .await;
-        answer.is_ok_and(|answer| words::decode(&answer).unwrap_or(false))
+            .await
+            .ok()?;
+        let left: u64 = words::decode(&answer).ok()?;
+        (left > 0).then(|| Duration::from_millis(left))
     }
 
     fn send_report(self: &Arc<Self>) {

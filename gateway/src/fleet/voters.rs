@@ -11,7 +11,7 @@ use portcullis_policy::{NodeId, State};
 
 /// The next step towards the voters that the state wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Change {
     /// Let it follow the log, without a vote yet.
     Learn(NodeId),
     /// Give it a vote: it has caught up.
@@ -19,12 +19,12 @@ pub(super) enum Step {
     /// It is no longer of the fleet.
     Drop(NodeId),
     /// This node itself is to go, so another must lead first.
-    StepDown(NodeId),
+    HandOver(NodeId),
 }
 
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
 /// a learner to catch up.
-pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Step> {
+pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Change> {
     let wanted: BTreeSet<NodeId> = state.fleet()?.control().map(|node| node.id).collect();
     let voters = &status.voters;
     let learners = &status.learners;
@@ -32,19 +32,136 @@ pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Step> {
     let surplus = voters.union(learners).find(|node| !wanted.contains(node));
     if let Some(surplus) = surplus {
         if *surplus != me {
-            return Some(Step::Drop(*surplus));
+            return Some(Change::Drop(*surplus));
         }
         let heir = voters.iter().find(|node| wanted.contains(node))?;
-        return Some(Step::StepDown(*heir));
+        return Some(Change::HandOver(*heir));
     }
     if let Some(new) = wanted
         .iter()
         .find(|node| !voters.contains(node) && !learners.contains(node))
     {
-        return Some(Step::Learn(*new));
+        return Some(Change::Learn(*new));
     }
     learners
         .iter()
         .find(|node| status.caught_up(**node))
-        .map(|node| Step::Promote(*node))
+        .map(|node| Change::Promote(*node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_policy::{
+        Command, FleetId, GuardRails, KeyHash, NodeRole, Proposal, Timestamp, Told,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn apply(state: &mut State, command: Command) -> Told {
+        let proposal = Proposal::local("test", NOW, command);
+        state.apply(&proposal).unwrap().told
+    }
+
+    fn founded() -> State {
+        let mut state = State::default();
+        apply(
+            &mut state,
+            Command::Found {
+                fleet: FleetId::new([1; 16]),
+                name: "n1".parse().unwrap(),
+                roles: [NodeRole::Control, NodeRole::Gateway].into(),
+                key: KeyHash::new([1; 32]),
+                view_key: [1; 32],
+                address: "127.0.0.1:1".to_owned(),
+                recovery_key: [9; 32],
+                guard_rails: GuardRails::NONE,
+            },
+        );
+        state
+    }
+
+    fn admitted(state: &mut State, name: &str, mark: u8, role: NodeRole) -> NodeId {
+        let (token, name) = (KeyHash::new([mark; 32]), name.parse().unwrap());
+        let expires = Timestamp::from_millis(NOW.as_millis() + 60_000);
+        let invite = Command::Invite {
+            token,
+            name,
+            roles: [role].into(),
+            expires,
+        };
+        let Command::Invite { name, roles, .. } = invite.clone() else {
+            unreachable!()
+        };
+        apply(state, invite);
+        let admit = Command::Admit {
+            token,
+            name,
+            roles,
+            key: KeyHash::new([mark; 32]),
+            view_key: (role == NodeRole::Control).then_some([mark; 32]),
+            address: Some(format!("127.0.0.1:{mark}")),
+        };
+        match apply(state, admit) {
+            Told::Admitted(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn status(voters: &[NodeId], learners: &[NodeId], reached: &[(NodeId, u64)]) -> Status {
+        Status {
+            leader: Some(node(1)),
+            term: 1,
+            voters: voters.iter().copied().collect(),
+            learners: learners.iter().copied().collect(),
+            log: 1_000,
+            applied: 1_000,
+            reached: reached.iter().copied().collect(),
+            failed: None,
+        }
+    }
+
+    #[test]
+    fn a_control_node_learns_first_and_votes_when_it_has_caught_up() {
+        let mut state = founded();
+        let new = admitted(&mut state, "n2", 2, NodeRole::Control);
+        let alone = status(&[node(1)], &[], &[]);
+        assert_eq!(next(node(1), &state, &alone), Some(Change::Learn(new)));
+        let behind = status(&[node(1)], &[new], &[(new, 10)]);
+        assert_eq!(next(node(1), &state, &behind), None);
+        let there = status(&[node(1)], &[new], &[(new, 990)]);
+        assert_eq!(next(node(1), &state, &there), Some(Change::Promote(new)));
+        let both = status(&[node(1), new], &[], &[(new, 1_000)]);
+        assert_eq!(next(node(1), &state, &both), None);
+    }
+
+    #[test]
+    fn a_gateway_never_votes() {
+        let mut state = founded();
+        admitted(&mut state, "g1", 3, NodeRole::Gateway);
+        let alone = status(&[node(1)], &[], &[]);
+        assert_eq!(next(node(1), &state, &alone), None);
+    }
+
+    #[test]
+    fn a_removed_node_is_dropped_and_a_removed_leader_hands_over_first() {
+        let mut state = founded();
+        let second = admitted(&mut state, "n2", 2, NodeRole::Control);
+        apply(&mut state, Command::Remove { node: node(1) });
+        let both = status(&[node(1), second], &[], &[(second, 1_000)]);
+        assert_eq!(next(node(1), &state, &both), Some(Change::HandOver(second)));
+        assert_eq!(next(second, &state, &both), Some(Change::Drop(node(1))));
+    }
+
+    #[test]
+    fn without_a_fleet_nothing_is_to_be_done() {
+        assert_eq!(
+            next(node(1), &State::default(), &status(&[node(1)], &[], &[])),
+            None
+        );
+    }
 }

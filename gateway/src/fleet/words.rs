@@ -17,7 +17,7 @@ pub(super) const RAFT: u8 = 1;
 pub(super) const PROPOSE: u8 = 3;
 /// A node says what it enforces (`Report`).
 pub(super) const REPORT: u8 = 4;
-/// Does a quorum still follow the leader? Asked by nodes that do not vote.
+/// For how many milliseconds the called node's own lease lasts: what it may lend.
 pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;

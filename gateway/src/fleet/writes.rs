@@ -147,22 +147,31 @@ impl Fleet {
         }
     }
 
+    /// Gives a command to the node that leads, for as long as it is the one that leads.
     async fn propose_at(&self, leader: NodeId, draft: &Draft) -> ProposeReply {
         let Some(mesh) = self.mesh() else {
             return ProposeReply::NotLeading(None);
         };
-        let asked = match words::encode(draft) {
-            Ok(request) => {
-                mesh.call(leader.get(), words::PROPOSE, request, ANSWER_LIMIT)
-                    .await
-            }
+        let request = match words::encode(draft) {
+            Ok(request) => request,
             Err(problem) => return ProposeReply::Failed(WriteError::Storage(problem)),
         };
+        let asked = mesh.call(leader.get(), words::PROPOSE, request, ANSWER_LIMIT);
+        let answer = tokio::select! {
+            answer = asked => answer.ok(),
+            () = self.leads_no_longer(leader) => None,
+        };
         // An answer that did not come says nothing about the command.
-        asked
-            .ok()
+        answer
             .and_then(|answer| words::decode(&answer).ok())
             .unwrap_or(ProposeReply::Failed(WriteError::Unknown))
+    }
+
+    /// Ends when this node knows another leader, or none.
+    async fn leads_no_longer(&self, leader: NodeId) {
+        while self.consensus.status().leader == Some(leader) {
+            sleep(AGAIN).await;
+        }
     }
 }
 

@@ -21,10 +21,13 @@ pub struct Handshake {
     /// The handshake; it must demand a client certificate.
     pub tls: Arc<ServerConfig>,
     /// Whom the certificates of a handshake name, and until when, in Unix seconds.
-    pub identify: fn([u8; 16], &[CertificateDer<'_>]) -> Option<(String, i64)>,
+    pub identify: Identify,
     /// What the names in certificates must be of.
     pub fleet: [u8; 16],
 }
+
+/// From the fleet's id and the certificates of a handshake to a name and an end in Unix seconds.
+pub type Identify = fn([u8; 16], &[CertificateDer<'_>]) -> Option<(String, i64)>;
 
 /// Serves a TCP listener over TLS until `stop`, then gives open requests `STOP_TIME`. Whoever shows
 /// no certificate that names somebody is not spoken to.

@@ -385,7 +385,7 @@ pub fn deploy(file: &str) -> PathBuf {
     repository().join("gateway/deploy").join(file)
 }
 
-fn event_files(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn event_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Who;
 use super::people::author;
-use super::policy::{Missing, Proposal, Wanted};
+use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::types::*;
 use crate::config::policy_files::PolicyFiles;
 use crate::http::{Caller, Method};
@@ -282,6 +282,7 @@ async fn applies_that_come_together_are_made_one_after_the_other() {
                 wanted: Wanted::Directory { files, missing },
                 who: Who::local("test"),
                 request: None,
+                patience: Patience::Receipt,
             };
             work.spawn(async move {
                 super::policy::apply(&node, proposal)
@@ -311,6 +312,7 @@ async fn an_apply_whose_caller_left_is_enforced_all_the_same() {
         },
         who: Who::local("test"),
         request: None,
+        patience: Patience::Receipt,
     };
     let mut apply = Box::pin(super::policy::apply(&served.node, proposal));
     // Polled once, so that it has begun; then dropped, as a closed connection drops it.
@@ -407,6 +409,7 @@ fn policy(files: &BTreeMap<String, String>) -> PolicyRequest {
     PolicyRequest {
         files: files.clone(),
         prune: false,
+        receipt: true,
         request: None,
     }
 }

@@ -84,7 +84,7 @@ impl Fleet {
             let folder = home.directory.display();
             complain(&format!(
                 "{}\nto start it again: portcullis serve --config {folder}/NODE/node.toml",
-                problem.lines().next().unwrap_or_default()
+                problem.split(';').next().unwrap_or_default()
             ));
         }
     }

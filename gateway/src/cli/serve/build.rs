@@ -19,6 +19,7 @@ use crate::config::node::{NodeConfig, PemPair};
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
+use crate::fleet::home::{Home, Piece};
 use crate::fleet::{Fleet, FleetParts, Opened};
 use crate::http::Handshake;
 use crate::ledger::Ledger;
@@ -56,7 +57,7 @@ pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
     let files = config
         .load_identities()
         .map_err(|mistakes| lines(&mistakes))?;
-    let identities = server_identities(&files.certificates)?;
+    let identities = server_identities(config, &files.certificates)?;
     let mut database_clients = BTreeMap::new();
     for (tenant, pair) in &files.database_clients {
         let identity = Identity::from_pem(&pair.chain, &pair.key)
@@ -210,7 +211,16 @@ pub(super) async fn api(config: &NodeConfig) -> Result<Option<(TcpListener, Hand
     Ok(Some((listener, handshake)))
 }
 
-fn server_identities(pairs: &[PemPair]) -> Result<ServerIdentities, String> {
+/// What endpoints show. A node without doors has none of its own, and nobody will ask: it is given
+/// its certificate as a node.
+fn server_identities(config: &NodeConfig, pairs: &[PemPair]) -> Result<ServerIdentities, String> {
+    if pairs.is_empty() && config.listeners.is_empty() {
+        let home = Home::of(&config.data);
+        let read = |piece| home.read(piece).map_err(|error| error.to_string());
+        let own = Identity::from_pem(&read(Piece::Certificate)?, &read(Piece::Key)?)
+            .map_err(|error| format!("this node's identity: {error}"))?;
+        return ServerIdentities::new(own, Vec::new()).map_err(|error| error.to_string());
+    }
     let mut identities = Vec::new();
     for (index, pair) in pairs.iter().enumerate() {
         let identity = Identity::from_pem(&pair.chain, &pair.key)

@@ -141,3 +141,65 @@ fn stale_limit(checker: &mut Checker<'_>, written: &Spanned<i64>) -> Option<Dura
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{PUBLIC, parse, with};
+    use super::*;
+
+    fn fleet(lines: &str) -> Result<Fleet, String> {
+        let text = format!("{}[fleet]\n{lines}\n", with("", PUBLIC));
+        parse(&text)
+            .map(|config| config.fleet.unwrap())
+            .map_err(|mistakes| mistakes[0].to_string())
+    }
+
+    #[test]
+    fn a_node_has_both_roles_unless_it_says_otherwise() {
+        let both = fleet("listen = \"10.0.0.1:7443\"").unwrap();
+        assert!(both.roles.control && both.roles.gateway);
+        assert_eq!(both.address.as_deref(), Some("10.0.0.1:7443"));
+        assert_eq!(both.stale_limit, Duration::from_secs(86_400));
+        let gateway = fleet("roles = [\"gateway\"]\nstale-limit = 60").unwrap();
+        assert!(!gateway.roles.control);
+        assert_eq!((gateway.listen, gateway.address), (None, None));
+        assert_eq!(gateway.stale_limit, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_control_node_needs_no_door_and_no_certificate() {
+        let text = "name = \"n\"\ndata = \"d\"\nadmin = {socket = \"s\"}\n[fleet]\nroles = [\"control\"]\nlisten = \"10.0.0.1:7443\"\n";
+        let config = parse(text).unwrap();
+        assert!(config.listeners.is_empty() && config.certificates.is_empty());
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for (lines, told) in [
+            ("", "has the role control and no `listen`"),
+            ("roles = [\"gateway\", \"voter\"]", "\"voter\" is no role"),
+            ("roles = []", "fleet.roles is empty"),
+            ("listen = \"n1:7443\"", "write an IP address and a port"),
+            ("listen = \"0.0.0.0:7443\"", "write `address` too"),
+            (
+                "listen = \"10.0.0.1:7443\"\naddress = \"n1\"",
+                "write what other nodes dial",
+            ),
+            (
+                "listen = \"10.0.0.1:7443\"\naddress = \"n1:0\"",
+                "write what other nodes dial",
+            ),
+            (
+                "listen = \"10.0.0.1:7443\"\nstale-limit = 0",
+                "write 1 to 86400 seconds",
+            ),
+            (
+                "listen = \"10.0.0.1:7443\"\nstale-limit = 86401",
+                "write 1 to 86400 seconds",
+            ),
+        ] {
+            let said = fleet(lines).unwrap_err();
+            assert!(said.contains(told), "{lines}: {said}");
+        }
+    }
+}

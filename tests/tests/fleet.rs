@@ -1,0 +1,180 @@
+//! A fleet loses nodes and loses nothing else.
+
+use std::time::{Duration, Instant};
+
+use portcullis_tests::Fleet;
+use portcullis_tests::fleet::{Guests, Load, figure, median};
+use portcullis_tests::wait;
+
+#[test]
+fn losing_the_leader_stops_writes_for_a_moment_and_no_customer() {
+    let mut fleet = Fleet::of(3);
+    let mut gaps = Vec::new();
+    for round in 0..4 {
+        let leader = fleet.leader();
+        let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+        let load = Load::through(&fleet, &[0, 1, 2]);
+        std::thread::sleep(Duration::from_millis(300));
+        fleet.nodes[leader].kill();
+        let (answer, gap) = fleet.nodes[others[0]].write(&format!("probe-{round}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        gaps.push(gap);
+        std::thread::sleep(Duration::from_millis(300));
+        let failures = load.failures_at(&others);
+        assert!(failures.is_empty(), "{failures:?}");
+        let (queries, connections) = load.served();
+        assert!(queries > 50 && connections > 3, "{queries} {connections}");
+        drop(load);
+        fleet.nodes[leader].start();
+        fleet.settled();
+    }
+    figure(
+        "kill-leader-write-gap-max-ms",
+        gaps.iter().max().unwrap().as_millis(),
+    );
+    let p50 = median(gaps);
+    figure("kill-leader-write-gap-p50-ms", p50.as_millis());
+    assert!(p50 < Duration::from_secs(2), "{p50:?}");
+}
+
+#[test]
+fn losing_a_follower_and_then_the_majority_stops_no_customer_of_those_who_stay() {
+    let mut fleet = Fleet::of(3);
+    let leader = fleet.leader();
+    let follower = (leader + 1) % 3;
+    let last = (leader + 2) % 3;
+    let load = Load::through(&fleet, &[leader, last]);
+    fleet.nodes[follower].kill();
+    let (answer, gap) = fleet.nodes[last].write("without-a-follower");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    figure("kill-follower-write-ms", gap.as_millis());
+    assert!(gap < Duration::from_secs(2), "{gap:?}");
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+
+    // Two of three: the one that stays serves whom it served, and nobody changes anything.
+    fleet.nodes[leader].kill();
+    let revision = fleet.nodes[last].revision();
+    let (refused, took) = fleet.nodes[last].write("without-a-quorum");
+    assert_eq!(
+        (refused.status, refused.code()),
+        (503, "no_quorum"),
+        "{}",
+        refused.body
+    );
+    figure("no-quorum-told-ms", took.as_millis());
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let refused = fleet.nodes[last].apply(&[fleet.policy(Guests::Unwelcome)]);
+    assert_eq!(refused.code(), "no_quorum", "{}", refused.body);
+    let status = fleet.nodes[last].status().unwrap();
+    assert_eq!(
+        (&status["quorum"], &status["lease_ms"]),
+        (&false.into(), &0.into()),
+        "{status}"
+    );
+    let failures = load.failures_at(&[last]);
+    assert!(failures.is_empty(), "{failures:?}");
+    drop(load);
+
+    // It comes back alone and still serves, from what it has on disk.
+    fleet.nodes[last].kill();
+    let began = Instant::now();
+    fleet.nodes[last].start();
+    drop(fleet.connect(last, fleet.guest()));
+    let serving = began.elapsed();
+    figure("restart-alone-serving-ms", serving.as_millis());
+    assert!(serving < Duration::from_secs(4), "{serving:?}");
+    assert_eq!(fleet.nodes[last].revision(), revision);
+
+    // The others come back: nothing was decided meanwhile, and writes go on.
+    for index in [leader, follower] {
+        fleet.nodes[index].start();
+    }
+    let healed = fleet.settled();
+    figure("majority-back-settled-ms", healed.as_millis());
+    let views: Vec<u64> = fleet.nodes.iter().map(|node| node.revision()).collect();
+    assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
+    let reply = fleet.nodes[follower]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 3, "{reply}");
+}
+
+#[test]
+fn a_frozen_node_is_named_and_closes_what_lapsed_when_it_wakes() {
+    let fleet = Fleet::of(3);
+    let leader = fleet.leader();
+    let frozen = (leader + 1) % 3;
+    let mut guest = fleet.connect(frozen, fleet.guest());
+    assert_eq!(guest.query("select 1").unwrap().len(), 1);
+    let resident = fleet.connect(frozen, fleet.resident());
+    fleet.nodes[frozen].freeze();
+    let reply = fleet.nodes[leader]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(
+        (&reply["nodes_in_force"], &reply["nodes"]),
+        (&2.into(), &3.into()),
+        "{reply}"
+    );
+    let receipts = reply["receipts"].as_array().unwrap();
+    let named: Vec<&str> = receipts
+        .iter()
+        .filter(|receipt| receipt["in_force"] == false)
+        .map(|receipt| receipt["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(named, [fleet.nodes[frozen].name()], "{reply}");
+    // What the client says while the node sleeps waits in its socket.
+    guest.send_query("select 'after the withdrawal'").unwrap();
+    let began = Instant::now();
+    fleet.nodes[frozen].thaw();
+    let told = guest.read_to_end();
+    figure("woken-node-closes-ms", began.elapsed().as_millis());
+    eprintln!("the woken node's client heard {told:?}");
+    let last = told.0.last().map(|message| message.sqlstate());
+    assert_eq!(last.as_deref(), Some("57P01"), "{told:?}");
+    let refused = fleet
+        .dial(frozen, fleet.guest())
+        .start(&[("user", "app"), ("database", "postgres")]);
+    assert!(
+        refused
+            .unwrap()
+            .authenticate("app", "secret", portcullis_tests::client::Binding::None)
+            .is_err()
+    );
+    drop(resident);
+    fleet.settled();
+}
+
+#[test]
+fn a_leader_that_sleeps_is_replaced_and_nothing_it_took_is_lost_or_doubled() {
+    let fleet = Fleet::of(3);
+    let leader = fleet.leader();
+    let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    let load = Load::through(&fleet, &others);
+    // One that the old leader is asked for while it sleeps, by itself …
+    fleet.nodes[leader].freeze();
+    let (asleep, awake) = std::thread::scope(|scope| {
+        let asleep = scope.spawn(|| fleet.nodes[leader].write("given-to-the-sleeper"));
+        let (answer, gap) = fleet.nodes[others[0]].write("given-to-the-others");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        figure("frozen-leader-write-gap-ms", gap.as_millis());
+        assert!(gap < Duration::from_secs(5), "{gap:?}");
+        std::thread::sleep(Duration::from_secs(5));
+        fleet.nodes[leader].thaw();
+        (asleep.join().unwrap().0, answer)
+    });
+    // … is executed once, by whoever leads now, or refused; it is not forgotten.
+    assert_eq!((asleep.status, awake.status), (200, 200), "{}", asleep.body);
+    let settled = fleet.settled();
+    figure("woken-leader-settled-ms", settled.as_millis());
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+    // The same name again is refused or replaces: either way each was counted once.
+    let before = fleet.nodes[others[0]].revision();
+    let (again, _) = fleet.nodes[others[0]].write("one-more");
+    assert_eq!(again.status, 200, "{}", again.body);
+    fleet.reached(before + 1);
+    assert_eq!(fleet.nodes[others[0]].revision(), before + 1);
+    wait::wait_for("the old leader follows", Duration::from_secs(10), || {
+        fleet.nodes[leader].revision() == before + 1
+    });
+}
