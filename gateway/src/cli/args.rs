@@ -435,6 +435,18 @@ mod tests {
             "portcullis policy show acme",
             "portcullis selftest attack --against [2001:db8::7]:5433 --server-name acme-orders.db.example.net --ca ca.pem --json",
             "portcullis selftest attack --list --only http",
+            "portcullis status --node n1:7444 --identity paul",
+            "portcullis operator add paul --roles policy-author,reader --out paul",
+            "portcullis operator add tess --roles tenant-operator --tenants acme,globex --request tess.csr",
+            "portcullis operator list --json",
+            "portcullis operator remove paul",
+            "portcullis pending",
+            "portcullis approve 812 --digest 00ff",
+            "portcullis reject 812",
+            "portcullis guard-rails show",
+            "portcullis guard-rails set --anywhere two --guard-rails one",
+            "portcullis policy put acme acme.yaml --expected 7",
+            "portcullis init --config node.toml --recovery-key r.key --two-people",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");
@@ -460,6 +472,12 @@ mod tests {
             "portcullis why 4711",
             "portcullis cluster check acme/",
             "portcullis apply",
+            "portcullis status --node n1:7444",
+            "portcullis status --identity paul",
+            "portcullis status --node n1:7444 --identity paul --socket admin.sock",
+            "portcullis guard-rails set",
+            "portcullis operator add paul",
+            "portcullis operator add paul --roles reader --out a --request b",
             "portcullis selftest attack --against 5433",
             "portcullis selftest attack --against 2001:db8::7:5433",
         ] {

@@ -316,6 +316,34 @@ mod tests {
         assert_eq!(answer(500), Exit::Error);
     }
 
+    #[tokio::test]
+    async fn a_request_with_a_number_is_given_once_more_when_the_connection_breaks() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let path = std::env::temp_dir().join(format!("portcullis-again-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let node = Node {
+            way: Way::Socket(path.clone()),
+            json: true,
+        };
+        let served = async {
+            let mut heard = Vec::new();
+            for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                request.truncate(length);
+                heard.push(request);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            heard
+        };
+        let (heard, said) = tokio::join!(served, node.post_once::<_, u8>("/v1/apply", &"once"));
+        assert_eq!(said.unwrap().value, 7);
+        assert_eq!(heard[0], heard[1], "the same request, number and all");
+        std::fs::remove_file(&path).unwrap();
+    }
+
     #[test]
     fn an_answer_of_another_kind_is_not_taken_for_one() {
         let answer = Answer {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
 use portcullis_certs::fleet::{
-    FleetTrust, JoinRequest, OperatorIdentity, SERVER_NAME, api_client_config,
+    FleetAuthority, FleetTrust, JoinRequest, OperatorIdentity, SERVER_NAME, api_client_config,
 };
 use portcullis_certs::generate_key;
 use portcullis_policy::GuardRails;
@@ -21,6 +21,7 @@ use super::super::types::*;
 use super::{Served, policy, tenant};
 use crate::http::Method;
 use crate::http::client::{AnswerLimits, Question, ask_tls};
+use crate::http::limits::HANDSHAKE_TIME;
 use crate::runtime::clock::Duration;
 
 /// The table, beside the tests' other files.
@@ -269,6 +270,45 @@ async fn an_operator_who_is_removed_is_refused_at_the_next_request() {
     assert!(removed.iter().any(|event| event["name"] == "rita"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_no_operator_of_this_fleet_is_not_spoken_to() {
+    let fleet = Fleet::start("strangers", GuardRails::NONE).await;
+    let here = FleetTrust::from_pem(&fleet.read("olga", "ca")).unwrap();
+    let validity = portcullis_certs::Validity {
+        not_before: 0,
+        not_after: 4_000_000_000,
+    };
+    // The same fleet by name, the same operator by name, another authority.
+    let other = FleetAuthority::new(here.fleet(), generate_key().unwrap(), validity).unwrap();
+    let key = generate_key().unwrap();
+    let request = JoinRequest::new(&key).unwrap();
+    let chain = other
+        .issue_operator("olga", request.key(), validity)
+        .unwrap();
+    let forged = OperatorIdentity::from_pem(&chain, &key.to_pem()).unwrap();
+    let forged = api_client_config(&forged, &here).unwrap();
+    let limits = AnswerLimits {
+        bytes: 1024,
+        time: Duration::from_secs(20),
+    };
+    let question = Question {
+        method: Method::Get,
+        target: "/v1/status",
+        body: Vec::new(),
+    };
+    let address = fleet.api.to_string();
+    ask_tls(&address, forged, SERVER_NAME, question, limits)
+        .await
+        .unwrap_err();
+
+    // Whoever says nothing does not hold a place for ever.
+    let mut silent = tokio::net::TcpStream::connect(fleet.api).await.unwrap();
+    let mut byte = [0; 1];
+    let read = tokio::io::AsyncReadExt::read(&mut silent, &mut byte);
+    let ended = tokio::time::timeout(HANDSHAKE_TIME * 2, read).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+}
+
 struct Fleet {
     served: Served,
     api: SocketAddr,
@@ -324,10 +364,12 @@ impl Fleet {
         }
     }
 
+    fn read(&self, name: &str, kind: &str) -> String {
+        std::fs::read_to_string(self.served.path(&format!("{name}.{kind}"))).unwrap()
+    }
+
     fn caller(&self, name: &str) -> Arc<ClientConfig> {
-        let read = |kind: &str| {
-            std::fs::read_to_string(self.served.path(&format!("{name}.{kind}"))).unwrap()
-        };
+        let read = |kind| self.read(name, kind);
         let identity = OperatorIdentity::from_pem(&read("pem"), &read("key")).unwrap();
         let trust = FleetTrust::from_pem(&read("ca")).unwrap();
         api_client_config(&identity, &trust).unwrap()

@@ -100,3 +100,31 @@ pub(in crate::cli) fn rails(rails: &Rails) -> String {
         people(rails.guard_rails)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_says_what_the_second_person_runs() {
+        let pending = PendingChange {
+            id: 812,
+            digest: "5e88".to_owned(),
+            expires: "2027-01-02T08:00:00Z".to_owned(),
+        };
+        let text = waits(&pending);
+        assert!(text.starts_with("nothing is changed yet"), "{text}");
+        assert!(
+            text.contains("portcullis approve 812 --digest 5e88"),
+            "{text}"
+        );
+        let reply = ChangedReply {
+            revision: 811,
+            pending: Some(pending),
+            certificate: None,
+            authority: None,
+            until: None,
+        };
+        assert!(added("paul", &reply, None).contains("run this command again"));
+    }
+}
