@@ -23,7 +23,7 @@ use crate::config::FileError;
 use crate::config::policy_files;
 use crate::fleet::{Step, WriteError, Written};
 use crate::proxy::Enforcement;
-use crate::runtime::clock::{self, Duration};
+use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::limits::BACKENDS_GONE;
 
 /// What is wanted, and by whom.
@@ -46,6 +46,16 @@ pub enum Patience {
     Receipt,
     /// A moment: those that are well have confirmed by then.
     Moment,
+}
+
+impl Patience {
+    fn deadline(self) -> Instant {
+        clock::instant()
+            + match self {
+                Self::Receipt => RECEIPTS,
+                Self::Moment => MOMENT,
+            }
+    }
 }
 
 /// What a directory would change, exactly; changes nothing.
@@ -140,7 +150,7 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
                 let step = Arc::clone(step);
                 Ok(enforce(&node, &author, patience, decided, &step).await)
             }
-            None => Ok(unchanged(&node, &author, decided).await),
+            None => Ok(unchanged(&node, &author, patience, decided).await),
         },
         Err(refusal) => {
             record_refusal(&node, &author.name, &refusal).await;
@@ -268,11 +278,7 @@ async fn enforce(
     let evidence = node
         .ledger
         .record_durable(applied_event(node, &author.name, &decided, step));
-    let deadline = clock::instant()
-        + match patience {
-            Patience::Receipt => RECEIPTS,
-            Patience::Moment => MOMENT,
-        };
+    let deadline = patience.deadline();
     let (evidence, enforcement, receipts) = tokio::join!(
         evidence,
         step.enforcement(),
@@ -305,13 +311,20 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// backends gone.
 const RECEIPTS: Duration = BACKENDS_GONE.saturating_add(Duration::from_secs(2));
 
-async fn unchanged(node: &Node, author: &Author, decided: Decided) -> ApplyReply {
+async fn unchanged(
+    node: &Node,
+    author: &Author,
+    patience: Patience,
+    decided: Decided,
+) -> ApplyReply {
     let revision = decided.revision;
-    match &decided.pending {
-        Some(pending) => operators::record_waiting(node, &author.name, "policy", pending).await,
-        None => tracing::info!(%revision, "a policy was applied that differs in nothing"),
-    }
-    let receipts = node.fleet.receipts_now(revision);
+    let receipts = if let Some(pending) = &decided.pending {
+        operators::record_waiting(node, &author.name, "policy", pending).await;
+        node.fleet.receipts_now(revision)
+    } else {
+        tracing::info!(%revision, "a policy was applied that differs in nothing");
+        node.fleet.receipts(revision, patience.deadline()).await
+    };
     receipt(node, decided, nothing_enforced(revision), receipts)
 }
 
