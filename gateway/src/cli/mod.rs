@@ -18,6 +18,7 @@ mod logging;
 mod operator;
 pub mod operator_args;
 pub mod output;
+pub mod paths;
 mod policy;
 mod questions;
 mod selftest;

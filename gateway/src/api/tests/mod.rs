@@ -1,7 +1,9 @@
 //! The admin API over a real socket, on a node whose doors are shut: what it says, what it
 //! changes, what it leaves on record.
 
+mod fleet;
 mod matrix;
+mod operators;
 mod served;
 
 use std::collections::BTreeMap;
