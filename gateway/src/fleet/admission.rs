@@ -50,6 +50,11 @@ impl Admission {
             secret: Zeroizing::new(secret),
         }))
     }
+
+    /// Who signs certificates.
+    pub(super) fn authority(&self) -> &FleetAuthority {
+        &self.authority
+    }
 }
 
 impl Fleet {

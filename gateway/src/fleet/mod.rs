@@ -21,6 +21,7 @@ pub mod found;
 pub mod home;
 pub mod joining;
 mod lease;
+pub mod operators;
 mod peers;
 mod reports;
 mod rounds;
@@ -40,7 +41,7 @@ use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings, Status};
 use portcullis_policy::{
     Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
-    NodeRole, Proposal, Rehearsed, Revision, Timestamp, View,
+    NodeRole, Revision, View,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -280,25 +281,6 @@ impl Fleet {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.source.view()
-    }
-
-    /// What `command` would do as of the moment `at`: the view that it would leave and what it
-    /// would change. Nobody sees it and nothing is written.
-    ///
-    /// # Errors
-    /// [`WriteError::Rejected`]
-    pub fn rehearse(&self, command: Command, at: Timestamp) -> Result<Rehearsed, WriteError> {
-        let proposal = Proposal {
-            request: None,
-            at,
-            author: Author::local("plan"),
-            command,
-        };
-        self.source
-            .state()
-            .ok_or(WriteError::NotControl)?
-            .rehearse(&proposal)
-            .map_err(|rejection| writes::refused(&rejection))
     }
 
     /// The step that led to `revision`, once this node has it in force.

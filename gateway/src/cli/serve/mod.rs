@@ -79,6 +79,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     // The admin socket and the metrics outlive the drain: that is when an operator looks.
     let over = CancellationToken::new();
     control.spawn(api::serve(Arc::clone(&node), admin, over.clone()));
+    if let Some((listener, handshake)) = build::api(&config).await? {
+        let node = Arc::clone(&node);
+        control.spawn(api::serve_tls(node, listener, handshake, over.clone()));
+    }
     if let Some((listener, metrics)) = build::metrics(&config).await? {
         let front = Arc::clone(&node.front);
         control.spawn(api::metrics::serve(front, listener, metrics, over.clone()));
