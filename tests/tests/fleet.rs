@@ -52,11 +52,13 @@ fn losing_a_follower_and_then_the_majority_stops_no_customer_of_those_who_stay()
     fleet.nodes[leader].kill();
     let revision = fleet.nodes[last].revision();
     let (refused, took) = fleet.nodes[last].write("without-a-quorum");
-    assert_eq!((refused.status, refused.code()), (503, "no_quorum"), "{}", refused.body);
     figure("no-quorum-told-ms", took.as_millis());
     assert!(took < Duration::from_secs(20), "{took:?}");
+    // The first may have been on its way to the leader when that died, and says so.
+    let codes = ["no_quorum", "unknown_outcome"];
+    assert!(codes.contains(&refused.code()), "{}", refused.body);
     let refused = fleet.nodes[last].apply(&[fleet.policy(Guests::Unwelcome)]);
-    assert_eq!(refused.code(), "no_quorum", "{}", refused.body);
+    assert_eq!((refused.status, refused.code()), (503, "no_quorum"), "{}", refused.body);
     let status = fleet.nodes[last].status().unwrap();
     assert_eq!((&status["quorum"], &status["lease_ms"]), (&false.into(), &0.into()), "{status}");
     let failures = load.failures_at(&[last]);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::{Fleet, words};
+use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
@@ -147,22 +148,49 @@ impl Fleet {
         }
     }
 
+    /// Gives a command to the node that leads, for as long as it is the one that leads.
     async fn propose_at(&self, leader: NodeId, draft: &Draft) -> ProposeReply {
         let Some(mesh) = self.mesh() else {
             return ProposeReply::NotLeading(None);
         };
-        let asked = match words::encode(draft) {
-            Ok(request) => {
-                mesh.call(leader.get(), words::PROPOSE, request, ANSWER_LIMIT)
-                    .await
-            }
+        let request = match words::encode(draft) {
+            Ok(request) => request,
             Err(problem) => return ProposeReply::Failed(WriteError::Storage(problem)),
         };
-        // An answer that did not come says nothing about the command.
-        asked
-            .ok()
-            .and_then(|answer| words::decode(&answer).ok())
-            .unwrap_or(ProposeReply::Failed(WriteError::Unknown))
+        let asked = mesh.call(leader.get(), words::PROPOSE, request, ANSWER_LIMIT);
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = self.leads_no_longer(leader) => Err(MeshError::TimedOut),
+        };
+        match answer {
+            // An answer that cannot be read says nothing about the command.
+            Ok(answer) => {
+                words::decode(&answer).unwrap_or(ProposeReply::Failed(WriteError::Unknown))
+            }
+            // It was never sent.
+            Err(
+                MeshError::NotAMember(_)
+                | MeshError::NoAddress(_)
+                | MeshError::Unreachable(_)
+                | MeshError::Denied(_)
+                | MeshError::NoService(_),
+            ) => ProposeReply::NotLeading(None),
+            // An answer that did not come says nothing either.
+            Err(
+                MeshError::TimedOut
+                | MeshError::Broken(_)
+                | MeshError::Refused(_)
+                | MeshError::Frame(_)
+                | MeshError::ShutDown,
+            ) => ProposeReply::Failed(WriteError::Unknown),
+        }
+    }
+
+    /// Ends when this node knows another leader, or none.
+    async fn leads_no_longer(&self, leader: NodeId) {
+        while self.consensus.status().leader == Some(leader) {
+            sleep(AGAIN).await;
+        }
     }
 }
 
