@@ -46,8 +46,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election_least: Duration::from_millis(500),
-            election_most: Duration::from_millis(900),
+            election_least: Duration::from_millis(400),
+            election_most: Duration::from_millis(700),
         }
     }
 }

@@ -34,6 +34,17 @@ pub struct Proposal {
     pub author: Author,
     /// By which a repetition is known; none is a new one.
     pub request: Option<RequestId>,
+    /// How long other nodes are waited for.
+    pub patience: Patience,
+}
+
+/// How long an apply waits for other nodes once it is in force on this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Until all have confirmed, within their own limits.
+    Receipt,
+    /// A moment: those that are well have confirmed by then.
+    Moment,
 }
 
 /// What becomes of tenants in force whose file is missing.
@@ -116,6 +127,7 @@ pub async fn apply_directory(
                     missing: Missing::LeftAlone,
                     author: Author::local(author),
                     request: None,
+                    patience: Patience::Moment,
                 },
             )
             .await
@@ -133,11 +145,12 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
         .await
         .map_err(|_| stopping())?;
     let author = proposal.author.clone();
+    let patience = proposal.patience;
     match decide(&node, proposal).await {
         Ok(decided) => match &decided.step {
             Some(step) => {
                 let step = Arc::clone(step);
-                Ok(enforce(&node, &author, decided, &step).await)
+                Ok(enforce(&node, &author, patience, decided, &step).await)
             }
             None => Ok(unchanged(&node, decided)),
         },
@@ -164,6 +177,7 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
         missing,
         author,
         request,
+        patience: _,
     } = proposal;
     let (changeset, command) = in_background({
         let node = Arc::clone(node);
@@ -224,11 +238,21 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
 const ENFORCED_HERE: Duration = Duration::from_secs(10);
 
 /// Evidence and enforcement at the same time: a slow disk keeps no lapsed connection alive.
-async fn enforce(node: &Node, author: &Author, decided: Decided, step: &Step) -> ApplyReply {
+async fn enforce(
+    node: &Node,
+    author: &Author,
+    patience: Patience,
+    decided: Decided,
+    step: &Step,
+) -> ApplyReply {
     let evidence = node
         .ledger
         .record_durable(applied_event(node, &author.name, &decided, step));
-    let deadline = clock::instant() + RECEIPTS;
+    let deadline = clock::instant()
+        + match patience {
+            Patience::Receipt => RECEIPTS,
+            Patience::Moment => MOMENT,
+        };
     let (evidence, enforcement, receipts) = tokio::join!(
         evidence,
         step.enforcement(),
@@ -255,6 +279,8 @@ async fn enforce(node: &Node, author: &Author, decided: Decided, step: &Step) ->
     }
 }
 
+/// How long a node that is well takes to report a change, with room to spare.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long other nodes may take to report a change. Above what each allows itself for seeing
 /// backends gone.
 const RECEIPTS: Duration = BACKENDS_GONE.saturating_add(Duration::from_secs(2));

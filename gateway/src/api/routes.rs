@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::{APPLY_TIME, CHECK_TIME, FLEET_TIME, MAX_POLICY_BODY, POLICY_TIME};
 use super::people::{Commanders, author};
-use super::policy::{Missing, Proposal};
+use super::policy::{Missing, Patience, Proposal};
 use super::types::PolicyRequest;
 use super::{Node, Refusal, cluster, fleet, limit_table, policy, questions};
 use crate::config::policy_files::PolicyFiles;
@@ -153,6 +153,7 @@ async fn apply(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Re
     let PolicyRequest {
         files,
         prune,
+        receipt,
         request,
     } = request.json()?;
     let request = request
@@ -166,6 +167,11 @@ async fn apply(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Re
         missing: missing(prune),
         author: Author::local(author(caller)),
         request,
+        patience: if receipt {
+            Patience::Receipt
+        } else {
+            Patience::Moment
+        },
     };
     let reply = timeout(APPLY_TIME, policy::apply(node, proposal))
         .await

@@ -21,10 +21,18 @@ pub struct PolicyRequest {
     /// Whether tenants whose file is missing are removed rather than left alone.
     #[serde(default)]
     pub prune: bool,
+    /// Whether the answer waits until every node has confirmed, within the limit, rather than a
+    /// moment. A plan has no use for it.
+    #[serde(default = "waits")]
+    pub receipt: bool,
     /// 32 hex digits by which a repetition of this request is known: it is executed once. A plan
     /// has no use for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+}
+
+const fn waits() -> bool {
+    true
 }
 
 /// What a policy directory would change.

@@ -16,7 +16,7 @@ use crate::config::policy_files;
 /// What applying the directory would change.
 pub(super) async fn plan(args: PlanArgs) -> Exit {
     let node = Node::of(&args.node);
-    let said = match request(&args.directory, args.prune) {
+    let said = match request(&args.directory, args.prune, true) {
         Ok(request) => node.post::<_, PlanReply>("/v1/plan", &request).await,
         Err(failure) => Err(failure),
     };
@@ -36,7 +36,7 @@ pub(super) async fn plan(args: PlanArgs) -> Exit {
 /// Puts the directory into force.
 pub(super) async fn apply(args: ApplyArgs) -> Exit {
     let node = Node::of(&args.node);
-    let said = match request(&args.directory, args.prune) {
+    let said = match request(&args.directory, args.prune, args.receipt) {
         Ok(request) => node.post::<_, ApplyReply>("/v1/apply", &request).await,
         Err(failure) => Err(failure),
     };
@@ -112,11 +112,12 @@ pub(super) async fn show(args: PolicyShowArgs) -> Exit {
 }
 
 /// The directory as it travels. The node reads it, so that a refusal is on its record too.
-fn request(directory: &Path, prune: bool) -> Result<PolicyRequest, Failure> {
+fn request(directory: &Path, prune: bool, receipt: bool) -> Result<PolicyRequest, Failure> {
     let files = policy_files::collect(directory).map_err(refused)?;
     Ok(PolicyRequest {
         files: files.files,
         prune,
+        receipt,
         request: None,
     })
 }

@@ -280,6 +280,7 @@ async fn applies_that_come_together_are_made_one_after_the_other() {
                 missing: Missing::LeftAlone,
                 author: portcullis_policy::Author::local("test"),
                 request: None,
+                patience: super::policy::Patience::Receipt,
             };
             work.spawn(async move {
                 super::policy::apply(&node, proposal)
@@ -307,6 +308,7 @@ async fn an_apply_whose_caller_left_is_enforced_all_the_same() {
         missing: Missing::LeftAlone,
         author: portcullis_policy::Author::local("test"),
         request: None,
+        patience: super::policy::Patience::Receipt,
     };
     let mut apply = Box::pin(super::policy::apply(&served.node, proposal));
     // Polled once, so that it has begun; then dropped, as a closed connection drops it.
@@ -403,6 +405,7 @@ fn policy(files: &BTreeMap<String, String>) -> PolicyRequest {
     PolicyRequest {
         files: files.clone(),
         prune: false,
+        receipt: true,
         request: None,
     }
 }
