@@ -22,32 +22,20 @@ fn a_damaged_state_is_noticed_before_it_speaks_and_the_others_go_on() {
     let file = fleet.nodes[victim].state_file();
     let whole = std::fs::read(&file).unwrap();
 
-    // One bit, in places over all of the file.
-    let (mut refused, mut unnoticed) = (0, 0);
-    for part in 1..8 {
+    // One bit of every fourth page, so that some of them are in use.
+    for part in 0..4 {
         let mut damaged = whole.clone();
-        // Not in the zeros of a page that nothing was written to.
-        let from = damaged.len() * part / 8;
-        let Some(at) = damaged[from..].iter().position(|byte| *byte != 0) else {
-            continue;
-        };
-        damaged[from + at] ^= 0x10;
-        std::fs::write(&file, &damaged).unwrap();
-        match fleet.nodes[victim].try_start() {
-            Err(told) => {
-                assert!(told.contains("state"), "{told}");
-                refused += 1;
-            }
-            Ok(()) => {
-                // It stood where nothing is read from; then it may go on, and must agree.
-                unnoticed += 1;
-                fleet.settled();
-                fleet.nodes[victim].stop();
+        for page in damaged.chunks_mut(4096).skip(part).step_by(4) {
+            // Not in zeros that nothing was written to.
+            if let Some(byte) = page.iter_mut().rev().find(|byte| **byte != 0) {
+                *byte ^= 0x10;
             }
         }
+        std::fs::write(&file, &damaged).unwrap();
+        let told = fleet.nodes[victim].try_start();
+        let told = told.expect_err("it started with damaged pages");
+        assert!(told.contains("state"), "{told}");
     }
-    figure("bit-flips-refused", refused);
-    figure("bit-flips-in-unused-pages", unnoticed);
     let damages: [(&str, Vec<u8>); 4] = [
         ("cut in the middle", whole[..whole.len() / 2].to_vec()),
         ("cut by one page", whole[..whole.len() - 4096].to_vec()),
@@ -179,11 +167,7 @@ fn one_nodes_clock_an_hour_off_ends_nothing_early_or_late_on_the_others() {
         let token = fleet.nodes[honest]
             .write(&format!("after{}", offset.replace('+', "-plus")))
             .0;
-        figure(&format!("clock{offset}-invite-after"), token.status);
-        eprintln!(
-            "{offset}: an invitation afterwards is answered {}",
-            token.body
-        );
+        assert_eq!(answer.status, 200, "{offset} {}", answer.body);
         let answer = fleet.nodes[honest].apply(&[fleet.policy(Guests::Unwelcome)]);
         assert_eq!(answer.status, 200, "{offset} {}", answer.body);
     }
@@ -280,6 +264,7 @@ fn nodes_come_and_go_and_who_went_stays_out() {
     // A dead node is replaced.
     let dead = (1..4).find(|index| *index != fleet.leader()).unwrap();
     fleet.nodes[dead].kill();
+    let gone = ids(&fleet.nodes[0])[dead];
     remove(&fleet.nodes[0], fleet.nodes[dead].name());
     let fifth = fleet.unmade("n5", BOTH);
     fleet.join(fifth, "control,gateway");
@@ -326,16 +311,8 @@ fn nodes_come_and_go_and_who_went_stays_out() {
     );
     let token = fleet.nodes[0].invite(&fleet.nodes[dead].name().to_owned(), "gateway");
     let joined = fleet.nodes[again].join(&token);
-    assert!(
-        !joined.ok().contains(&format!("node {} ", dead + 1)),
-        "{joined}"
-    );
-    let now = self::ids(&fleet.nodes[0]);
-    assert!(
-        now.iter()
-            .all(|id| *id != dead as u64 + 1 || !ids.contains(id)),
-        "{now:?}"
-    );
+    assert!(joined.ok().contains("this is node "), "{joined}");
+    assert!(!self::ids(&fleet.nodes[0]).contains(&gone));
 
     // The leader itself may be removed.
     remove(&fleet.nodes[0], fleet.nodes[dead].name());
