@@ -324,10 +324,6 @@ impl Consensus {
     /// # Errors
     /// In words: it is not a message of consensus.
     pub async fn answer(&self, from: NodeId, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        // The engine would write down each message that it can take no more.
-        if let Some(problem) = self.status().failed {
-            return Err(TransportError::new(&problem));
-        }
         answer(&self.raft, &self.arriving, from, &request)
             .await
             .map_err(|problem| TransportError::new(&problem))

@@ -59,22 +59,11 @@ async fn enforce(fleet: Arc<Fleet>) {
     }
 }
 
-/// Renews the lease. A node whose state can no longer be written has none, and says so.
+/// Renews the lease.
 async fn confirm(fleet: Arc<Fleet>) {
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = false;
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Some(problem) = fleet.consensus.status().failed {
-            if !told {
-                tracing::error!(
-                    problem,
-                    "this node takes no part in decisions any more: customers are served by the policy in force; look at the disk under `data`, then restart it"
-                );
-                told = true;
-            }
-            continue;
-        }
         let asked = clock::boottime();
         if let Some(lasting) = fleet.confirmed().await {
             fleet.lease.confirmed(asked, lasting);
