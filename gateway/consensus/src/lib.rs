@@ -21,22 +21,28 @@
 //! This package is the only door for openraft and redb.
 
 mod consensus;
+#[cfg(test)]
+mod corpus;
 mod error;
+#[cfg(test)]
+mod faults;
 mod format;
 mod image;
 mod log;
 mod machine;
 mod network;
+mod opening;
 mod pieces;
+mod settings;
+#[cfg(test)]
+mod suite;
 mod tables;
 mod types;
 mod writer;
 
-pub use consensus::{
-    Consensus, Draft, Heard, MAX_PROPOSAL, Settings, Status, Subscription, Timing, await_leader,
-    begin_alone,
-};
+pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};
 pub use error::{OpenError, ProposeError};
 pub use machine::Published;
 pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
 pub use pieces::in_pieces;
+pub use settings::{Settings, Timing, await_leader, begin_alone};

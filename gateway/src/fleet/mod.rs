@@ -267,6 +267,11 @@ impl Fleet {
             .map_err(|rejection| writes::refused(&rejection))
     }
 
+    /// Waits until this node's state can be kept no longer, and says why: the process must end.
+    pub async fn failed(&self) -> String {
+        self.consensus.failed().await
+    }
+
     /// The step that led to `revision`, once this node has it in force.
     pub async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
         self.enforcer.step(revision, deadline).await

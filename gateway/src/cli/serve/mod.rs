@@ -92,12 +92,15 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
 
     node.front.drain();
     stop.cancel();
-    let drained = match ending {
+    if let Ending::Failed(problem) = &ending {
+        error!(%problem, "the node's state cannot be kept: the process ends; free or replace the disk and start it again");
+    }
+    let drained = match &ending {
         Ending::Drain => {
             info!(limit = ?DRAIN, "draining: no new connections are let in");
             signals::drained(&node, DRAIN).await
         }
-        Ending::Now => false,
+        Ending::Now | Ending::Failed(_) => false,
     };
     end(&node.front, workers).await;
     if timeout(BACKENDS_GONE, node.front.settled()).await.is_err() {
@@ -117,7 +120,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
             .with("drained", drained),
     );
     drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
-    Ok(())
+    match ending {
+        Ending::Failed(problem) => Err(format!("the node's state cannot be kept: {problem}")),
+        Ending::Drain | Ending::Now => Ok(()),
+    }
 }
 
 /// Ends what is live, again and again, until every worker has nothing left, or the limit has
