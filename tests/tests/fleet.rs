@@ -28,7 +28,10 @@ fn losing_the_leader_stops_writes_for_a_moment_and_no_customer() {
         fleet.nodes[leader].start();
         fleet.settled();
     }
-    figure("kill-leader-write-gap-max-ms", gaps.iter().max().unwrap().as_millis());
+    figure(
+        "kill-leader-write-gap-max-ms",
+        gaps.iter().max().unwrap().as_millis(),
+    );
     let p50 = median(gaps);
     figure("kill-leader-write-gap-p50-ms", p50.as_millis());
     assert!(p50 < Duration::from_secs(2), "{p50:?}");
@@ -52,13 +55,22 @@ fn losing_a_follower_and_then_the_majority_stops_no_customer_of_those_who_stay()
     fleet.nodes[leader].kill();
     let revision = fleet.nodes[last].revision();
     let (refused, took) = fleet.nodes[last].write("without-a-quorum");
-    assert_eq!((refused.status, refused.code()), (503, "no_quorum"), "{}", refused.body);
+    assert_eq!(
+        (refused.status, refused.code()),
+        (503, "no_quorum"),
+        "{}",
+        refused.body
+    );
     figure("no-quorum-told-ms", took.as_millis());
     assert!(took < Duration::from_secs(20), "{took:?}");
     let refused = fleet.nodes[last].apply(&[fleet.policy(Guests::Unwelcome)]);
     assert_eq!(refused.code(), "no_quorum", "{}", refused.body);
     let status = fleet.nodes[last].status().unwrap();
-    assert_eq!((&status["quorum"], &status["lease_ms"]), (&false.into(), &0.into()), "{status}");
+    assert_eq!(
+        (&status["quorum"], &status["lease_ms"]),
+        (&false.into(), &0.into()),
+        "{status}"
+    );
     let failures = load.failures_at(&[last]);
     assert!(failures.is_empty(), "{failures:?}");
     drop(load);
@@ -81,7 +93,9 @@ fn losing_a_follower_and_then_the_majority_stops_no_customer_of_those_who_stay()
     figure("majority-back-settled-ms", healed.as_millis());
     let views: Vec<u64> = fleet.nodes.iter().map(|node| node.revision()).collect();
     assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
-    let reply = fleet.nodes[follower].apply(&[fleet.policy(Guests::Unwelcome)]).ok();
+    let reply = fleet.nodes[follower]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
     assert_eq!(reply["nodes_in_force"], 3, "{reply}");
 }
 
@@ -94,8 +108,14 @@ fn a_frozen_node_is_named_and_closes_what_lapsed_when_it_wakes() {
     assert_eq!(guest.query("select 1").unwrap().len(), 1);
     let resident = fleet.connect(frozen, fleet.resident());
     fleet.nodes[frozen].freeze();
-    let reply = fleet.nodes[leader].apply(&[fleet.policy(Guests::Unwelcome)]).ok();
-    assert_eq!((&reply["nodes_in_force"], &reply["nodes"]), (&2.into(), &3.into()), "{reply}");
+    let reply = fleet.nodes[leader]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(
+        (&reply["nodes_in_force"], &reply["nodes"]),
+        (&2.into(), &3.into()),
+        "{reply}"
+    );
     let receipts = reply["receipts"].as_array().unwrap();
     let named: Vec<&str> = receipts
         .iter()
@@ -112,8 +132,15 @@ fn a_frozen_node_is_named_and_closes_what_lapsed_when_it_wakes() {
     eprintln!("the woken node's client heard {told:?}");
     let last = told.0.last().map(|message| message.sqlstate());
     assert_eq!(last.as_deref(), Some("57P01"), "{told:?}");
-    let refused = fleet.dial(frozen, fleet.guest()).start(&[("user", "app"), ("database", "postgres")]);
-    assert!(refused.unwrap().authenticate("app", "secret", portcullis_tests::client::Binding::None).is_err());
+    let refused = fleet
+        .dial(frozen, fleet.guest())
+        .start(&[("user", "app"), ("database", "postgres")]);
+    assert!(
+        refused
+            .unwrap()
+            .authenticate("app", "secret", portcullis_tests::client::Binding::None)
+            .is_err()
+    );
     drop(resident);
     fleet.settled();
 }

@@ -38,6 +38,7 @@ mod settings;
 mod suite;
 mod tables;
 mod types;
+pub mod view;
 mod writer;
 
 pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};

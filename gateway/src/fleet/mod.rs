@@ -16,6 +16,7 @@
 mod admission;
 mod answers;
 mod enforcer;
+mod following;
 pub mod found;
 pub mod home;
 pub mod joining;
@@ -23,7 +24,11 @@ mod lease;
 mod peers;
 mod reports;
 mod rounds;
+mod signing;
 mod soft;
+mod source;
+mod staleness;
+mod subscription;
 mod voters;
 mod words;
 mod writes;
@@ -31,7 +36,7 @@ mod writes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use portcullis_consensus::{Consensus, Settings};
+use portcullis_consensus::{Consensus, Settings, Status};
 use portcullis_policy::{
     Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
     NodeRole, Proposal, Rehearsed, Revision, Timestamp, View,
@@ -42,10 +47,13 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
+use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
 use self::reports::{Heard, Report, Reports};
+use self::signing::Signing;
+use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
 use crate::mesh::Mesh;
@@ -60,7 +68,9 @@ pub use writes::{WRITE_LIMIT, WriteError, Written};
 pub struct Fleet {
     me: NodeId,
     name: NodeName,
-    consensus: Arc<Consensus>,
+    source: Source,
+    /// None on a node that does not vote in a fleet.
+    signing: Option<Arc<Signing>>,
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
@@ -93,7 +103,7 @@ pub struct FleetParts {
 
 /// A node's state and identity, read before its doors are made.
 pub struct Opened {
-    consensus: Arc<Consensus>,
+    source: Source,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -122,6 +132,14 @@ impl Opened {
             (Some(_), Some(membership)) => {
                 check(config, &membership)?;
                 let identity = Identity::load(&home, &membership)?;
+                if config.fleet.as_ref().is_some_and(|it| !it.roles.control) {
+                    let following = Following::open(config, &membership)?;
+                    let wire = Arc::<Wire>::default();
+                    return Ok(Self {
+                        source: Source::Told(Arc::new(following)),
+                        place: Some((membership, identity, wire)),
+                    });
+                }
                 let wire = Arc::<Wire>::default();
                 let transport = Arc::clone(&wire);
                 let settings = Settings::in_fleet(&config.data, membership.node, transport);
@@ -132,7 +150,7 @@ impl Opened {
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
-            consensus: Arc::new(consensus),
+            source: Source::Own(Arc::new(consensus)),
             place,
         })
     }
@@ -140,7 +158,10 @@ impl Opened {
     /// The view that was in force when the node was last up.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.consensus.view()
+        match &self.source {
+            Source::Own(consensus) => consensus.view(),
+            Source::Told(following) => following.in_force(),
+        }
     }
 }
 
@@ -192,16 +213,20 @@ impl Fleet {
     pub fn start(parts: FleetParts) -> Result<Arc<Self>, String> {
         let FleetParts {
             config,
-            opened: Opened { consensus, place },
+            opened: Opened { source, place },
             front,
             ledger,
         } = parts;
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
+        let mut signing = None;
         if let Some((member, identity, wire)) = place {
             let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
             wire.connect(opened.clone());
+            if source.consensus().is_some() {
+                signing = Signing::load(&Home::of(&config.data), member.node)?;
+            }
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
         }
@@ -214,7 +239,8 @@ impl Fleet {
                 .parse()
                 .map_err(|error| format!("the node's name: {error}"))?,
             enforcer: Enforcer::new(Arc::clone(&front), tasks.clone()),
-            consensus,
+            source,
+            signing,
             front,
             reports: Reports::default(),
             gathered: soft::Gathered::default(),
@@ -246,7 +272,7 @@ impl Fleet {
     /// The view that this node has decided on, which may not be enforced to the end yet.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.consensus.view()
+        self.source.view()
     }
 
     /// What `command` would do as of the moment `at`: the view that it would leave and what it
@@ -261,8 +287,9 @@ impl Fleet {
             author: Author::local("plan"),
             command,
         };
-        self.consensus
+        self.source
             .state()
+            .ok_or(WriteError::NotControl)?
             .rehearse(&proposal)
             .map_err(|rejection| writes::refused(&rejection))
     }
@@ -317,19 +344,13 @@ impl Fleet {
     /// Where this node stands, and what it knows of the others.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let state = self.consensus.state();
-        let status = self.consensus.status();
-        let fleet = state.fleet();
+        let view = self.source.view();
+        let status = self.source.status();
+        let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
-            part: if status.leader == Some(node.id) {
-                "leader"
-            } else if status.voters.contains(&node.id) {
-                "voter"
-            } else if status.learners.contains(&node.id) {
-                "learner"
-            } else {
-                "none"
-            },
+            part: status
+                .as_ref()
+                .map_or("none", |status| part(status, node.id)),
             heard: self.reports.of(node.id),
             node,
         });
@@ -337,7 +358,8 @@ impl Fleet {
             fleet: fleet.map(|fleet| fleet.id),
             epoch: fleet.map_or(0, |fleet| fleet.epoch),
             leader: status
-                .leader
+                .as_ref()
+                .and_then(|status| status.leader)
                 .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
             lease: self.lease.remaining(),
             nodes: nodes.collect(),
@@ -353,7 +375,7 @@ impl Fleet {
         author: Author,
         name: &NodeName,
     ) -> Result<(NodeId, Written), WriteError> {
-        let state = self.consensus.state();
+        let state = self.source.state().ok_or(WriteError::NotControl)?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
             code: "no_such_node".to_owned(),
@@ -370,7 +392,8 @@ impl Fleet {
     /// # Errors
     /// In words: it does not lead, or nobody else can.
     pub async fn step_down(&self) -> Result<(), String> {
-        let status = self.consensus.status();
+        let consensus = self.source.consensus().ok_or("this node does not vote")?;
+        let status = consensus.status();
         if status.leader != Some(self.me) {
             return Err(
                 "this node does not lead; `portcullis fleet status` says who does".to_owned(),
@@ -381,7 +404,7 @@ impl Fleet {
             .iter()
             .find(|voter| **voter != self.me && status.caught_up(**voter))
             .ok_or("no other control node has caught up")?;
-        self.consensus
+        consensus
             .step_down(*heir)
             .await
             .map_err(|error| error.to_string())
@@ -395,13 +418,15 @@ impl Fleet {
         if let Some(mesh) = &self.mesh {
             mesh.shutdown(FAREWELL).await;
         }
-        self.consensus.shutdown().await;
+        if let Some(consensus) = self.source.consensus() {
+            consensus.shutdown().await;
+        }
     }
 
     /// All nodes; on a node that is a fleet by itself, that one.
     fn nodes(&self) -> Vec<FleetNode> {
-        let state = self.consensus.state();
-        match state.fleet() {
+        let view = self.source.view();
+        match view.fleet() {
             Some(fleet) => fleet.nodes.values().cloned().collect(),
             None => vec![self.itself()],
         }
@@ -422,7 +447,8 @@ impl Fleet {
     }
 
     fn leads(&self) -> bool {
-        self.consensus.status().leader == Some(self.me)
+        let status = self.source.status();
+        status.is_some_and(|status| status.leader == Some(self.me))
     }
 
     fn mesh(&self) -> Option<&Mesh> {
@@ -433,20 +459,31 @@ impl Fleet {
         let (Some(mesh), Some(membership)) = (&self.mesh, &self.membership) else {
             return;
         };
-        let state = self.consensus.state();
-        let (epoch, members) = peers::members(&state, membership, self.me);
+        let view = self.source.view();
+        let (epoch, members) = peers::members(view.fleet(), membership, self.me);
         mesh.set_members(epoch, members);
-        if let Some(fleet) = state.fleet() {
+        if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
         }
     }
 
     /// Puts the latest view in force though not every step to it is known.
     fn catch_up(&self) {
-        let view = self.consensus.view();
+        let view = self.source.view();
+        if let Some(signing) = &self.signing {
+            signing.show(Arc::clone(&view), None);
+        }
         let applied = view.applied_since(&self.front.view(), clock::now());
         self.enforcer.take(view, Arc::new(applied));
         self.set_members();
+    }
+
+    /// For how long nobody has confirmed the view that is in force here.
+    fn stale(&self) -> Duration {
+        match self.source.following() {
+            Some(following) => following.staleness.stale(),
+            None => self.lease.stale().unwrap_or_default(),
+        }
     }
 
     fn own_report(&self) -> Report {
@@ -455,7 +492,7 @@ impl Fleet {
             recent: self.enforcer.recent(),
             connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
             stale_limit: self.stale_limit.as_secs(),
-            stale: self.lease.stale().map_or(0, |stale| stale.as_secs()),
+            stale: self.stale().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             root: None,
         }
@@ -468,6 +505,18 @@ impl std::fmt::Debug for Fleet {
             .field("me", &self.me)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+fn part(status: &Status, node: NodeId) -> &'static str {
+    if status.leader == Some(node) {
+        "leader"
+    } else if status.voters.contains(&node) {
+        "voter"
+    } else if status.learners.contains(&node) {
+        "learner"
+    } else {
+        "none"
     }
 }
 

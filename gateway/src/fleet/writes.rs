@@ -88,6 +88,10 @@ impl Fleet {
         author: Author,
         command: Command,
     ) -> Result<Written, WriteError> {
+        // What a node says of itself is all that one without a vote may have written.
+        if self.source.consensus().is_none() && !matches!(command, Command::Report { .. }) {
+            return Err(WriteError::NotControl);
+        }
         let deadline = clock::instant() + WRITE_LIMIT;
         let request = request.unwrap_or_else(|| RequestId::new(random::bytes()));
         let mut commands = in_pieces(command);
@@ -131,7 +135,11 @@ impl Fleet {
 
     /// Gives a command to this node's own consensus.
     pub(super) async fn propose_here(&self, draft: Draft) -> ProposeReply {
-        match self.consensus.propose(draft, clock::now).await {
+        let Some(consensus) = self.source.consensus() else {
+            // Any control node knows who leads, and this one is asked another time if not.
+            return ProposeReply::NotLeading(self.a_control_node());
+        };
+        match consensus.propose(draft, clock::now).await {
             Ok(applied) => ProposeReply::Written(Written {
                 revision: applied.revision,
                 told: applied.told.clone(),
@@ -172,6 +180,19 @@ impl Fleet {
         while self.consensus.status().leader == Some(leader) {
             sleep(AGAIN).await;
         }
+    }
+}
+
+impl Fleet {
+    /// One of them, another each time.
+    pub(super) fn a_control_node(&self) -> Option<NodeId> {
+        let view = self.source.view();
+        let control: Vec<NodeId> = view.fleet()?.control().map(|node| node.id).collect();
+        let count = u32::try_from(control.len())
+            .ok()
+            .filter(|count| *count > 0)?;
+        let chosen = u32::from_be_bytes(random::bytes()) % count;
+        control.get(usize::try_from(chosen).ok()?).copied()
     }
 }
 

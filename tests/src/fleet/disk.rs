@@ -35,7 +35,9 @@ impl Disk {
             over: over.to_owned(),
         };
         // It is there once the keeper does nothing but sleep.
-        let comm = Path::new("/proc").join(disk.keeper.pid().to_string()).join("comm");
+        let comm = Path::new("/proc")
+            .join(disk.keeper.pid().to_string())
+            .join("comm");
         wait::wait_for("the disk", Duration::from_secs(10), || {
             std::fs::read_to_string(&comm).is_ok_and(|name| name.trim() == "sleep")
         });
@@ -45,7 +47,9 @@ impl Disk {
     /// The directory, as the tests see it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let root = Path::new("/proc").join(self.keeper.pid().to_string()).join("root");
+        let root = Path::new("/proc")
+            .join(self.keeper.pid().to_string())
+            .join("root");
         root.join(self.over.strip_prefix("/").expect("an absolute path"))
     }
 
@@ -75,7 +79,10 @@ impl Disk {
     pub(super) fn command(&self, command: &Command) -> Command {
         let mut moved = Command::new("nsenter");
         moved.arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.pid()));
-        moved.arg("--").arg(command.get_program()).args(command.get_args());
+        moved
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
                 moved.env(name, value);

@@ -126,10 +126,7 @@ impl Fleet {
     pub fn unmade(&mut self, name: &str, roles: &str) -> usize {
         self.made += 1;
         let number = self.made;
-        let host = self
-            .wires
-            .as_ref()
-            .map(|wires| wires.host(name, &[number]));
+        let host = self.wires.as_ref().map(|wires| wires.host(name, &[number]));
         let ip = host
             .as_ref()
             .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |host| host.address);
@@ -278,9 +275,7 @@ impl Fleet {
             Some(status["leader"].as_str().unwrap_or_default().to_owned())
         };
         let running = self.nodes.iter().filter(|node| node.runs());
-        running
-            .map(|node| told(node).unwrap_or_default())
-            .collect()
+        running.map(|node| told(node).unwrap_or_default()).collect()
     }
 
     /// Waits until every running node has the same revision in force, knows a quorum, and takes

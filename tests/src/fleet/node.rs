@@ -172,12 +172,7 @@ impl Node {
     #[must_use]
     pub fn portcullis_alongside(&self, arguments: &[&str]) -> Service {
         let log = self.scratch.path().join("alongside.log");
-        Service::start(
-            "a command",
-            &self.command(arguments),
-            &log,
-            Signal::KILL,
-        )
+        Service::start("a command", &self.command(arguments), &log, Signal::KILL)
     }
 
     /// Starts it.
