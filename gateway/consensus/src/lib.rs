@@ -20,6 +20,7 @@
 //!
 //! This package is the only door for openraft and redb.
 
+mod backup;
 mod consensus;
 #[cfg(test)]
 mod corpus;
@@ -33,6 +34,7 @@ mod machine;
 mod network;
 mod opening;
 mod pieces;
+mod salvage;
 mod settings;
 #[cfg(test)]
 mod suite;
@@ -41,9 +43,11 @@ mod types;
 pub mod view;
 mod writer;
 
+pub use backup::{BackupError, MAX_BACKUP, from_backup, to_backup};
 pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};
 pub use error::{OpenError, ProposeError};
 pub use machine::Published;
 pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
 pub use pieces::in_pieces;
+pub use salvage::{Salvaged, salvage};
 pub use settings::{Settings, Timing, await_leader, begin_alone};

@@ -39,7 +39,7 @@ impl Default for Timing {
 }
 
 /// The state's file in a node's data directory.
-const FILE: &str = "state.redb";
+pub(crate) const FILE: &str = "state.redb";
 
 impl Settings {
     /// For a node that is a fleet by itself, in the data directory `data`.

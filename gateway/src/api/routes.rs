@@ -56,6 +56,7 @@ enum Action {
     Invite,
     Remove,
     StepDown,
+    Backup,
 }
 
 fn router() -> Router<Action> {
@@ -73,6 +74,7 @@ fn router() -> Router<Action> {
         Route::get("/v1/fleet", Action::Fleet),
         Route::post("/v1/fleet/invite", Action::Invite).within(MAX_BODY, FLEET_TIME),
         Route::post("/v1/fleet/remove", Action::Remove).within(MAX_BODY, FLEET_TIME),
+        Route::get("/v1/backup", Action::Backup).within(MAX_BODY, FLEET_TIME),
         Route::post("/v1/fleet/step-down", Action::StepDown).within(MAX_BODY, FLEET_TIME),
     ])
 }
@@ -135,6 +137,7 @@ impl Service for Admin {
             Action::Fleet => Ok(Response::json(&fleet::status(node))),
             Action::Invite => invite(node, caller, &request).await,
             Action::Remove => remove(node, caller, &request).await,
+            Action::Backup => fleet::backup(node).await.map(Response::octets),
             Action::StepDown => fleet::step_down(node)
                 .await
                 .map(|reply| Response::json(&reply)),

@@ -55,12 +55,38 @@ impl Node {
         .await
     }
 
+    /// Bytes that are no JSON.
+    pub(super) async fn get_octets(&self, target: &str) -> Result<Vec<u8>, Failure> {
+        let question = Question {
+            method: Method::Get,
+            target,
+            body: Vec::new(),
+        };
+        let answer = self.answer(question).await?;
+        if answer.status == 200 {
+            return Ok(answer.body);
+        }
+        match understand::<serde_json::Value>(answer) {
+            Ok(_) => Err(Failure::Foreign("it is not what was asked for".to_owned())),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Prints what the node said: its JSON as it is, or the text made of it.
     pub(super) fn print<T>(&self, said: &Said<T>, human: impl FnOnce(&T) -> String) {
         if self.json {
             say(&said.raw);
         } else {
             say(&printable(&human(&said.value)));
+        }
+    }
+
+    /// Prints what was made of what the node said, and of it as JSON where that is asked for.
+    pub(super) fn tell(&self, json: &serde_json::Value, human: &str) {
+        if self.json {
+            say(&json.to_string());
+        } else {
+            say(&printable(human));
         }
     }
 
@@ -78,17 +104,20 @@ impl Node {
     }
 
     async fn ask<T: DeserializeOwned>(&self, question: Question<'_>) -> Result<Said<T>, Failure> {
+        understand(self.answer(question).await?)
+    }
+
+    async fn answer(&self, question: Question<'_>) -> Result<Answer, Failure> {
         let limits = AnswerLimits {
             bytes: MAX_ADMIN_REPLY,
             time: ANSWER_TIME,
         };
-        let answer = ask_unix(&self.socket, question, limits)
+        ask_unix(&self.socket, question, limits)
             .await
             .map_err(|error| Failure::NotReached {
                 socket: self.socket.clone(),
                 error,
-            })?;
-        understand(answer)
+            })
     }
 }
 

@@ -15,13 +15,16 @@
 
 mod admission;
 mod answers;
+pub mod backup;
 mod enforcer;
 mod following;
 pub mod found;
+mod health;
 pub mod home;
 pub mod joining;
 mod lease;
 mod peers;
+pub mod recover;
 mod reports;
 mod rounds;
 mod signing;
@@ -292,11 +295,6 @@ impl Fleet {
             .ok_or(WriteError::NotControl)?
             .rehearse(&proposal)
             .map_err(|rejection| writes::refused(&rejection))
-    }
-
-    /// Waits until this node's state can be kept no longer, and says why: the process must end.
-    pub async fn failed(&self) -> String {
-        self.consensus.failed().await
     }
 
     /// The step that led to `revision`, once this node has it in force.

@@ -177,7 +177,11 @@ impl Fleet {
 
     /// Ends when this node knows another leader, or none.
     async fn leads_no_longer(&self, leader: NodeId) {
-        while self.consensus.status().leader == Some(leader) {
+        while self
+            .source
+            .status()
+            .is_some_and(|status| status.leader == Some(leader))
+        {
             sleep(AGAIN).await;
         }
     }
