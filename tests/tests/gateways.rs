@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use portcullis_tests::client::Binding;
-use portcullis_tests::fleet::{Fleet, GATEWAY, Guests};
+use portcullis_tests::fleet::{BOTH, Fleet, GATEWAY, Guests};
 use portcullis_tests::wait;
 use serde_json::json;
 
@@ -84,6 +84,61 @@ fn a_gateway_that_nobody_confirms_lets_nobody_in_after_its_limit() {
     wait::wait_for("customers come in again", SOON, || {
         !is_refused(&fleet, gateway)
     });
+    drop(fleet.connect(gateway, fleet.resident()));
+}
+
+#[test]
+fn a_gateway_that_was_away_while_every_voter_changed_believes_the_new_ones() {
+    let mut fleet = Fleet::of(3);
+    let gateway = fleet.unmade("edge", GATEWAY);
+    fleet.join(gateway, "gateway");
+    fleet.nodes[gateway].start();
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 4, "{reply}");
+
+    // Whoever tells it may be lost: another does.
+    fleet.nodes[0].kill();
+    let _ = fleet.leader_but(Some(0));
+    let reply = fleet.nodes[1].apply(&[fleet.policy(Guests::Welcome)]).ok();
+    assert_eq!(reply["nodes_in_force"], 3, "{reply}");
+    fleet.nodes[gateway].kill();
+
+    for gone in [0, 1] {
+        let name = fleet.nodes[gone].name().to_owned();
+        if fleet.nodes[gone].runs() {
+            fleet.nodes[gone].kill();
+            let _ = fleet.leader_but(Some(gone));
+        }
+        let by = &fleet.nodes[2];
+        let socket = by.socket().display().to_string();
+        let _ = by
+            .portcullis(&["fleet", "remove", &name, "--socket", &socket])
+            .ok();
+        let new = fleet.unmade(&format!("new{gone}"), BOTH);
+        let token = fleet.nodes[2].invite(fleet.nodes[new].name(), "control,gateway");
+        let _ = fleet.nodes[new].join(&token).ok();
+        fleet.nodes[new].start();
+        wait::wait_for("the new node votes", SOON, || {
+            let status = fleet.nodes[2].status().unwrap();
+            let nodes = status["nodes"].as_array().unwrap();
+            nodes.iter().any(|node| {
+                node["name"] == fleet.nodes[new].name()
+                    && (node["consensus"] == "voter" || node["consensus"] == "leader")
+            })
+        });
+    }
+    fleet.nodes[gateway].start();
+    let reply = fleet.nodes[2]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(
+        reply["nodes_in_force"],
+        4,
+        "{reply}\n{}",
+        fleet.nodes[gateway].said()
+    );
     drop(fleet.connect(gateway, fleet.resident()));
 }
 

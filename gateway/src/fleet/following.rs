@@ -15,6 +15,7 @@ use portcullis_consensus::view::{
     Follower, Frame, Kept, MAX_KEPT, Output, Publish, Trusted, Voters,
 };
 use portcullis_policy::View;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::home::{Home, Membership, Piece, write_private};
@@ -33,6 +34,7 @@ pub(super) struct Following {
     limit: Duration,
     /// Whether nobody is let in because the view is too old.
     lapsed: AtomicBool,
+    turn: Mutex<()>,
 }
 
 impl Following {
@@ -64,12 +66,14 @@ impl Following {
         Ok(Self {
             disk: Arc::new(Disk {
                 path,
-                written: Mutex::new((0, 0)),
+                next: Mutex::default(),
+                done: watch::Sender::new((0, 0)),
             }),
             follower: Mutex::new(follower),
             staleness,
             limit,
             lapsed: AtomicBool::new(lapsed),
+            turn: Mutex::default(),
         })
     }
 
@@ -112,50 +116,74 @@ impl Following {
         self.lapsed.swap(false, Ordering::SeqCst)
     }
 
+    /// Does something that must not happen while the view is found to be too old, or confirmed.
+    pub(super) fn in_turn<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _turn = self.turn.lock();
+        act()
+    }
+
     /// Makes a view durable, or gives up waiting.
     pub(super) async fn keep(&self, publish: &Publish) {
-        let kept = Kept::of(publish);
         let statement = &publish.signed.statement;
         let at = (statement.epoch, statement.revision);
-        let disk = Arc::clone(&self.disk);
-        let writing = tokio::task::spawn_blocking(move || {
-            let outcome = disk.write(&kept, at);
-            if let Err(problem) = &outcome {
+        let mut done = self.disk.done.subscribe();
+        self.disk.write(at, Kept::of(publish));
+        match timeout(DISK_PATIENCE, done.wait_for(|done| *done >= at)).await {
+            Ok(_) => {}
+            Err(_) => tracing::error!(
+                revision = at.1,
+                "the disk has not answered in time; the view is put in force before it is kept"
+            ),
+        }
+    }
+}
+
+/// Where the last good view is kept: by one write at a time, of the latest.
+struct Disk {
+    path: PathBuf,
+    next: Mutex<Next>,
+    /// The epoch and revision up to which everything was written, or could not be.
+    done: watch::Sender<(u64, u64)>,
+}
+
+#[derive(Default)]
+struct Next {
+    view: Option<((u64, u64), Kept)>,
+    /// Whether somebody is writing, and takes what is next when done.
+    busy: bool,
+}
+
+impl Disk {
+    fn write(self: &Arc<Self>, at: (u64, u64), kept: Kept) {
+        let mut next = self.next.lock();
+        next.view = Some((at, kept));
+        if !std::mem::replace(&mut next.busy, true) {
+            let disk = Arc::clone(self);
+            tokio::task::spawn_blocking(move || disk.write_all());
+        }
+    }
+
+    fn write_all(&self) {
+        while let Some((at, kept)) = self.take() {
+            let written = kept.to_bytes().and_then(|bytes| {
+                write_private(&self.path, &bytes).map_err(|error| error.to_string())
+            });
+            if let Err(problem) = written {
                 tracing::error!(
                     problem,
                     revision = at.1,
                     "the view could not be kept on the disk; a restart would go on with an older one"
                 );
             }
-            outcome
-        });
-        if timeout(DISK_PATIENCE, writing).await.is_err() {
-            tracing::error!(
-                revision = at.1,
-                "the disk has not answered in time; the view is put in force before it is kept"
-            );
+            self.done.send_replace(at);
         }
     }
-}
 
-/// Where the last good view is.
-struct Disk {
-    path: PathBuf,
-    /// The epoch and revision of what is there.
-    written: Mutex<(u64, u64)>,
-}
-
-impl Disk {
-    /// Writes a view, one after the other, and none over a later one.
-    fn write(&self, kept: &Kept, at: (u64, u64)) -> Result<(), String> {
-        let mut written = self.written.lock();
-        if *written >= at {
-            return Ok(());
-        }
-        let bytes = kept.to_bytes()?;
-        write_private(&self.path, &bytes).map_err(|error| error.to_string())?;
-        *written = at;
-        Ok(())
+    fn take(&self) -> Option<((u64, u64), Kept)> {
+        let mut next = self.next.lock();
+        let view = next.view.take();
+        next.busy = view.is_some();
+        view
     }
 }
 

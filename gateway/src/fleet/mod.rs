@@ -36,9 +36,10 @@ mod voters;
 mod words;
 mod writes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings, Status};
 use portcullis_policy::{
     Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
@@ -59,7 +60,7 @@ use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
-use crate::mesh::Mesh;
+use crate::mesh::{Member, Mesh};
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -90,6 +91,10 @@ pub struct Fleet {
     address: Option<String>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled once this node is of the fleet no longer.
+    removed: CancellationToken,
+    /// The other nodes, as the mesh knows them.
+    members: Mutex<BTreeMap<u64, Member>>,
 }
 
 /// What a node's place in its fleet is made of.
@@ -247,7 +252,7 @@ impl Fleet {
             front,
             reports: Reports::default(),
             gathered: soft::Gathered::default(),
-            lease: Lease::default(),
+            lease: Lease::over(clock::boottime()),
             mesh,
             membership,
             admission,
@@ -261,6 +266,8 @@ impl Fleet {
                 .and_then(|fleet| fleet.address.clone()),
             tasks,
             stop: CancellationToken::new(),
+            removed: CancellationToken::new(),
+            members: Mutex::default(),
         });
         fleet.set_members();
         answers.speak_for(&fleet);
@@ -453,16 +460,39 @@ impl Fleet {
         self.mesh.as_ref()
     }
 
+    /// Tells the mesh who belongs to the fleet. A node that was removed is spoken to until it votes
+    /// no longer: of two voters, the one that stays cannot decide alone that it is alone.
     fn set_members(&self) {
         let (Some(mesh), Some(membership)) = (&self.mesh, &self.membership) else {
             return;
         };
         let view = self.source.view();
-        let (epoch, members) = peers::members(view.fleet(), membership, self.me);
-        mesh.set_members(epoch, members);
+        let (epoch, mut wanted) = peers::members(view.fleet(), membership, self.me);
+        let mut members = self.members.lock();
+        if let Some(status) = self.source.status() {
+            for voter in status.voters.union(&status.learners) {
+                let voter = voter.get();
+                if let (false, Some(known)) = (wanted.contains_key(&voter), members.get(&voter)) {
+                    wanted.insert(voter, known.clone());
+                }
+            }
+        }
+        members.clone_from(&wanted);
+        mesh.set_members(epoch, wanted);
+        drop(members);
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
+            // A node's id is the revision of its admission: before that it is of no fleet yet.
+            let admitted = view.revision().get() >= self.me.get();
+            if admitted && !fleet.nodes.contains_key(&self.me) {
+                self.removed.cancel();
+            }
         }
+    }
+
+    /// Ends when this node is of its fleet no longer: it must not serve another day.
+    pub async fn until_removed(&self) {
+        self.removed.cancelled().await;
     }
 
     /// Puts the latest view in force though not every step to it is known.

@@ -84,10 +84,24 @@ async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
 
 /// Renews the lease.
 async fn confirm(fleet: Arc<Fleet>) {
+    let mut failed = false;
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
+        let failure = fleet.source.status().and_then(|status| status.failed);
+        if let Some(problem) = failure {
+            if !std::mem::replace(&mut failed, true) {
+                tracing::error!(
+                    problem,
+                    "this node takes part in deciding no longer and must be started again; customers are served as before"
+                );
+            }
+            fleet.lease.give_up(asked);
+            continue;
+        }
+        // A voter that was removed is let go once it votes no longer.
+        fleet.set_members();
         if let Some(lasting) = fleet.confirmed().await {
             fleet.lease.confirmed(asked, lasting);
         }

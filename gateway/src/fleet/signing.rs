@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use portcullis_certs::fleet::ViewKey;
-use portcullis_consensus::view::{Feed, Step, Vouched, encode};
+use portcullis_consensus::view::{Feed, Step, Succession, Vouched, decode, encode};
 use portcullis_policy::{Author, Command, NodeId, Principal, TenantId, View};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -138,22 +138,24 @@ impl Fleet {
         words::encode(&own).map_err(Refused)
     }
 
-    /// Where this node leads: keeps in the state who votes since the voters changed last, for
-    /// gateways that were away meanwhile.
+    /// Where this node leads: keeps in the state who votes since the voters changed, for gateways
+    /// that are away meanwhile.
     async fn succeed(&self, signing: &Signing) {
-        let succession = signing.feed.lock().succession();
-        let (Some(succession), Some(state)) = (succession, self.source.state()) else {
+        let successions = signing.feed.lock().successions();
+        let Some(state) = self.source.state() else {
             return;
         };
-        let Ok(statement) = encode(&succession) else {
+        let known = state.successions();
+        let known = known.filter_map(|known| decode::<Succession>(known).ok());
+        // Those before the last are known, or forgotten for good.
+        let last = known.map(|known| known.signed.statement.revision).max();
+        let new = successions
+            .into_iter()
+            .find(|it| Some(it.signed.statement.revision) > last);
+        let Some(statement) = new.and_then(|new| encode(&new).ok()) else {
             return;
         };
-        let since = succession.signed.statement.revision;
-        let known = state.successions().any(|known| {
-            portcullis_consensus::view::decode::<portcullis_consensus::view::Succession>(known)
-                .is_ok_and(|known| known.signed.statement.revision == since)
-        });
-        if known || !self.leads() {
+        if !self.leads() {
             return;
         }
         let author = Author {

@@ -17,7 +17,7 @@ use crate::runtime::clock::{self, Duration};
 
 /// How often a subscriber is told that the control node is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
-/// After how much silence a subscriber asks another control node.
+/// After how much silence, or time without a quorum, a subscriber asks another control node.
 const SILENT: Duration = Duration::from_secs(4);
 /// The pause before another is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -126,12 +126,18 @@ pub(super) async fn watch_age(fleet: Arc<Fleet>, following: Arc<Following>) {
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let stale = following.staleness.stale();
         metrics::gauge!("portcullis_view_stale_seconds").set(stale.as_secs_f64());
-        if following.lapses() {
+        let lapses = following.in_turn(|| {
+            let lapses = following.lapses();
+            if lapses {
+                fleet.enforcer.withdraw();
+            }
+            lapses
+        });
+        if lapses {
             tracing::error!(
                 stale = stale.as_secs(),
                 "no control node has confirmed the policy within fleet.stale-limit; nobody is let in until one does"
             );
-            fleet.enforcer.withdraw();
         }
     }
 }
@@ -160,6 +166,7 @@ impl Fleet {
             let (epoch, revision) = following.at();
             ask(&mut sender, &Asked::From { epoch, revision }).await?;
             let mut assembler = Assembler::default();
+            let mut confirmed = clock::instant();
             loop {
                 let piece = timeout(SILENT, receiver.recv()).await;
                 let piece = piece
@@ -192,8 +199,16 @@ impl Fleet {
                             .increment(1);
                         return Err::<(), String>(format!("what it told was refused: {refused}"));
                     }
-                    Output::Alive { confirmed: false } => {}
-                    Output::Alive { confirmed: true } => self.confirmed_by(following),
+                    // Cut off from the others it would keep this node from what they know.
+                    Output::Alive { confirmed: false } => {
+                        if clock::instant().saturating_duration_since(confirmed) >= SILENT {
+                            return Err("it has no quorum, or tells less than it knows".to_owned());
+                        }
+                    }
+                    Output::Alive { confirmed: true } => {
+                        confirmed = clock::instant();
+                        self.confirmed_by(following);
+                    }
                 }
             }
         };
@@ -204,22 +219,26 @@ impl Fleet {
     async fn take_told(&self, following: &Following, publish: &Publish) {
         following.keep(publish).await;
         // Nothing is in force while the view is too old: it comes back once it is confirmed.
-        if !following.has_lapsed() {
-            let (view, applied) = (Arc::clone(&publish.view), Arc::clone(&publish.applied));
-            self.enforcer.take(view, applied);
-        }
+        following.in_turn(|| {
+            if !following.has_lapsed() {
+                let (view, applied) = (Arc::clone(&publish.view), Arc::clone(&publish.applied));
+                self.enforcer.take(view, applied);
+            }
+        });
         if publish.applied.fleet_changed {
             self.set_members();
         }
     }
 
     fn confirmed_by(&self, following: &Following) {
-        if following.confirmed() {
-            tracing::info!("a control node has confirmed the policy: it is in force again");
-            let view = following.view();
-            let applied = view.applied_since(&self.front.view(), clock::now());
-            self.enforcer.take(view, Arc::new(applied));
-        }
+        following.in_turn(|| {
+            if following.confirmed() {
+                tracing::info!("a control node has confirmed the policy: it is in force again");
+                let view = following.view();
+                let applied = view.applied_since(&self.front.view(), clock::now());
+                self.enforcer.take(view, Arc::new(applied));
+            }
+        });
     }
 
     fn alive(&self, signing: &Signing) -> Frame {

@@ -177,11 +177,11 @@ impl Fleet {
 
     /// Ends when this node knows another leader, or none.
     async fn leads_no_longer(&self, leader: NodeId) {
-        while self
-            .source
-            .status()
-            .is_some_and(|status| status.leader == Some(leader))
-        {
+        let Some(consensus) = self.source.consensus() else {
+            // Whoever does not vote hears of no leader.
+            return std::future::pending().await;
+        };
+        while consensus.status().leader == Some(leader) {
             sleep(AGAIN).await;
         }
     }

@@ -45,7 +45,9 @@ struct Entry {
     /// Who voted at the view before, if that is known.
     before: Option<Voters>,
     signed: Signed,
-    /// Whether a majority has signed.
+    /// Whether a majority has signed of those who voted before it, as far as that is known,
+    by_those_before: bool,
+    /// and of those who vote from it on as well.
     complete: bool,
 }
 
@@ -56,8 +58,8 @@ impl Entry {
 
     fn count(&mut self) {
         let before = self.before.as_ref();
-        self.complete = self.voters.confirm(&self.signed)
-            && before.is_none_or(|before| before.confirm(&self.signed));
+        self.by_those_before = before.is_none_or(|before| before.confirm(&self.signed));
+        self.complete = self.by_those_before && self.voters.confirm(&self.signed);
     }
 }
 
@@ -140,6 +142,7 @@ impl Feed {
                 statement,
                 signatures,
             },
+            by_those_before: false,
             complete: false,
         };
         entry.count();
@@ -247,20 +250,19 @@ impl Feed {
         })
     }
 
-    /// The latest change of voters that a majority of those before and after it signed.
+    /// The changes of voters that a majority of those before each signed, oldest first. A new voter
+    /// need not have: it may have begun after the change.
     #[must_use]
-    pub fn succession(&self) -> Option<Succession> {
-        let mut changed = self.views.iter().rev().filter(|entry| {
-            entry.complete
-                && entry
-                    .before
-                    .as_ref()
-                    .is_some_and(|before| *before != entry.voters)
-        });
-        changed.next().map(|entry| Succession {
+    pub fn successions(&self) -> Vec<Succession> {
+        let changed = |entry: &&Entry| {
+            let before = entry.before.as_ref();
+            entry.by_those_before && before.is_some_and(|before| *before != entry.voters)
+        };
+        let changes = self.views.iter().filter(changed).map(|entry| Succession {
             signed: entry.signed.clone(),
             voters: entry.voters.clone(),
-        })
+        });
+        changes.collect()
     }
 
     /// Whom the steps after `from` up to `to` touched, if every one of them is known.

@@ -53,6 +53,7 @@ pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         .mode(0o700)
         .create(&config.data)
         .map_err(|error| format!("data directory {}: {error}", config.data.display()))?;
+    let opened = Opened::open(config).await?;
     let files = config
         .load_identities()
         .map_err(|mistakes| lines(&mistakes))?;
@@ -63,7 +64,6 @@ pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
             .map_err(|error| format!("the database-client certificate of {tenant}: {error}"))?;
         database_clients.insert(tenant.clone(), identity);
     }
-    let opened = Opened::open(config).await?;
     let ledger = Ledger::open(&config.data.join("audit"), &config.name)
         .map_err(|error| format!("the audit log in {}: {error}", config.data.display()))?;
     let ledger = Arc::new(ledger);
