@@ -75,6 +75,7 @@ pub(super) enum Action {
     Reject,
     GuardRails,
     SetGuardRails,
+    Backup,
 }
 
 impl Action {
@@ -95,6 +96,7 @@ impl Action {
             Self::Invite => Permission::Invite,
             Self::Remove => Permission::Remove,
             Self::StepDown => Permission::Drain,
+            Self::Backup => Permission::Backup,
             Self::Operators => Permission::Operators,
             Self::PutOperator | Self::RemoveOperator => Permission::ChangeOperators,
             Self::Pending => Permission::Pending,
@@ -133,6 +135,7 @@ pub(super) fn router() -> Router<Action> {
         changes("/v1/reject", Action::Reject),
         Route::get("/v1/guard-rails", Action::GuardRails),
         changes("/v1/guard-rails", Action::SetGuardRails),
+        Route::get("/v1/backup", Action::Backup).within(MAX_BODY, FLEET_TIME),
     ])
 }
 
@@ -209,6 +212,7 @@ impl Admin {
                 Response::json(&fleet::remove(node, who.author(), &request.json()?).await?)
             }
             Action::StepDown => Response::json(&fleet::step_down(node).await?),
+            Action::Backup => Response::octets(fleet::backup(node).await?),
             Action::Operators => Response::json(&operators::list(node)),
             Action::PutOperator => {
                 Response::json(&operators::put(node, &who, &request.json()?).await?)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use portcullis_policy::{Origin, Reference, TenantId, Timestamp};
 
-use super::fleet_args::{FleetCommand, InitArgs, JoinArgs};
+use super::fleet_args::{BackupArgs, FleetCommand, InitArgs, JoinArgs, RecoverArgs, RestoreArgs};
 use super::operator_args::{
     ApproveArgs, GuardRailsCommand, OperatorCommand, PendingArgs, PolicyPutArgs, RejectArgs,
 };
@@ -71,6 +71,12 @@ pub enum Command {
     Init(InitArgs),
     /// Make a node one of a fleet, by a one-time token
     Join(JoinArgs),
+    /// Write all that is in force into a file, to keep elsewhere
+    Backup(BackupArgs),
+    /// Found a new fleet that begins with what is in a back-up
+    Restore(RestoreArgs),
+    /// Let one control node go on alone after a majority was lost for good
+    Recover(RecoverArgs),
     /// Work with the fleet
     #[command(subcommand)]
     Fleet(FleetCommand),

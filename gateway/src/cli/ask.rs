@@ -95,12 +95,38 @@ impl Node {
         }
     }
 
+    /// Bytes that are no JSON.
+    pub(super) async fn get_octets(&self, target: &str) -> Result<Vec<u8>, Failure> {
+        let question = Question {
+            method: Method::Get,
+            target,
+            body: Vec::new(),
+        };
+        let answer = self.answer(question).await?;
+        if answer.status == 200 {
+            return Ok(answer.body);
+        }
+        match understand::<serde_json::Value>(answer) {
+            Ok(_) => Err(Failure::Foreign("it is not what was asked for".to_owned())),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Prints what the node said: its JSON as it is, or the text made of it.
     pub(super) fn print<T>(&self, said: &Said<T>, human: impl FnOnce(&T) -> String) {
         if self.json {
             say(&said.raw);
         } else {
             say(&printable(&human(&said.value)));
+        }
+    }
+
+    /// Prints what was made of what the node said, and of it as JSON where that is asked for.
+    pub(super) fn tell(&self, json: &serde_json::Value, human: &str) {
+        if self.json {
+            say(&json.to_string());
+        } else {
+            say(&printable(human));
         }
     }
 
@@ -118,6 +144,10 @@ impl Node {
     }
 
     async fn ask<T: DeserializeOwned>(&self, question: Question<'_>) -> Result<Said<T>, Failure> {
+        understand(self.answer(question).await?)
+    }
+
+    async fn answer(&self, question: Question<'_>) -> Result<Answer, Failure> {
         let limits = AnswerLimits {
             bytes: MAX_ADMIN_REPLY,
             time: ANSWER_TIME,
@@ -129,11 +159,10 @@ impl Node {
                 ask_tls(address, tls, SERVER_NAME, question, limits).await
             }
         };
-        let answer = answer.map_err(|error| Failure::NotReached {
+        answer.map_err(|error| Failure::NotReached {
             way: self.way.clone(),
             error,
-        })?;
-        understand(answer)
+        })
     }
 }
 

@@ -105,7 +105,7 @@ pub struct RestoreArgs {
     /// The configuration of the node that becomes the first of the restored fleet; it must not be running
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The recovery key that `init` wrote
+    /// The new fleet's recovery key: that of the old fleet may serve again; if none is there, one is written
     #[arg(long, value_name = "FILE")]
     pub recovery_key: PathBuf,
     /// The back-up

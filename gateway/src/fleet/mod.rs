@@ -15,14 +15,17 @@
 
 mod admission;
 mod answers;
+pub mod backup;
 mod enforcer;
 mod following;
 pub mod found;
+mod health;
 pub mod home;
 pub mod joining;
 mod lease;
 pub mod operators;
 mod peers;
+pub mod recover;
 mod reports;
 mod rounds;
 mod signing;

@@ -173,6 +173,17 @@ impl Response {
         }
     }
 
+    /// `200 OK` with bytes that are not text.
+    #[must_use]
+    pub fn octets(body: Vec<u8>) -> Self {
+        Self {
+            status: 200,
+            content_type: "application/octet-stream",
+            allow: None,
+            body,
+        }
+    }
+
     /// An answer that is not a yes: `{"error": {"code": …, "message": …}}`.
     #[must_use]
     pub fn refusal(status: u16, code: &str, message: &str) -> Self {

@@ -142,7 +142,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
             json!({ "name": "n2", "roles": ["gateway"], "minutes": 0 }),
         ),
         Action::Remove | Action::RemoveOperator => (captured(""), json!({ "name": "nobody" })),
-        Action::StepDown => (captured(""), Value::Null),
+        Action::StepDown | Action::Backup => (captured(""), Value::Null),
         Action::PutOperator => (captured(""), json!({ "name": "new", "roles": ["emperor"] })),
         Action::Approve => (
             captured(""),

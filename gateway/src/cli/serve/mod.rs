@@ -103,12 +103,15 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
 
     node.front.drain();
     stop.cancel();
-    let drained = match ending {
+    if let Ending::Failed(problem) = &ending {
+        error!(%problem, "the node's state cannot be kept: the process ends; free or replace the disk and start it again");
+    }
+    let drained = match &ending {
         Ending::Drain => {
             info!(limit = ?DRAIN, "draining: no new connections are let in");
             signals::drained(&node, DRAIN).await
         }
-        Ending::Now => false,
+        Ending::Now | Ending::Failed(_) => false,
     };
     end(&node.front, workers).await;
     if timeout(BACKENDS_GONE, node.front.settled()).await.is_err() {
@@ -131,7 +134,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     if removed {
         return Err("this node was removed from its fleet: its data works nowhere any more; `portcullis join` with an empty data directory makes it another".to_owned());
     }
-    Ok(())
+    match ending {
+        Ending::Failed(problem) => Err(format!("the node's state cannot be kept: {problem}")),
+        Ending::Drain | Ending::Now => Ok(()),
+    }
 }
 
 /// Ends what is live, again and again, until every worker has nothing left, or the limit has
