@@ -438,27 +438,6 @@ fn a_second_person_is_not_made_by_one() {
 }
 
 #[test]
-fn the_first_second_person_is_made_by_one_and_the_next_is_not() {
-    let mut state = State::default();
-    state.propose(&found(ONE), at(0)).unwrap();
-    let guard_rails = TWO;
-    state
-        .propose(&Command::SetGuardRails { guard_rails }, at(0))
-        .unwrap();
-    let put = |operator: &str, role| Command::PutOperator {
-        operator: name(operator),
-        roles: vec![role],
-    };
-    // Who only looks is nobody's second person.
-    for (operator, role) in [("reader", Role::Reader), ("fleet", Role::FleetOperator)] {
-        let applied = state.propose(&put(operator, role), at(1)).unwrap();
-        assert_eq!(applied.told, Told::Done, "{operator}");
-    }
-    let applied = state.propose(&put("puppet", Role::FleetOperator), at(1));
-    assert!(matches!(applied.unwrap().told, Told::Pending { .. }));
-}
-
-#[test]
 fn pending_changes_and_roles_have_their_limits() {
     let mut state = peopled(TWO);
     let open = |number: usize| {
