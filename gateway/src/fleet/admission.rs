@@ -70,7 +70,7 @@ impl Fleet {
         lasting: Duration,
     ) -> Result<(JoinToken, Timestamp), WriteError> {
         let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
-        let state = self.consensus.state();
+        let state = self.source.state().ok_or(WriteError::NotControl)?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let addresses = fleet.control().filter_map(|node| node.address.clone());
         let trust = admission.authority.trust();
@@ -85,7 +85,10 @@ impl Fleet {
         )
         .map_err(|error| WriteError::Storage(error.to_string()))?;
         let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
-        let expires = Timestamp::from_millis(clock::now().as_millis().saturating_add(lasting));
+        // The state's time may be ahead of this clock, after a leader whose clock was: what is asked
+        // for now is good for as long as it says all the same.
+        let from = clock::now().max(state.at());
+        let expires = Timestamp::from_millis(from.as_millis().saturating_add(lasting));
         let command = Command::Invite {
             token: KeyHash::new(token.hash()),
             name,
@@ -152,14 +155,15 @@ impl Fleet {
             .authority
             .issue_node(node.get(), proof.key(), node_validity())
             .map_err(|error| later("not_now", &error.to_string()))?;
-        let state = self.consensus.state();
-        let fleet = state
+        let view = self.source.view();
+        let fleet = view
             .fleet()
             .ok_or_else(|| later("not_now", "this node knows no fleet"))?;
         let seeds = fleet.nodes.values().map(|node| Seed {
             node: node.id,
             key: node.key,
             address: node.address.clone(),
+            view_key: node.view_key.filter(|_| node.is_control()),
         });
         Ok(JoinReply::Welcome(Box::new(Welcome {
             node,

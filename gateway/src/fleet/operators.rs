@@ -60,14 +60,16 @@ impl Fleet {
     /// What an operator is, as this node knows it; none for somebody whom the fleet does not know.
     #[must_use]
     pub fn roles_of(&self, operator: &OperatorId) -> Option<Vec<Role>> {
-        let state = self.consensus.state();
+        let state = self.source.state()?;
         state.roles_of(operator).map(<[Role]>::to_vec)
     }
 
     /// Every operator, as this node knows them.
     #[must_use]
     pub fn operators(&self) -> Vec<(OperatorId, Vec<Role>)> {
-        let state = self.consensus.state();
+        let Some(state) = self.source.state() else {
+            return Vec::new();
+        };
         let all = state.operators();
         all.map(|(id, roles)| (id.clone(), roles.clone())).collect()
     }
@@ -76,7 +78,9 @@ impl Fleet {
     #[must_use]
     pub fn pending(&self) -> Vec<Pending> {
         let now = clock::now();
-        let state = self.consensus.state();
+        let Some(state) = self.source.state() else {
+            return Vec::new();
+        };
         let all = state.pending().filter(|one| one.expires > now);
         all.cloned().collect()
     }
@@ -84,13 +88,13 @@ impl Fleet {
     /// One of them, expired or not.
     #[must_use]
     pub fn pending_change(&self, id: PendingId) -> Option<Pending> {
-        self.consensus.state().pending_change(id).cloned()
+        self.source.state()?.pending_change(id).cloned()
     }
 
     /// What needs a second person; none where there is no fleet.
     #[must_use]
     pub fn guard_rails(&self) -> Option<GuardRails> {
-        self.consensus.state().guard_rails()
+        self.source.state()?.guard_rails()
     }
 
     /// What `command` of this author would do as of the moment `at`, and whether a second person is
@@ -110,8 +114,9 @@ impl Fleet {
             author,
             command,
         };
-        self.consensus
+        self.source
             .state()
+            .ok_or(WriteError::NotControl)?
             .rehearse(&proposal)
             .map_err(|rejection| writes::refused(&rejection))
     }
