@@ -30,6 +30,7 @@ mod network;
 mod pieces;
 mod tables;
 mod types;
+pub mod view;
 mod writer;
 
 pub use consensus::{

@@ -28,6 +28,9 @@ pub struct InitArgs {
     /// Where to write the recovery key: keep it off this machine, it can begin a new epoch
     #[arg(long, value_name = "FILE")]
     pub recovery_key: PathBuf,
+    /// An entry for everyone, a change of operators and one of the guard rails need two people
+    #[arg(long)]
+    pub two_people: bool,
 }
 
 /// `join`.

@@ -50,6 +50,11 @@ impl Admission {
             secret: Zeroizing::new(secret),
         }))
     }
+
+    /// Who signs certificates.
+    pub(super) fn authority(&self) -> &FleetAuthority {
+        &self.authority
+    }
 }
 
 impl Fleet {
@@ -65,7 +70,7 @@ impl Fleet {
         lasting: Duration,
     ) -> Result<(JoinToken, Timestamp), WriteError> {
         let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
-        let state = self.consensus.state();
+        let state = self.source.state().ok_or(WriteError::NotControl)?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let addresses = fleet.control().filter_map(|node| node.address.clone());
         let trust = admission.authority.trust();
@@ -150,14 +155,15 @@ impl Fleet {
             .authority
             .issue_node(node.get(), proof.key(), node_validity())
             .map_err(|error| later("not_now", &error.to_string()))?;
-        let state = self.consensus.state();
-        let fleet = state
+        let view = self.source.view();
+        let fleet = view
             .fleet()
             .ok_or_else(|| later("not_now", "this node knows no fleet"))?;
         let seeds = fleet.nodes.values().map(|node| Seed {
             node: node.id,
             key: node.key,
             address: node.address.clone(),
+            view_key: node.view_key.filter(|_| node.is_control()),
         });
         Ok(JoinReply::Welcome(Box::new(Welcome {
             node,

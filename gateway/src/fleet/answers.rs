@@ -6,7 +6,7 @@ use portcullis_consensus::Draft;
 use portcullis_policy::{Command, NodeId, Principal};
 
 use super::reports::Report;
-use super::{Fleet, words};
+use super::{Fleet, subscription, words};
 use crate::mesh::{self, BoxFuture, Caller, Duplex, Handler, Refused};
 
 /// Answers for a fleet, once it is there.
@@ -49,10 +49,12 @@ impl Handler for Answers {
         })
     }
 
-    fn stream(&self, _from: u64, _service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
-        // No service has streams yet: dropping it tells the caller.
-        drop(stream);
-        Box::pin(std::future::ready(()))
+    fn stream(&self, _from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
+        match (self.fleet(), service) {
+            (Ok(fleet), words::VIEW) => Box::pin(subscription::serve(fleet, stream)),
+            // Dropping the stream tells the caller.
+            (Ok(_) | Err(_), _) => Box::pin(std::future::ready(())),
+        }
     }
 }
 
@@ -64,17 +66,22 @@ impl Fleet {
         request: &[u8],
     ) -> Result<Vec<u8>, Refused> {
         match service {
-            words::RAFT => self
-                .consensus
-                .answer(from, request.to_vec())
-                .await
-                .map_err(|error| Refused(error.to_string())),
+            words::RAFT => match self.source.consensus() {
+                Some(consensus) => consensus
+                    .answer(from, request.to_vec())
+                    .await
+                    .map_err(|error| Refused(error.to_string())),
+                None => Err(Refused("this node does not vote".to_owned())),
+            },
+            words::SIGN => self.countersign(from, request),
             words::PROPOSE => {
                 let draft: Draft = words::decode(request).map_err(Refused)?;
                 self.may_propose(from, &draft)?;
                 let reply = self.propose_here(draft).await;
                 words::encode(&reply).map_err(Refused)
             }
+            // A node on its way out may vote on that, and nothing else.
+            _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
                 let report: Report = words::decode(request).map_err(Refused)?;
                 self.reports.take(from, report);
@@ -91,12 +98,20 @@ impl Fleet {
         }
     }
 
+    /// Whether a node is of the fleet, as far as this one can say: one that joined a moment ago
+    /// knows no state yet.
+    fn knows(&self, node: NodeId) -> bool {
+        let view = self.source.view();
+        view.fleet()
+            .is_none_or(|fleet| fleet.nodes.contains_key(&node))
+    }
+
     /// Commands come from control nodes: a gateway can say what it is, and nothing else.
     fn may_propose(&self, from: NodeId, draft: &Draft) -> Result<(), Refused> {
         let of_itself = matches!(&draft.command, Command::Report { node, .. } if *node == from)
             && draft.author.principal == Principal::Node(from);
-        let state = self.consensus.state();
-        let control = state
+        let view = self.source.view();
+        let control = view
             .fleet()
             .and_then(|fleet| fleet.nodes.get(&from))
             .is_some_and(portcullis_policy::Node::is_control);

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reports::{RECENT, Summary};
 use crate::proxy::{Enforcement, Front};
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{self, Instant};
 
 /// One change, before and after, and what enforcing it took.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Enforcer {
     pub(super) fn take(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let before = self.front.view();
         let revision = after.revision();
-        if revision <= before.revision() {
+        if (epoch(&after), revision) <= (epoch(&before), before.revision()) {
             return;
         }
         self.going_on.lock().insert(revision);
@@ -87,6 +87,16 @@ impl Enforcer {
         }
         self.published.send_replace(revision);
         self.tasks.spawn(Arc::clone(self).finish(step, ending));
+    }
+
+    /// Lets nobody in, and closes what is live: the view that was in force may be so no longer.
+    pub(super) fn withdraw(self: &Arc<Self>) {
+        let nobody = Arc::new(View::empty());
+        let applied = nobody.applied_since(&self.front.view(), clock::now());
+        let ending = self.front.enforce(nobody, &applied.changes);
+        self.tasks.spawn(async move {
+            ending.await;
+        });
     }
 
     async fn finish(self: Arc<Self>, step: Arc<Step>, ending: impl Future<Output = Enforcement>) {
@@ -160,6 +170,11 @@ impl Step {
         let known = enforced.wait_for(Option::is_some).await.ok()?;
         known.clone()
     }
+}
+
+/// After a recovery, revisions may begin again below those of the epoch before.
+fn epoch(view: &View) -> u64 {
+    view.fleet().map_or(0, |fleet| fleet.epoch)
 }
 
 fn summary(revision: Revision, enforcement: &Enforcement) -> Summary {

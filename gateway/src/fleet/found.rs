@@ -100,6 +100,7 @@ pub async fn found(
             node: NodeId::FIRST,
             key: KeyHash::new(request.key().hash()),
             address: Some(address),
+            view_key: Some(view_key.public()),
         }],
     };
     home.write_membership(&membership)

@@ -43,6 +43,9 @@ pub struct Seed {
     pub key: KeyHash,
     /// `host:port`, UDP; none for one that dials out only.
     pub address: Option<String>,
+    /// Of one that votes: the key with which it signs views.
+    #[serde(default)]
+    pub view_key: Option<[u8; 32]>,
 }
 
 /// A file of a node's fleet directory.

@@ -16,25 +16,32 @@
 mod admission;
 mod answers;
 mod enforcer;
+mod following;
 pub mod found;
 pub mod home;
 pub mod joining;
 mod lease;
+pub mod operators;
 mod peers;
 mod reports;
 mod rounds;
+mod signing;
 mod soft;
+mod source;
+mod staleness;
+mod subscription;
 mod voters;
 mod words;
 mod writes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portcullis_consensus::{Consensus, Settings};
+use parking_lot::Mutex;
+use portcullis_consensus::{Consensus, Settings, Status};
 use portcullis_policy::{
     Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
-    NodeRole, Proposal, Rehearsed, Revision, Timestamp, View,
+    NodeRole, Revision, View,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,13 +49,16 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
+use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
 use self::reports::{Heard, Report, Reports};
+use self::signing::Signing;
+use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
-use crate::mesh::Mesh;
+use crate::mesh::{Member, Mesh};
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -60,7 +70,9 @@ pub use writes::{WRITE_LIMIT, WriteError, Written};
 pub struct Fleet {
     me: NodeId,
     name: NodeName,
-    consensus: Arc<Consensus>,
+    source: Source,
+    /// None on a node that does not vote in a fleet.
+    signing: Option<Arc<Signing>>,
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
@@ -77,6 +89,10 @@ pub struct Fleet {
     address: Option<String>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled once this node is of the fleet no longer.
+    removed: CancellationToken,
+    /// The other nodes, as the mesh knows them.
+    members: Mutex<BTreeMap<u64, Member>>,
 }
 
 /// What a node's place in its fleet is made of.
@@ -93,7 +109,7 @@ pub struct FleetParts {
 
 /// A node's state and identity, read before its doors are made.
 pub struct Opened {
-    consensus: Arc<Consensus>,
+    source: Source,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -122,6 +138,14 @@ impl Opened {
             (Some(_), Some(membership)) => {
                 check(config, &membership)?;
                 let identity = Identity::load(&home, &membership)?;
+                if config.fleet.as_ref().is_some_and(|it| !it.roles.control) {
+                    let following = Following::open(config, &membership)?;
+                    let wire = Arc::<Wire>::default();
+                    return Ok(Self {
+                        source: Source::Told(Arc::new(following)),
+                        place: Some((membership, identity, wire)),
+                    });
+                }
                 let wire = Arc::<Wire>::default();
                 let transport = Arc::clone(&wire);
                 let settings = Settings::in_fleet(&config.data, membership.node, transport);
@@ -132,7 +156,7 @@ impl Opened {
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
-            consensus: Arc::new(consensus),
+            source: Source::Own(Arc::new(consensus)),
             place,
         })
     }
@@ -140,7 +164,10 @@ impl Opened {
     /// The view that was in force when the node was last up.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.consensus.view()
+        match &self.source {
+            Source::Own(consensus) => consensus.view(),
+            Source::Told(following) => following.in_force(),
+        }
     }
 }
 
@@ -192,16 +219,20 @@ impl Fleet {
     pub fn start(parts: FleetParts) -> Result<Arc<Self>, String> {
         let FleetParts {
             config,
-            opened: Opened { consensus, place },
+            opened: Opened { source, place },
             front,
             ledger,
         } = parts;
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
+        let mut signing = None;
         if let Some((member, identity, wire)) = place {
             let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
             wire.connect(opened.clone());
+            if source.consensus().is_some() {
+                signing = Signing::load(&Home::of(&config.data), member.node)?;
+            }
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
         }
@@ -214,11 +245,12 @@ impl Fleet {
                 .parse()
                 .map_err(|error| format!("the node's name: {error}"))?,
             enforcer: Enforcer::new(Arc::clone(&front), tasks.clone()),
-            consensus,
+            source,
+            signing,
             front,
             reports: Reports::default(),
             gathered: soft::Gathered::default(),
-            lease: Lease::default(),
+            lease: Lease::over(clock::boottime()),
             mesh,
             membership,
             admission,
@@ -232,6 +264,8 @@ impl Fleet {
                 .and_then(|fleet| fleet.address.clone()),
             tasks,
             stop: CancellationToken::new(),
+            removed: CancellationToken::new(),
+            members: Mutex::default(),
         });
         fleet.set_members();
         answers.speak_for(&fleet);
@@ -246,25 +280,7 @@ impl Fleet {
     /// The view that this node has decided on, which may not be enforced to the end yet.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.consensus.view()
-    }
-
-    /// What `command` would do as of the moment `at`: the view that it would leave and what it
-    /// would change. Nobody sees it and nothing is written.
-    ///
-    /// # Errors
-    /// [`WriteError::Rejected`]
-    pub fn rehearse(&self, command: Command, at: Timestamp) -> Result<Rehearsed, WriteError> {
-        let proposal = Proposal {
-            request: None,
-            at,
-            author: Author::local("plan"),
-            command,
-        };
-        self.consensus
-            .state()
-            .rehearse(&proposal)
-            .map_err(|rejection| writes::refused(&rejection))
+        self.source.view()
     }
 
     /// The step that led to `revision`, once this node has it in force.
@@ -312,19 +328,13 @@ impl Fleet {
     /// Where this node stands, and what it knows of the others.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let state = self.consensus.state();
-        let status = self.consensus.status();
-        let fleet = state.fleet();
+        let view = self.source.view();
+        let status = self.source.status();
+        let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
-            part: if status.leader == Some(node.id) {
-                "leader"
-            } else if status.voters.contains(&node.id) {
-                "voter"
-            } else if status.learners.contains(&node.id) {
-                "learner"
-            } else {
-                "none"
-            },
+            part: status
+                .as_ref()
+                .map_or("none", |status| part(status, node.id)),
             heard: self.reports.of(node.id),
             node,
         });
@@ -332,7 +342,8 @@ impl Fleet {
             fleet: fleet.map(|fleet| fleet.id),
             epoch: fleet.map_or(0, |fleet| fleet.epoch),
             leader: status
-                .leader
+                .as_ref()
+                .and_then(|status| status.leader)
                 .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
             lease: self.lease.remaining(),
             nodes: nodes.collect(),
@@ -348,7 +359,7 @@ impl Fleet {
         author: Author,
         name: &NodeName,
     ) -> Result<(NodeId, Written), WriteError> {
-        let state = self.consensus.state();
+        let state = self.source.state().ok_or(WriteError::NotControl)?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
             code: "no_such_node".to_owned(),
@@ -365,7 +376,8 @@ impl Fleet {
     /// # Errors
     /// In words: it does not lead, or nobody else can.
     pub async fn step_down(&self) -> Result<(), String> {
-        let status = self.consensus.status();
+        let consensus = self.source.consensus().ok_or("this node does not vote")?;
+        let status = consensus.status();
         if status.leader != Some(self.me) {
             return Err(
                 "this node does not lead; `portcullis fleet status` says who does".to_owned(),
@@ -376,7 +388,7 @@ impl Fleet {
             .iter()
             .find(|voter| **voter != self.me && status.caught_up(**voter))
             .ok_or("no other control node has caught up")?;
-        self.consensus
+        consensus
             .step_down(*heir)
             .await
             .map_err(|error| error.to_string())
@@ -390,13 +402,15 @@ impl Fleet {
         if let Some(mesh) = &self.mesh {
             mesh.shutdown(FAREWELL).await;
         }
-        self.consensus.shutdown().await;
+        if let Some(consensus) = self.source.consensus() {
+            consensus.shutdown().await;
+        }
     }
 
     /// All nodes; on a node that is a fleet by itself, that one.
     fn nodes(&self) -> Vec<FleetNode> {
-        let state = self.consensus.state();
-        match state.fleet() {
+        let view = self.source.view();
+        match view.fleet() {
             Some(fleet) => fleet.nodes.values().cloned().collect(),
             None => vec![self.itself()],
         }
@@ -417,31 +431,66 @@ impl Fleet {
     }
 
     fn leads(&self) -> bool {
-        self.consensus.status().leader == Some(self.me)
+        let status = self.source.status();
+        status.is_some_and(|status| status.leader == Some(self.me))
     }
 
     fn mesh(&self) -> Option<&Mesh> {
         self.mesh.as_ref()
     }
 
+    /// Tells the mesh who belongs to the fleet. A node that was removed is spoken to until it votes
+    /// no longer: of two voters, the one that stays cannot decide alone that it is alone.
     fn set_members(&self) {
         let (Some(mesh), Some(membership)) = (&self.mesh, &self.membership) else {
             return;
         };
-        let state = self.consensus.state();
-        let (epoch, members) = peers::members(&state, membership, self.me);
-        mesh.set_members(epoch, members);
-        if let Some(fleet) = state.fleet() {
-            self.reports.keep(&fleet.nodes.keys().copied().collect());
+        let view = self.source.view();
+        let (epoch, mut wanted) = peers::members(view.fleet(), membership, self.me);
+        let mut members = self.members.lock();
+        if let Some(status) = self.source.status() {
+            for voter in status.voters.union(&status.learners) {
+                let voter = voter.get();
+                if let (false, Some(known)) = (wanted.contains_key(&voter), members.get(&voter)) {
+                    wanted.insert(voter, known.clone());
+                }
+            }
         }
+        members.clone_from(&wanted);
+        mesh.set_members(epoch, wanted);
+        drop(members);
+        if let Some(fleet) = view.fleet() {
+            self.reports.keep(&fleet.nodes.keys().copied().collect());
+            // A node's id is the revision of its admission: before that it is of no fleet yet.
+            let admitted = view.revision().get() >= self.me.get();
+            if admitted && !fleet.nodes.contains_key(&self.me) {
+                self.removed.cancel();
+            }
+        }
+    }
+
+    /// Ends when this node is of its fleet no longer: it must not serve another day.
+    pub async fn until_removed(&self) {
+        self.removed.cancelled().await;
     }
 
     /// Puts the latest view in force though not every step to it is known.
     fn catch_up(&self) {
-        let view = self.consensus.view();
+        let view = self.source.view();
+        if let Some(signing) = &self.signing {
+            signing.show(Arc::clone(&view), None);
+        }
         let applied = view.applied_since(&self.front.view(), clock::now());
         self.enforcer.take(view, Arc::new(applied));
         self.set_members();
+    }
+
+    /// For how long nobody has confirmed the view that is in force here.
+    fn stale(&self) -> Duration {
+        match self.source.following() {
+            Some(following) => following.staleness.stale(),
+            None => self.lease.stale().unwrap_or_default(),
+        }
     }
 
     fn own_report(&self) -> Report {
@@ -450,7 +499,7 @@ impl Fleet {
             recent: self.enforcer.recent(),
             connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
             stale_limit: self.stale_limit.as_secs(),
-            stale: self.lease.stale().map_or(0, |stale| stale.as_secs()),
+            stale: self.stale().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             root: None,
         }
@@ -463,6 +512,18 @@ impl std::fmt::Debug for Fleet {
             .field("me", &self.me)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+fn part(status: &Status, node: NodeId) -> &'static str {
+    if status.leader == Some(node) {
+        "leader"
+    } else if status.voters.contains(&node) {
+        "voter"
+    } else if status.learners.contains(&node) {
+        "learner"
+    } else {
+        "none"
     }
 }
 

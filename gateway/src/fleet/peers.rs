@@ -8,7 +8,7 @@ use portcullis_certs::fleet::{
     FleetTrust, Joining, NodeIdentity, mesh_client_config, mesh_server_config,
 };
 use portcullis_consensus::{BoxFuture, Transport, TransportError};
-use portcullis_policy::{NodeId, State};
+use portcullis_policy::NodeId;
 
 use super::answers::Answers;
 use super::home::{Home, Membership, Piece};
@@ -93,14 +93,14 @@ fn denials(ledger: Arc<Ledger>) -> Arc<dyn Fn(Denied) + Send + Sync> {
     })
 }
 
-/// Who belongs to the fleet, as this node knows it: the state says, and before there is one, what
+/// Who belongs to the fleet, as this node knows it: the view says, and before there is one, what
 /// it was told when it joined.
 pub(super) fn members(
-    state: &State,
+    fleet: Option<&portcullis_policy::Fleet>,
     membership: &Membership,
     me: NodeId,
 ) -> (u64, BTreeMap<u64, Member>) {
-    let Some(fleet) = state.fleet() else {
+    let Some(fleet) = fleet else {
         let seeds = membership.seeds.iter().filter(|seed| seed.node != me);
         let members = seeds.map(|seed| {
             let member = Member {

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use portcullis_consensus::Heard;
+use portcullis_consensus::{Consensus, Heard};
 use portcullis_policy::{Author, Command, FEATURE_LEVEL, Principal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::lease::{LEASE, RENEW_EVERY};
+use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, soft, words};
+use super::{Fleet, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
@@ -27,25 +28,47 @@ const VOTERS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Starts all of it; it ends with the fleet.
 pub(super) fn spawn(fleet: &Arc<Fleet>) {
-    fleet.tasks.spawn(enforce(Arc::clone(fleet)));
+    match &fleet.source {
+        Source::Own(consensus) => {
+            let enforcing = enforce(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(enforcing);
+        }
+        Source::Told(following) => {
+            let told = subscription::follow(Arc::clone(fleet), Arc::clone(following));
+            fleet.tasks.spawn(told);
+            let aging = subscription::watch_age(Arc::clone(fleet), Arc::clone(following));
+            fleet.tasks.spawn(aging);
+        }
+    }
+    if let Some(signing) = &fleet.signing {
+        let telling = signing::tell(Arc::clone(fleet), Arc::clone(signing));
+        fleet.tasks.spawn(telling);
+    }
     fleet.tasks.spawn(confirm(Arc::clone(fleet)));
     fleet.tasks.spawn(report(Arc::clone(fleet)));
     if fleet.mesh.is_some() {
-        fleet.tasks.spawn(keep_voters(Arc::clone(fleet)));
+        if let Some(consensus) = fleet.source.consensus() {
+            let keeping = keep_voters(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(keeping);
+        }
         fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
         fleet.tasks.spawn(introduce(Arc::clone(fleet)));
     }
 }
 
 /// Puts every view in force, in order, and keeps the mesh's members right.
-async fn enforce(fleet: Arc<Fleet>) {
-    let mut published = fleet.consensus.subscribe();
+async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
+    let mut published = consensus.subscribe();
     // What was decided between the opening of the state and now.
     fleet.catch_up();
     while let Some(next) = fleet.stop.run_until_cancelled(published.next()).await {
         match next {
             Heard::Next(next) => {
                 let fleet_changed = next.applied.fleet_changed;
+                if let Some(signing) = &fleet.signing {
+                    let touched = next.applied.tenants.iter().cloned().collect();
+                    signing.show(Arc::clone(&next.view), Some(touched));
+                }
                 fleet
                     .enforcer
                     .take(Arc::clone(&next.view), Arc::clone(&next.applied));
@@ -61,10 +84,24 @@ async fn enforce(fleet: Arc<Fleet>) {
 
 /// Renews the lease.
 async fn confirm(fleet: Arc<Fleet>) {
+    let mut failed = false;
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
+        let failure = fleet.source.status().and_then(|status| status.failed);
+        if let Some(problem) = failure {
+            if !std::mem::replace(&mut failed, true) {
+                tracing::error!(
+                    problem,
+                    "this node takes part in deciding no longer and must be started again; customers are served as before"
+                );
+            }
+            fleet.lease.give_up(asked);
+            continue;
+        }
+        // A voter that was removed is let go once it votes no longer.
+        fleet.set_members();
         if let Some(lasting) = fleet.confirmed().await {
             fleet.lease.confirmed(asked, lasting);
         }
@@ -96,8 +133,8 @@ async fn introduce(fleet: Arc<Fleet>) {
     let mut ticks = interval(INTRODUCE_AGAIN);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let state = fleet.consensus.state();
-        let Some(known) = state.fleet().and_then(|all| all.nodes.get(&fleet.me)) else {
+        let view = fleet.source.view();
+        let Some(known) = view.fleet().and_then(|all| all.nodes.get(&fleet.me)) else {
             continue;
         };
         if known.level == FEATURE_LEVEL && known.address == fleet.address {
@@ -118,22 +155,22 @@ async fn introduce(fleet: Arc<Fleet>) {
     }
 }
 
-async fn keep_voters(fleet: Arc<Fleet>) {
+async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
     let mut ticks = interval(VOTERS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let status = fleet.consensus.status();
+        let status = consensus.status();
         if status.leader != Some(fleet.me) {
             continue;
         }
-        let Some(step) = voters::next(fleet.me, &fleet.consensus.state(), &status) else {
+        let Some(step) = voters::next(fleet.me, &consensus.state(), &status) else {
             continue;
         };
         let taken = match step {
-            Change::Learn(node) => fleet.consensus.add_learner(node).await,
-            Change::Promote(node) => fleet.consensus.promote(node).await,
-            Change::Drop(node) => fleet.consensus.drop_member(node).await,
-            Change::HandOver(heir) => fleet.consensus.step_down(heir).await,
+            Change::Learn(node) => consensus.add_learner(node).await,
+            Change::Promote(node) => consensus.promote(node).await,
+            Change::Drop(node) => consensus.drop_member(node).await,
+            Change::HandOver(heir) => consensus.step_down(heir).await,
         };
         match taken {
             Ok(()) => tracing::info!(?step, "the set of voters changes"),
@@ -149,11 +186,14 @@ impl Fleet {
     /// For how long, counted from now, a quorum or somebody who asked one lets this node do what
     /// needs one.
     async fn confirmed(&self) -> Option<Duration> {
-        if self.consensus.confirm(CONFIRM_LIMIT).await.is_ok() {
-            return Some(LEASE);
-        }
-        // Only the leader can ask a quorum; everybody else asks the leader.
-        let leader = self.consensus.status().leader?;
+        // Only the leader can ask a quorum; everybody else asks the leader, or who may know it.
+        let leader = match self.source.consensus() {
+            Some(consensus) if consensus.confirm(CONFIRM_LIMIT).await.is_ok() => {
+                return Some(LEASE);
+            }
+            Some(consensus) => consensus.status().leader?,
+            None => self.a_control_node()?,
+        };
         if leader == self.me {
             return None;
         }
@@ -175,8 +215,8 @@ impl Fleet {
         let Ok(bytes) = words::encode(&report) else {
             return;
         };
-        let state = self.consensus.state();
-        let others = state
+        let view = self.source.view();
+        let others = view
             .fleet()
             .into_iter()
             .flat_map(|fleet| fleet.control())

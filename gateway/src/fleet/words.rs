@@ -13,6 +13,8 @@ use super::home::Seed;
 
 /// Consensus among control nodes; what the bytes mean is `portcullis-consensus`' affair.
 pub(super) const RAFT: u8 = 1;
+/// A control node's signature under a view, answered by the called node's own (`Vouched`).
+pub(super) const SIGN: u8 = 2;
 /// A command for the leader ([`ProposeReply`]).
 pub(super) const PROPOSE: u8 = 3;
 /// A node says what it enforces (`Report`).

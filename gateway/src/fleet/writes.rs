@@ -89,6 +89,10 @@ impl Fleet {
         author: Author,
         command: Command,
     ) -> Result<Written, WriteError> {
+        // What a node says of itself is all that one without a vote may have written.
+        if self.source.consensus().is_none() && !matches!(command, Command::Report { .. }) {
+            return Err(WriteError::NotControl);
+        }
         let deadline = clock::instant() + WRITE_LIMIT;
         let request = request.unwrap_or_else(|| RequestId::new(random::bytes()));
         let mut commands = in_pieces(command);
@@ -132,7 +136,11 @@ impl Fleet {
 
     /// Gives a command to this node's own consensus.
     pub(super) async fn propose_here(&self, draft: Draft) -> ProposeReply {
-        match self.consensus.propose(draft, clock::now).await {
+        let Some(consensus) = self.source.consensus() else {
+            // Any control node knows who leads, and this one is asked another time if not.
+            return ProposeReply::NotLeading(self.a_control_node());
+        };
+        match consensus.propose(draft, clock::now).await {
             Ok(applied) => ProposeReply::Written(Written {
                 revision: applied.revision,
                 told: applied.told.clone(),
@@ -188,9 +196,26 @@ impl Fleet {
 
     /// Ends when this node knows another leader, or none.
     async fn leads_no_longer(&self, leader: NodeId) {
-        while self.consensus.status().leader == Some(leader) {
+        let Some(consensus) = self.source.consensus() else {
+            // Whoever does not vote hears of no leader.
+            return std::future::pending().await;
+        };
+        while consensus.status().leader == Some(leader) {
             sleep(AGAIN).await;
         }
+    }
+}
+
+impl Fleet {
+    /// One of them, another each time.
+    pub(super) fn a_control_node(&self) -> Option<NodeId> {
+        let view = self.source.view();
+        let control: Vec<NodeId> = view.fleet()?.control().map(|node| node.id).collect();
+        let count = u32::try_from(control.len())
+            .ok()
+            .filter(|count| *count > 0)?;
+        let chosen = u32::from_be_bytes(random::bytes()) % count;
+        control.get(usize::try_from(chosen).ok()?).copied()
     }
 }
 
@@ -219,6 +244,8 @@ fn status(rejection: &Rejection) -> u16 {
     match rejection.code() {
         "conflict" => 412,
         "stale_base" => 409,
+        "not_permitted" | "same_person" => 403,
+        "no_such_pending" | "no_such_operator" => 404,
         _ => 422,
     }
 }

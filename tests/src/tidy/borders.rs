@@ -12,7 +12,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("certs", &[]),
     ("audit", &[]),
     ("gateway/wire", &[]),
-    ("gateway/consensus", &["portcullis-policy"]),
+    (
+        "gateway/consensus",
+        &["portcullis-policy", "portcullis-certs"],
+    ),
     (
         "gateway",
         &[

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use portcullis_certs::fleet::{JoinToken, MAX_JOIN_TOKEN_TEXT};
-use portcullis_policy::GuardRails;
+use portcullis_policy::{GuardRails, People};
 use zeroize::Zeroizing;
 
 use crate::cli::exit::Exit;
@@ -20,7 +20,12 @@ pub(in crate::cli) async fn init(args: InitArgs) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    match found(&config, &args.recovery_key, GuardRails::NONE).await {
+    let guard_rails = if args.two_people {
+        TWO_PEOPLE
+    } else {
+        GuardRails::NONE
+    };
+    match found(&config, &args.recovery_key, guard_rails).await {
         Ok((Founded::Now, membership)) => {
             say(&format!(
                 "fleet {} is founded; this is node {} ({})\nrecovery key: {} (move it off this machine: whoever has it can begin a new epoch)\nnext: portcullis serve --config {}",
@@ -42,6 +47,13 @@ pub(in crate::cli) async fn init(args: InitArgs) -> Exit {
         Err(problem) => failed(&problem),
     }
 }
+
+/// Whatever can need two people does.
+const TWO_PEOPLE: GuardRails = GuardRails {
+    anywhere: People::TwoPeople,
+    operators: People::TwoPeople,
+    guard_rails: People::TwoPeople,
+};
 
 /// Joins a fleet.
 pub(in crate::cli) async fn join(args: JoinArgs) -> Exit {

@@ -79,6 +79,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     // The admin socket and the metrics outlive the drain: that is when an operator looks.
     let over = CancellationToken::new();
     control.spawn(api::serve(Arc::clone(&node), admin, over.clone()));
+    if let Some((listener, handshake)) = build::api(&config).await? {
+        let node = Arc::clone(&node);
+        control.spawn(api::serve_tls(node, listener, handshake, over.clone()));
+    }
     if let Some((listener, metrics)) = build::metrics(&config).await? {
         let front = Arc::clone(&node.front);
         control.spawn(api::metrics::serve(front, listener, metrics, over.clone()));
@@ -88,7 +92,14 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
 
     let workers = start_workers(&node, bound.workers, &stop)?;
     announce(&node, &bound.addresses);
-    let ending = signals::until_told(&node, &config).await;
+    let mut removed = false;
+    let ending = tokio::select! {
+        ending = signals::until_told(&node, &config) => ending,
+        () = node.fleet.until_removed() => {
+            removed = true;
+            Ending::Now
+        }
+    };
 
     node.front.drain();
     stop.cancel();
@@ -117,6 +128,9 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
             .with("drained", drained),
     );
     drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
+    if removed {
+        return Err("this node was removed from its fleet: its data works nowhere any more; `portcullis join` with an empty data directory makes it another".to_owned());
+    }
     Ok(())
 }
 

@@ -1,0 +1,170 @@
+//! Control nodes sign every view that they have applied, and tell each other their signatures.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use portcullis_certs::fleet::ViewKey;
+use portcullis_consensus::view::{Feed, Step, Succession, Vouched, decode, encode};
+use portcullis_policy::{Author, Command, NodeId, Principal, TenantId, View};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::home::{Home, Piece};
+use super::{Fleet, words};
+use crate::mesh::Refused;
+use crate::runtime::clock::Duration;
+
+/// How often signatures that are missing are asked for.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long one control node may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// What this control node signed, and what others did.
+pub(super) struct Signing {
+    feed: Mutex<Feed>,
+    changed: watch::Sender<u64>,
+    /// Those who are being told at this moment.
+    told: Mutex<BTreeSet<NodeId>>,
+}
+
+impl Signing {
+    /// With the key in this node's files; nothing on a node without one.
+    pub(super) fn load(home: &Home, me: NodeId) -> Result<Option<Arc<Self>>, String> {
+        let told = |error: &dyn std::fmt::Display| format!("the key for views: {error}");
+        let Some(key) = home.find(Piece::ViewKey).map_err(|error| told(&error))? else {
+            return Ok(None);
+        };
+        let key = ViewKey::from_pem(&key).map_err(|error| told(&error))?;
+        Ok(Some(Arc::new(Self {
+            feed: Mutex::new(Feed::new(me, key)),
+            changed: watch::Sender::new(0),
+            told: Mutex::default(),
+        })))
+    }
+
+    /// Signs a view that was applied here.
+    pub(super) fn show(&self, view: Arc<View>, touched: Option<BTreeSet<TenantId>>) {
+        self.feed.lock().show(view, touched);
+        self.turn();
+    }
+
+    /// Turns whenever there may be something new to tell.
+    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn ready(&self) -> Option<(u64, u64)> {
+        self.feed.lock().ready()
+    }
+
+    pub(super) fn since(&self, epoch: u64, revision: u64) -> Option<Step> {
+        self.feed.lock().since(epoch, revision)
+    }
+
+    fn vouched(&self, node: NodeId, vouched: Vouched) {
+        if self.feed.lock().vouched(node, vouched) {
+            self.turn();
+        }
+    }
+
+    fn turn(&self) {
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+/// Tells the other control nodes what this one signed, until each has said the same.
+pub(super) async fn tell(fleet: Arc<Fleet>, signing: Arc<Signing>) {
+    let mut changed = signing.changed();
+    let mut ticks = interval(ASK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let latest = signing.feed.lock().latest();
+        let missing = latest.map(|(_, missing)| missing).unwrap_or_default();
+        for node in missing.into_iter().filter(|node| *node != fleet.me) {
+            if signing.told.lock().insert(node) {
+                let telling = tell_one(Arc::clone(&fleet), Arc::clone(&signing), node);
+                fleet.tasks.spawn(telling);
+            }
+        }
+        let next = async {
+            tokio::select! {
+                _ = ticks.tick() => fleet.succeed(&signing).await,
+                _ = changed.changed() => {}
+            }
+        };
+        if fleet.stop.run_until_cancelled(next).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn tell_one(fleet: Arc<Fleet>, signing: Arc<Signing>, node: NodeId) {
+    let latest = signing.feed.lock().latest();
+    let mut answered = false;
+    if let (Some((word, _)), Some(mesh)) = (&latest, fleet.mesh())
+        && let Ok(request) = words::encode(word)
+        && let Ok(answer) = mesh
+            .call(node.get(), words::SIGN, request, ANSWER_LIMIT)
+            .await
+    {
+        answered = true;
+        if let Ok(Some(vouched)) = words::decode::<Option<Vouched>>(&answer) {
+            signing.vouched(node, vouched);
+        }
+    }
+    signing.told.lock().remove(&node);
+    // Another view may have been signed meanwhile.
+    let now = signing.feed.lock().latest();
+    if answered && now.map(|(word, _)| word) != latest.map(|(word, _)| word) {
+        signing.turn();
+    }
+}
+
+impl Fleet {
+    /// Takes another control node's signature, and says what this one signed at that revision.
+    pub(super) fn countersign(&self, from: NodeId, request: &[u8]) -> Result<Vec<u8>, Refused> {
+        let signing = self.signing.as_ref();
+        let signing = signing.ok_or_else(|| Refused("this node signs nothing".to_owned()))?;
+        let vouched: Vouched = words::decode(request).map_err(Refused)?;
+        let revision = vouched.statement.revision;
+        let view = self.source.view();
+        let controls = view.fleet().into_iter().flat_map(|fleet| fleet.control());
+        if controls.into_iter().any(|node| node.id == from) {
+            signing.vouched(from, vouched);
+        }
+        let own = signing.feed.lock().own(revision);
+        words::encode(&own).map_err(Refused)
+    }
+
+    /// Where this node leads: keeps in the state who votes since the voters changed, for gateways
+    /// that are away meanwhile.
+    async fn succeed(&self, signing: &Signing) {
+        let successions = signing.feed.lock().successions();
+        let Some(state) = self.source.state() else {
+            return;
+        };
+        let known = state.successions();
+        let known = known.filter_map(|known| decode::<Succession>(known).ok());
+        // Those before the last are known, or forgotten for good.
+        let last = known.map(|known| known.signed.statement.revision).max();
+        let new = successions
+            .into_iter()
+            .find(|it| Some(it.signed.statement.revision) > last);
+        let Some(statement) = new.and_then(|new| encode(&new).ok()) else {
+            return;
+        };
+        if !self.leads() {
+            return;
+        }
+        let author = Author {
+            name: self.name.to_string(),
+            principal: Principal::Node(self.me),
+        };
+        let command = Command::Succession { statement };
+        if let Err(error) = self.write(None, author, command).await {
+            tracing::warn!(%error, "who votes from now on could not be kept; it is tried again");
+        }
+    }
+}

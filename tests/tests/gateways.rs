@@ -1,0 +1,152 @@
+//! Gateways that do not vote: they are told the view, keep it, and serve from it.
+
+use std::time::Duration;
+
+use portcullis_tests::client::Binding;
+use portcullis_tests::fleet::{BOTH, Fleet, GATEWAY, Guests};
+use portcullis_tests::wait;
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_gateway_serves_what_it_was_told_with_or_without_control_nodes() {
+    let mut fleet = Fleet::of(1);
+    let gateway = fleet.unmade("edge", GATEWAY);
+    fleet.join(gateway, "gateway");
+    fleet.nodes[gateway].start();
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    let reply = fleet.nodes[0].apply(&[fleet.policy(Guests::Welcome)]).ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    let mut guest = fleet.connect(gateway, fleet.guest());
+    assert_eq!(guest.query("select 1").unwrap().len(), 1);
+
+    // It answers questions and takes no command.
+    let files =
+        json!({"files": {"acme.yaml": fleet.policy(Guests::Unwelcome).yaml()}, "prune": false});
+    let answer = fleet.nodes[gateway]
+        .ask("POST", "/v1/apply", &files)
+        .unwrap();
+    assert_eq!((answer.status, answer.code()), (421, "not_a_control_node"));
+
+    // Without any control node: whoever is in stays in, and others come in.
+    fleet.nodes[0].kill();
+    assert_eq!(guest.query("select 1").unwrap().len(), 1);
+    drop(fleet.connect(gateway, fleet.resident()));
+
+    // The same after a restart of its own, from what it kept.
+    fleet.nodes[gateway].kill();
+    fleet.nodes[gateway].start();
+    let mut guest = fleet.connect(gateway, fleet.guest());
+    let revision = fleet.nodes[gateway].revision();
+
+    // A withdrawal reaches it once somebody tells it.
+    fleet.nodes[0].start();
+    wait::wait_for("the gateway reports", SOON, || {
+        let status = fleet.nodes[0].status();
+        status
+            .is_some_and(|it| it["nodes"].to_string().contains("\"edge\"") && it["quorum"] == true)
+    });
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    assert_eq!(guest.refusal().sqlstate(), "57P01");
+    assert!(fleet.nodes[gateway].revision() > revision);
+}
+
+#[test]
+fn a_gateway_that_nobody_confirms_lets_nobody_in_after_its_limit() {
+    let mut fleet = Fleet::of(1);
+    let gateway = fleet.unmade("edge", GATEWAY);
+    fleet.nodes[gateway].rewrite("[fleet]\n", "[fleet]\nstale-limit = 6\n");
+    fleet.join(gateway, "gateway");
+    fleet.nodes[gateway].start();
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    let mut resident = fleet.connect(gateway, fleet.resident());
+    fleet.nodes[0].kill();
+    assert_eq!(resident.query("select 1").unwrap().len(), 1);
+    assert_eq!(resident.refusal().sqlstate(), "57P01");
+    assert!(is_refused(&fleet, gateway));
+
+    // A restart does not make it younger.
+    fleet.nodes[gateway].kill();
+    fleet.nodes[gateway].start();
+    assert!(is_refused(&fleet, gateway));
+
+    fleet.nodes[0].start();
+    wait::wait_for("customers come in again", SOON, || {
+        !is_refused(&fleet, gateway)
+    });
+    drop(fleet.connect(gateway, fleet.resident()));
+}
+
+#[test]
+fn a_gateway_that_was_away_while_every_voter_changed_believes_the_new_ones() {
+    let mut fleet = Fleet::of(3);
+    let gateway = fleet.unmade("edge", GATEWAY);
+    fleet.join(gateway, "gateway");
+    fleet.nodes[gateway].start();
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 4, "{reply}");
+
+    // Whoever tells it may be lost: another does.
+    fleet.nodes[0].kill();
+    let _ = fleet.leader_but(Some(0));
+    let reply = fleet.nodes[1].apply(&[fleet.policy(Guests::Welcome)]).ok();
+    assert_eq!(reply["nodes_in_force"], 3, "{reply}");
+    fleet.nodes[gateway].kill();
+
+    for gone in [0, 1] {
+        let name = fleet.nodes[gone].name().to_owned();
+        if fleet.nodes[gone].runs() {
+            fleet.nodes[gone].kill();
+            let _ = fleet.leader_but(Some(gone));
+        }
+        let by = &fleet.nodes[2];
+        let socket = by.socket().display().to_string();
+        let _ = by
+            .portcullis(&["fleet", "remove", &name, "--socket", &socket])
+            .ok();
+        let new = fleet.unmade(&format!("new{gone}"), BOTH);
+        let token = fleet.nodes[2].invite(fleet.nodes[new].name(), "control,gateway");
+        let _ = fleet.nodes[new].join(&token).ok();
+        fleet.nodes[new].start();
+        wait::wait_for("the new node votes", SOON, || {
+            let status = fleet.nodes[2].status().unwrap();
+            let nodes = status["nodes"].as_array().unwrap();
+            nodes.iter().any(|node| {
+                node["name"] == fleet.nodes[new].name()
+                    && (node["consensus"] == "voter" || node["consensus"] == "leader")
+            })
+        });
+    }
+    fleet.nodes[gateway].start();
+    let reply = fleet.nodes[2]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(
+        reply["nodes_in_force"],
+        4,
+        "{reply}\n{}",
+        fleet.nodes[gateway].said()
+    );
+    drop(fleet.connect(gateway, fleet.resident()));
+}
+
+/// Whether the tenant's client, who is listed, is not let in.
+fn is_refused(fleet: &Fleet, gateway: usize) -> bool {
+    let dial = fleet.dial(gateway, fleet.resident());
+    let started = dial.start(&[("user", "app"), ("database", "postgres")]);
+    started.map_or(true, |mut client| {
+        client.authenticate("app", "secret", Binding::None).is_err()
+    })
+}
