@@ -182,7 +182,7 @@ fn one_nodes_clock_an_hour_off_ends_nothing_early_or_late_on_the_others() {
         fleet.nodes[skewed].environment(&[]);
         fleet.nodes[skewed].start();
         fleet.settled();
-        let token = fleet.nodes[honest]
+        let answer = fleet.nodes[honest]
             .write(&format!("after{}", offset.replace('+', "-plus")))
             .0;
         assert_eq!(answer.status, 200, "{offset} {}", answer.body);
@@ -245,7 +245,7 @@ fn edits_from_all_nodes_at_once_lose_nothing_and_a_repeated_one_is_made_once() {
         endpoint.allow("127.0.99.1", "public")
     });
     let first = fleet.nodes[1]
-        .apply_as(&[wanted.clone()], Some(request))
+        .apply_as(std::slice::from_ref(&wanted), Some(request))
         .ok();
     assert_eq!(first["changed"], true, "{first}");
     // Somebody else changes it; then the first is repeated, by another way.
@@ -327,7 +327,7 @@ fn nodes_come_and_go_and_who_went_stays_out() {
         "name = \"again\"",
         &format!("name = \"{}\"", fleet.nodes[dead].name()),
     );
-    let token = fleet.nodes[0].invite(&fleet.nodes[dead].name().to_owned(), "gateway");
+    let token = fleet.nodes[0].invite(fleet.nodes[dead].name(), "gateway");
     let joined = fleet.nodes[again].join(&token);
     assert!(joined.ok().contains("this is node "), "{joined}");
     assert!(!self::ids(&fleet.nodes[0]).contains(&gone));
@@ -336,7 +336,7 @@ fn nodes_come_and_go_and_who_went_stays_out() {
     remove(&fleet.nodes[0], fleet.nodes[dead].name());
     let leader = fleet.leader();
     if leader != 0 {
-        remove(&fleet.nodes[leader], &fleet.nodes[leader].name().to_owned());
+        remove(&fleet.nodes[leader], fleet.nodes[leader].name());
         let began = std::time::Instant::now();
         let (answer, _) = fleet.nodes[0].write("after-the-leader-went");
         assert_eq!(answer.status, 200, "{}", answer.body);

@@ -166,11 +166,17 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
         let Some(step) = voters::next(fleet.me, &consensus.state(), &status) else {
             continue;
         };
-        let taken = match step {
-            Change::Learn(node) => consensus.add_learner(node).await,
-            Change::Promote(node) => consensus.promote(node).await,
-            Change::Drop(node) => consensus.drop_member(node).await,
-            Change::HandOver(heir) => consensus.step_down(heir).await,
+        let taking = async {
+            match step {
+                Change::Learn(node) => consensus.add_learner(node).await,
+                Change::Promote(node) => consensus.promote(node).await,
+                Change::Drop(node) => consensus.drop_member(node).await,
+                Change::HandOver(heir) => consensus.step_down(heir).await,
+            }
+        };
+        // Without a quorum a step takes its time, which a node that stops does not have.
+        let Some(taken) = fleet.stop.run_until_cancelled(taking).await else {
+            return;
         };
         match taken {
             Ok(()) => tracing::info!(?step, "the set of voters changes"),
