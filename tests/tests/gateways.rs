@@ -107,15 +107,16 @@ fn a_gateway_that_was_away_while_every_voter_changed_believes_the_new_ones() {
 
     for gone in [0, 1] {
         let name = fleet.nodes[gone].name().to_owned();
-        if fleet.nodes[gone].runs() {
-            fleet.nodes[gone].kill();
-            let _ = fleet.leader_but(Some(gone));
-        }
         let by = &fleet.nodes[2];
         let socket = by.socket().display().to_string();
         let _ = by
             .portcullis(&["fleet", "remove", &name, "--socket", &socket])
             .ok();
+        // Its vote is taken before it is: in the middle of that both count.
+        if fleet.nodes[gone].runs() {
+            let _ = fleet.leader_but(Some(gone));
+            fleet.nodes[gone].kill();
+        }
         let new = fleet.unmade(&format!("new{gone}"), BOTH);
         let token = fleet.nodes[2].invite(fleet.nodes[new].name(), "control,gateway");
         let _ = fleet.nodes[new].join(&token).ok();

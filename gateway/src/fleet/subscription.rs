@@ -19,6 +19,8 @@ use crate::runtime::clock::{self, Duration};
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// After how much silence, or time without a quorum, a subscriber asks another control node.
 const SILENT: Duration = Duration::from_secs(4);
+/// How long one may take to let this node subscribe.
+const OPEN_LIMIT: Duration = Duration::from_millis(1_500);
 /// The pause before another is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a subscriber may take to read one piece.
@@ -43,10 +45,7 @@ pub(super) async fn serve(fleet: Arc<Fleet>, stream: Duplex) {
             && let Some(step) = signing.since(epoch, revision)
         {
             let to = step.to();
-            let mut told = Ok(());
-            if step.is_whole() {
-                told = send_all(&mut sender, fleet.before(epoch)).await;
-            }
+            let told = send_all(&mut sender, fleet.before(epoch, revision)).await;
             let frame = tokio::task::spawn_blocking(move || step.frame());
             let Ok(frame) = frame.await else { return };
             if told.is_err() || send(&mut sender, &frame).await.is_err() {
@@ -161,7 +160,8 @@ impl Fleet {
     async fn follow_one(&self, following: &Arc<Following>, teller: NodeId) -> String {
         let followed = async {
             let mesh = self.mesh().ok_or("there is no mesh")?;
-            let stream = mesh.open(teller.get(), words::VIEW).await;
+            let stream = timeout(OPEN_LIMIT, mesh.open(teller.get(), words::VIEW));
+            let stream = stream.await.map_err(|_| "no answer in time")?;
             let (mut sender, mut receiver) = stream.map_err(|error| error.to_string())?.split();
             let (epoch, revision) = following.at();
             ask(&mut sender, &Asked::From { epoch, revision }).await?;
@@ -178,9 +178,13 @@ impl Fleet {
                 };
                 let taking = Arc::clone(following);
                 let taken = tokio::task::spawn_blocking(move || {
-                    decode::<Frame>(&message).map(|frame| taking.take(frame))
+                    decode::<Frame>(&message).map(|frame| {
+                        let succession = matches!(frame, Frame::Succeeded(_));
+                        (succession, taking.take(frame))
+                    })
                 });
-                match taken.await.map_err(|error| error.to_string())?? {
+                let (succession, taken) = taken.await.map_err(|error| error.to_string())??;
+                match taken {
                     Output::Publish(publish) => {
                         self.take_told(following, &publish).await;
                         let revision = publish.view.revision().get();
@@ -194,6 +198,8 @@ impl Fleet {
                         ask(&mut sender, &everything).await?;
                     }
                     Output::Refused(Refused::Older) | Output::Taken => {}
+                    // All that are known are told; those before this node's own voters are not for it.
+                    Output::Refused(_) if succession => {}
                     Output::Refused(refused) => {
                         metrics::counter!("portcullis_view_refused_total", "code" => refused.code())
                             .increment(1);
@@ -249,8 +255,8 @@ impl Fleet {
         }
     }
 
-    /// What a follower that was away since this epoch needs before it believes the view.
-    fn before(&self, epoch: u64) -> Vec<Frame> {
+    /// What a follower that was away since then needs before it believes the view.
+    fn before(&self, epoch: u64, revision: u64) -> Vec<Frame> {
         let Some(state) = self.source.state() else {
             return Vec::new();
         };
@@ -261,6 +267,7 @@ impl Fleet {
         let successions: BTreeMap<u64, Succession> = successions
             .filter_map(|it| decode::<Succession>(it).ok())
             .map(|it| (it.signed.statement.revision, it))
+            .filter(|(at, _)| *at > revision || !frames.is_empty())
             .collect();
         frames.extend(successions.into_values().map(Frame::Succeeded));
         frames

@@ -79,12 +79,6 @@ impl Step {
         (self.signed.statement.epoch, self.signed.statement.revision)
     }
 
-    /// Whether it tells everything anew.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.known.is_none()
-    }
-
     /// What is told. Costs what is in it.
     #[must_use]
     pub fn frame(self) -> Frame {

@@ -273,10 +273,9 @@ impl Story {
                 let Some(step) = self.voters[&voter].feed.since(epoch, revision) else {
                     return;
                 };
-                let mut frames = Vec::new();
-                if step.is_whole() {
-                    frames.extend(self.successions.values().cloned().map(Frame::Succeeded));
-                }
+                let missed = self.successions.range(revision + 1..);
+                let missed = missed.map(|(_, succession)| Frame::Succeeded(succession.clone()));
+                let mut frames: Vec<Frame> = missed.collect();
                 frames.push(step.frame());
                 for frame in frames {
                     self.send(now, Message::Told(index, encode(&frame).unwrap()));
