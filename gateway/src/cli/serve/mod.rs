@@ -127,17 +127,13 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
             .with("drained", drained),
     );
     drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
-<<<<<<< HEAD
+    if removed {
+        return Err("this node was removed from its fleet: its data works nowhere any more; `portcullis join` with an empty data directory makes it another".to_owned());
+    }
     match ending {
         Ending::Failed(problem) => Err(format!("the node's state cannot be kept: {problem}")),
         Ending::Drain | Ending::Now => Ok(()),
     }
-=======
-    if removed {
-        return Err("this node was removed from its fleet: its data works nowhere any more; `portcullis join` with an empty data directory makes it another".to_owned());
-    }
-    Ok(())
->>>>>>> main
 }
 
 /// Ends what is live, again and again, until every worker has nothing left, or the limit has
