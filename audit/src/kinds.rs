@@ -42,14 +42,29 @@ pub const FLEET_INVITED: &str = "fleet.invited";
 pub const FLEET_REMOVED: &str = "fleet.removed";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
+/// An operator was made, or what one may do was changed, or one was given a certificate.
+pub const OPERATOR_ADDED: &str = "operator.added";
+/// An operator was removed.
+pub const OPERATOR_REMOVED: &str = "operator.removed";
+/// A change waits for a second person.
+pub const CHANGE_WAITING: &str = "change.waiting";
+/// A second person agreed with a change.
+pub const CHANGE_APPROVED: &str = "change.approved";
+/// A change that waited for a second person was dropped.
+pub const CHANGE_REJECTED: &str = "change.rejected";
+/// What needs two people was changed.
+pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 20] = [
+pub const ALL: [&str; 26] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
     CANCEL_DENIED,
     CANCEL_FORWARDED,
+    CHANGE_APPROVED,
+    CHANGE_REJECTED,
+    CHANGE_WAITING,
     CONNECTION_CLOSED,
     CONNECTION_DENIED,
     CONNECTION_LAPSED,
@@ -57,10 +72,13 @@ pub const ALL: [&str; 20] = [
     FLEET_DENIED,
     FLEET_INVITED,
     FLEET_REMOVED,
+    GUARD_RAILS_SET,
     LEDGER_TORN,
     LIMIT_SHED,
     NODE_STARTED,
     NODE_STOPPED,
+    OPERATOR_ADDED,
+    OPERATOR_REMOVED,
     POLICY_APPLIED,
     POLICY_REJECTED,
     PROTOCOL_VIOLATION,

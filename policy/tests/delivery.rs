@@ -34,6 +34,12 @@ fn a_repeated_request_is_told_the_same_and_not_executed() {
     assert!(applied.repeated && applied.tenants.is_empty());
     assert_eq!((applied.revision, applied.at), (Revision::new(1), at(1)));
     assert!(state.view().tenant(&name("acme")).is_none());
+    // Whoever repeats it looks at the policy again first, and may see it executed.
+    let mut looked_again = late.clone();
+    if let Command::Apply { base, .. } = &mut looked_again.command {
+        *base = Some(Revision::new(1));
+    }
+    assert!(state.apply(&looked_again).unwrap().repeated);
     // Somebody else, or something else, under the same number is a mistake.
     let other = numbered(
         1,

@@ -315,3 +315,27 @@ fn nodes_speak_of_themselves_only() {
     check(from(5, admit(2, "n2", "c", 12)), "not_permitted");
     check(from(1, admit(2, "n2", "c", 12)), "node 3");
 }
+
+#[test]
+fn the_first_second_person_is_made_by_one_and_the_next_is_not() {
+    let mut state = State::default();
+    state.propose(&found(ONE), at(0)).unwrap();
+    let guard_rails = GuardRails {
+        operators: People::TwoPeople,
+        ..GuardRails::NONE
+    };
+    state
+        .propose(&Command::SetGuardRails { guard_rails }, at(0))
+        .unwrap();
+    let put = |operator: &str, role| Command::PutOperator {
+        operator: name(operator),
+        roles: vec![role],
+    };
+    // Who only looks is nobody's second person.
+    for (operator, role) in [("reader", Role::Reader), ("fleet", Role::FleetOperator)] {
+        let applied = state.propose(&put(operator, role), at(1)).unwrap();
+        assert_eq!(applied.told, Told::Done, "{operator}");
+    }
+    let applied = state.propose(&put("puppet", Role::FleetOperator), at(1));
+    assert!(matches!(applied.unwrap().told, Told::Pending { .. }));
+}

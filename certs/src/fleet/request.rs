@@ -4,6 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{CertificateParams, DistinguishedName, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
@@ -56,6 +58,29 @@ impl JoinRequest {
         Ok(Self { der, key })
     }
 
+    /// The request in PEM, as `openssl req` writes one.
+    ///
+    /// # Errors
+    /// [`RequestError`]
+    pub fn from_pem(pem: &str) -> Result<Self, RequestError> {
+        if pem.len() > MAX_REQUEST_PEM_BYTES {
+            return Err(RequestError::TooLarge);
+        }
+        let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| RequestError::Malformed)?;
+        Self::from_der(&der)
+    }
+
+    /// A request by the holder of this key, PEM.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] if the key cannot sign.
+    pub fn pem_of(key: &Key) -> Result<String, AuthorityError> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = DistinguishedName::new();
+        Ok(parameters.serialize_request(&key.0)?.pem()?)
+    }
+
     /// The request as it is sent.
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -69,6 +94,9 @@ impl JoinRequest {
 
 /// Bytes of a request; ours have about 200.
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024;
+
+/// The largest request that is looked at in PEM, in bytes.
+const MAX_REQUEST_PEM_BYTES: usize = 8 * 1024;
 
 /// Whether the request ends with ecdsa-with-SHA256 (RFC 5758 §3.2) and this signature in their one encoding, where the parser would take others.
 fn names_its_algorithm(der: &[u8], signature: &[u8]) -> bool {

@@ -1,110 +1,27 @@
 //! The facade.
 
-use crate::log::Log;
-use crate::machine::{Machine, Published, Shown, Told};
-use crate::network::{Arriving, BoxFuture, Network, Transport, TransportError, answer};
-use crate::tables::{self, Beginning};
+use crate::machine::{Published, Shown, Told};
+use crate::network::{Arriving, TransportError, answer};
+use crate::opening::open;
+use crate::settings::Settings;
+use crate::tables;
 use crate::types::{Payload, Raft};
-use crate::writer::{Thread, Writer};
+use crate::writer::Thread;
 use crate::{OpenError, ProposeError};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Config, ReadPolicy, SnapshotPolicy};
+use openraft::{ChangeMembers, ReadPolicy};
 use portcullis_policy::{
     Applied, Author, Command, NodeId, Proposal, RequestId, State, Timestamp, View, encode_proposal,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
-
-/// How a state is opened.
-pub struct Settings {
-    path: PathBuf,
-    node: NodeId,
-    beginning: Beginning,
-    transport: Arc<dyn Transport>,
-    timing: Timing,
-}
-
-/// The times that consensus goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// How often a leader says that it is there.
-    pub heartbeat: Duration,
-    /// After how much silence an election begins, at least.
-    pub election_least: Duration,
-    /// After how much silence an election begins, at most.
-    pub election_most: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            election_least: Duration::from_millis(400),
-            election_most: Duration::from_millis(700),
-        }
-    }
-}
-
-/// The state's file in a node's data directory.
-const FILE: &str = "state.redb";
-
-impl Settings {
-    /// For a node that is a fleet by itself, in the data directory `data`.
-    #[must_use]
-    pub fn alone(data: &Path) -> Self {
-        Self {
-            path: data.join(FILE),
-            node: NodeId::FIRST,
-            beginning: Beginning::Alone,
-            transport: Arc::new(Nobody),
-            timing: Timing::default(),
-        }
-    }
-
-    /// For a node of a fleet, whose state is there already.
-    #[must_use]
-    pub fn in_fleet(data: &Path, node: NodeId, transport: Arc<dyn Transport>) -> Self {
-        Self {
-            path: data.join(FILE),
-            node,
-            beginning: Beginning::Never,
-            transport,
-            timing: Timing::default(),
-        }
-    }
-
-    /// With other times.
-    #[must_use]
-    pub fn with_timing(mut self, timing: Timing) -> Self {
-        self.timing = timing;
-        self
-    }
-}
-
-/// Makes an empty state for a node that has been admitted and waits for the leader. One that is
-/// there, and is this node's, is left as it is.
-///
-/// # Errors
-/// [`OpenError`]
-pub fn await_leader(data: &Path, node: NodeId) -> Result<(), OpenError> {
-    tables::open(&data.join(FILE), node, Beginning::Joining).map(drop)
-}
-
-/// Makes `node` the only voter of a state, in the place of whatever was there: what it does not
-/// hold is gone. The old file is replaced in one step.
-///
-/// # Errors
-/// [`OpenError`]
-pub fn begin_alone(data: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
-    tables::begin(&data.join(FILE), node, state)
-}
 
 /// A command on its way to the leader, which says when it is executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,12 +88,6 @@ const PROPOSAL: Duration = Duration::from_secs(5);
 const LEADER: Duration = Duration::from_secs(2);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(20);
-/// Entries after which a snapshot is made.
-const SNAPSHOT_EVERY: u64 = 2_000;
-/// Entries that are kept though a snapshot covers them, for nodes that are a little behind.
-const KEPT: u64 = 500;
-/// Entries in one message; a reader also ends at a number of bytes.
-const ENTRIES: u64 = 256;
 /// How long a change of the voters may take.
 const MEMBERSHIP: Duration = Duration::from_secs(10);
 /// How long another node may take to lead.
@@ -333,8 +244,7 @@ impl Consensus {
     #[must_use]
     pub fn status(&self) -> Status {
         // Cloned at once: holding the borrow would hold up the engine.
-        let metrics =
-            openraft::async_runtime::WatchReceiver::borrow_watched(&self.raft.metrics()).clone();
+        let metrics = self.raft.metrics().borrow_watched().clone();
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(NodeId::new).collect();
         let membership = metrics.membership_config.membership();
         let reached = metrics.replication.iter().flatten();
@@ -349,6 +259,24 @@ impl Consensus {
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             reached: reached.collect(),
             failed: metrics.running_state.err().map(|error| error.to_string()),
+        }
+    }
+
+    /// Waits until this node can go on no longer, and says why: its process must end. What it did
+    /// not make durable is known only by reading the file back.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Some(problem) = self.status().failed {
+                if self.own().is_none() {
+                    // It was told to stop.
+                    return std::future::pending().await;
+                }
+                return problem;
+            }
+            if metrics.changed().await.is_err() {
+                return "consensus has ended".to_owned();
+            }
         }
     }
 
@@ -410,13 +338,13 @@ impl Consensus {
             .map_err(|_| ProposeError::Unknown)
     }
 
+    fn own(&self) -> MutexGuard<'_, Option<(Runtime, Thread)>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stops taking part; what was shown is durable.
     pub async fn shutdown(&self) {
-        let own = self
-            .own
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let own = self.own().take();
         let Some((runtime, thread)) = own else {
             return;
         };
@@ -478,82 +406,6 @@ impl Subscription {
     }
 }
 
-struct Opened {
-    node: NodeId,
-    raft: Raft,
-    shown: Arc<Shown>,
-    thread: Thread,
-}
-
-async fn open(settings: Settings) -> Result<Opened, OpenError> {
-    let Settings {
-        path,
-        node,
-        beginning,
-        transport,
-        timing,
-    } = settings;
-    let (loaded, path) = tokio::task::spawn_blocking(move || {
-        let loaded = tables::open(&path, node, beginning);
-        loaded.map(|loaded| (loaded, path))
-    })
-    .await
-    .map_err(|error| OpenError::Engine(error.to_string()))??;
-    let (writer, thread) =
-        Writer::start(Arc::clone(&loaded.database)).map_err(|error| tables::io(&path, error))?;
-    let log = Log::new(&loaded, writer.clone());
-    let (machine, shown) = Machine::new(&loaded, &path, writer);
-    let applied = loaded.committed.map(|committed| committed.index);
-    drop(loaded);
-    let config = config(timing).map_err(OpenError::Engine)?;
-    let raft = Raft::new(
-        node.get(),
-        Arc::new(config),
-        Network(transport),
-        log,
-        machine,
-    )
-    .await
-    .map_err(|error| OpenError::Engine(error.to_string()))?;
-    // What was applied before is applied again from the log before anybody looks.
-    if let Some(applied) = applied {
-        raft.wait(Some(RECOVERY))
-            .applied_index_at_least(Some(applied), "what was shown before")
-            .await
-            .map_err(|error| OpenError::Engine(error.to_string()))?;
-    }
-    Ok(Opened {
-        node,
-        raft,
-        shown,
-        thread,
-    })
-}
-
-/// How long applying the log again may take.
-const RECOVERY: Duration = Duration::from_secs(120);
-
-fn config(timing: Timing) -> Result<Config, String> {
-    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Config {
-        cluster_name: "portcullis".to_owned(),
-        heartbeat_interval: milliseconds(timing.heartbeat),
-        election_timeout_min: milliseconds(timing.election_least),
-        election_timeout_max: milliseconds(timing.election_most),
-        // Of a whole snapshot; its pieces have limits of their own.
-        install_snapshot_timeout: milliseconds(Duration::from_secs(120)),
-        max_payload_entries: ENTRIES,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        // Above the distance between snapshots, or every node that is a little behind is sent one.
-        replication_lag_threshold: 2 * SNAPSHOT_EVERY,
-        max_in_snapshot_log_to_keep: KEPT,
-        enable_pre_vote: Some(true),
-        ..Config::default()
-    }
-    .validate()
-    .map_err(|error| error.to_string())
-}
-
 fn not_written(
     error: RaftError<crate::types::Types, ClientWriteError<crate::types::Types>>,
 ) -> ProposeError {
@@ -576,20 +428,5 @@ fn changed<T>(
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(not_written(error)),
         Err(_) => Err(ProposeError::Unknown),
-    }
-}
-
-/// A node that is a fleet by itself calls nobody.
-struct Nobody;
-
-impl Transport for Nobody {
-    fn call(
-        &self,
-        _to: NodeId,
-        _request: Vec<u8>,
-        _within: Duration,
-    ) -> BoxFuture<'static, Result<Vec<u8>, TransportError>> {
-        let nobody = TransportError::new("this node is a fleet by itself");
-        Box::pin(std::future::ready(Err(nobody)))
     }
 }

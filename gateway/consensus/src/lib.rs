@@ -20,24 +20,34 @@
 //!
 //! This package is the only door for openraft and redb.
 
+mod backup;
 mod consensus;
+#[cfg(test)]
+mod corpus;
 mod error;
+#[cfg(test)]
+mod faults;
 mod format;
 mod image;
 mod log;
 mod machine;
 mod network;
+mod opening;
 mod pieces;
+mod salvage;
+mod settings;
+#[cfg(test)]
+mod suite;
 mod tables;
 mod types;
 pub mod view;
 mod writer;
 
-pub use consensus::{
-    Consensus, Draft, Heard, MAX_PROPOSAL, Settings, Status, Subscription, Timing, await_leader,
-    begin_alone,
-};
+pub use backup::{BackupError, MAX_BACKUP, from_backup, to_backup};
+pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};
 pub use error::{OpenError, ProposeError};
 pub use machine::Published;
 pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
 pub use pieces::in_pieces;
+pub use salvage::{Salvaged, salvage};
+pub use settings::{Settings, Timing, await_leader, begin_alone};

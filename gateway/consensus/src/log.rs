@@ -16,10 +16,15 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// Bytes of entries in one answer to a reader, above which it ends early: a message to a peer must
 /// fit into a frame of the mesh.
 const READ_BYTES: usize = 1 << 20;
+
+/// Bytes of entries above which a snapshot is made, so that they can go. More than the entries that
+/// are kept behind a snapshot may have together, or it would never be enough.
+pub(crate) const LOG_BYTES: usize = 48 << 20;
 
 /// The log. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -28,10 +33,14 @@ pub(crate) struct Log {
     writer: Writer,
     /// Where the durable part was applied up to when the file was opened.
     committed: Option<LogId>,
+    /// Told when the entries are more than [`LOG_BYTES`].
+    full: Arc<Notify>,
 }
 
 struct Shared {
     entries: BTreeMap<u64, Kept>,
+    /// Of all entries.
+    bytes: usize,
     vote: Option<Vote>,
     purged: Option<LogId>,
 }
@@ -52,17 +61,41 @@ impl Log {
         });
         Self {
             shared: Arc::new(Mutex::new(Shared {
+                bytes: loaded.entries.values().map(|(_, bytes)| *bytes).sum(),
                 entries: entries.collect(),
                 vote: loaded.vote,
                 purged: loaded.purged,
             })),
             writer,
             committed: loaded.committed,
+            full: Arc::default(),
         }
+    }
+
+    /// Told when a snapshot is due for the log's size.
+    pub(crate) fn full(&self) -> Arc<Notify> {
+        Arc::clone(&self.full)
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn insert(&mut self, index: u64, kept: Kept) {
+        self.bytes = self.bytes.saturating_add(kept.bytes);
+        if let Some(before) = self.entries.insert(index, kept) {
+            self.bytes = self.bytes.saturating_sub(before.bytes);
+        }
+    }
+
+    /// Takes out the entries from this index on.
+    fn split_off(&mut self, from: u64) -> BTreeMap<u64, Kept> {
+        let taken = self.entries.split_off(&from);
+        let bytes: usize = taken.values().map(|kept| kept.bytes).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        taken
     }
 }
 
@@ -142,8 +175,11 @@ impl RaftLogStorage<Types> for Log {
                     entry,
                     bytes: bytes.len(),
                 };
-                shared.entries.insert(index, kept);
+                shared.insert(index, kept);
                 encoded.push((index, bytes));
+            }
+            if shared.bytes > LOG_BYTES {
+                self.full.notify_one();
             }
         }
         self.writer.send(Write::Append(encoded, flushed)).await
@@ -151,14 +187,15 @@ impl RaftLogStorage<Types> for Log {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |last| last.index.saturating_add(1));
-        drop(self.shared().entries.split_off(&from));
+        drop(self.shared().split_off(from));
         self.writer.remove(from..=u64::MAX, None).await
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         {
             let mut shared = self.shared();
-            let kept = shared.entries.split_off(&upto.index.saturating_add(1));
+            let kept = shared.split_off(upto.index.saturating_add(1));
+            shared.bytes = kept.values().map(|kept| kept.bytes).sum();
             shared.entries = kept;
             shared.purged = Some(upto);
         }

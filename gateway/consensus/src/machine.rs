@@ -6,7 +6,7 @@
 //! quorum.
 
 use crate::image::{Image, damaged};
-use crate::tables::{COMMITTED, Loaded, SNAPSHOT, image_name};
+use crate::tables::{COMMITTED, Loaded, SNAPSHOT, image_name, sweep};
 use crate::types::{Answer, Entry, LogId, Membership, Snapshot, SnapshotMeta, Types};
 use crate::writer::Writer;
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use portcullis_policy::{Applied, Rejection, State, View, decode_proposal};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{Mutex, broadcast};
 
 /// A view, and what led to it.
 #[derive(Debug)]
@@ -74,6 +74,9 @@ pub(crate) struct Keeper {
     path: Arc<PathBuf>,
     writer: Writer,
     current: Arc<ArcSwap<Option<(SnapshotMeta, Image)>>>,
+    /// One is kept at a time: of one that was built here and one that came from the leader, the
+    /// later stays.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Machine {
@@ -90,6 +93,7 @@ impl Machine {
                 path: Arc::new(path.to_owned()),
                 writer,
                 current: Arc::new(ArcSwap::from_pointee(loaded.snapshot.clone())),
+                turn: Arc::default(),
             },
         };
         (machine, shown)
@@ -243,23 +247,26 @@ impl RaftSnapshotBuilder<Types> for Building {
 impl Keeper {
     /// Makes this the snapshot that a restart finds, then lets go of the one before.
     async fn keep(&self, meta: SnapshotMeta, image: Image) -> io::Result<()> {
+        let _turn = self.turn.lock().await;
+        let current = self.current.load_full();
+        if let Some((kept, _)) = current.as_ref()
+            && kept.last_log_id > meta.last_log_id
+        {
+            // The log may begin after that one already.
+            return Ok(());
+        }
         let name = image_name(meta.last_log_id.map_or(0, |last| last.index));
         let file = self.path.with_file_name(&name);
-        let (kept, to) = (image.clone(), file.clone());
-        let of = meta.clone();
-        tokio::task::spawn_blocking(move || kept.write(&to, &of))
+        let (kept, of) = (image.clone(), meta.clone());
+        tokio::task::spawn_blocking(move || kept.write(&file, &of))
             .await
             .map_err(io::Error::other)??;
         let bytes = postcard::to_stdvec(&name).map_err(damaged)?;
         self.writer.put(SNAPSHOT, bytes).await?;
-        let before = self.current.swap(Arc::new(Some((meta, image))));
-        if let Some((old, _)) = before.as_ref() {
-            let old = image_name(old.last_log_id.map_or(0, |last| last.index));
-            if old != name {
-                // One that is left behind costs space and is never read.
-                drop(std::fs::remove_file(self.path.with_file_name(old)));
-            }
-        }
-        Ok(())
+        self.current.store(Arc::new(Some((meta, image))));
+        let path = Arc::clone(&self.path);
+        tokio::task::spawn_blocking(move || sweep(&path, Some(&name)))
+            .await
+            .map_err(io::Error::other)
     }
 }

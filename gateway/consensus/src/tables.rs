@@ -101,6 +101,19 @@ pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Lo
     }
 }
 
+/// As [`begin`], in the place of a file that no process may have open.
+pub(crate) fn begin_again(path: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
+    // Held until it is replaced; what is damaged or not there is replaced all the same.
+    let held = match fs::metadata(path).map(|_| open_database(path)) {
+        Ok(Err(OpenError::InUse { path })) => return Err(OpenError::InUse { path }),
+        Ok(Ok(database)) => Some(database),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    begin(path, node, state)?;
+    drop(held);
+    Ok(())
+}
+
 /// Begins a file in which `node` is the only voter and `state` is what holds: as if a snapshot had
 /// been installed that covers everything before.
 pub(crate) fn begin(path: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
@@ -115,7 +128,7 @@ pub(crate) fn begin(path: &Path, node: NodeId, state: &State) -> Result<(), Open
         last_membership: Membership::new(Some(first), membership),
     };
     let image = Image::of(state).map_err(|error| io(path, error))?;
-    let name = image_name(first.index);
+    let name = free_name(path)?;
     let file = path.with_file_name(&name);
     image
         .write(&file, &meta)
@@ -129,7 +142,48 @@ const FIRST_INDEX: u64 = 1;
 
 /// The name of the file of the snapshot up to this index.
 pub(crate) fn image_name(index: u64) -> String {
-    format!("state-{index}.img")
+    format!("{IMAGE_BEGIN}{index}{IMAGE_END}")
+}
+
+const IMAGE_BEGIN: &str = "state-";
+const IMAGE_END: &str = ".img";
+
+/// A name that no image has yet: one that is there may be the one of the file that is replaced, and
+/// until that has happened, it must stay.
+fn free_name(path: &Path) -> Result<String, OpenError> {
+    let names = (0..MAX_BEGINNINGS).map(|number| format!("state-begin-{number}{IMAGE_END}"));
+    let mut free = names.filter(|name| !path.with_file_name(name).exists());
+    free.next()
+        .ok_or_else(|| io(path, std::io::Error::other("too many images lie beside it")))
+}
+
+/// Images of beginnings that were cut off may lie about; opening the file clears them away.
+const MAX_BEGINNINGS: u32 = 1_000;
+
+/// Removes the images that are not `current`: of snapshots that were replaced, and of ones that
+/// were cut off. One that stays costs space and is never read.
+pub(crate) fn sweep(path: &Path, current: Option<&str>) {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let parent = parent.unwrap_or(Path::new("."));
+    let Ok(files) = fs::read_dir(parent) else {
+        return;
+    };
+    let mut removed = false;
+    for file in files.flatten() {
+        let name = file.file_name();
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        let image = name.strip_suffix(".new").unwrap_or(name);
+        let image = image.starts_with(IMAGE_BEGIN) && image.ends_with(IMAGE_END);
+        if image && Some(name) != current {
+            removed |= fs::remove_file(file.path()).is_ok();
+        }
+    }
+    if removed && let Ok(directory) = File::open(parent) {
+        // It is tried again with the next snapshot.
+        drop(directory.sync_all());
+    }
 }
 
 /// Makes a file under another name and moves it into place, so that a file which is there is a
@@ -259,7 +313,8 @@ fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenErr
         }
         entries.insert(index, (entry, bytes.len()));
     }
-    let snapshot = match value::<String>(&raft, SNAPSHOT, path)? {
+    let name = value::<String>(&raft, SNAPSHOT, path)?;
+    let snapshot = match &name {
         None => None,
         Some(name) => {
             let file = path.with_file_name(name);
@@ -281,6 +336,7 @@ fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenErr
         database: Arc::new(database),
     };
     check(&loaded, path)?;
+    sweep(path, name.as_deref());
     Ok(loaded)
 }
 

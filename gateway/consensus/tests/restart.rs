@@ -5,17 +5,20 @@
     reason = "the helpers of a test fail by panicking"
 )]
 
-use portcullis_consensus::{Consensus, OpenError, ProposeError};
-use portcullis_policy::{Command, Rejection, Revision, Tenant, TenantId, Timestamp, View};
+mod common;
+
+use common::{Directory, apply, everything, id, open, tenant};
+use portcullis_consensus::{OpenError, ProposeError, begin_alone};
+use portcullis_policy::{Command, NodeId, Rejection, Revision, State, Tenant, View};
 use redb::ReadableTable;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[test]
 fn a_new_file_holds_the_empty_state_and_belongs_to_its_owner_alone() {
     let directory = Directory::new("new");
-    let consensus = Consensus::open(&directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
     assert_eq!(*consensus.view(), View::empty());
     let mode = fs::metadata(directory.file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -24,9 +27,9 @@ fn a_new_file_holds_the_empty_state_and_belongs_to_its_owner_alone() {
 #[test]
 fn a_file_that_others_can_read_is_closed_to_them() {
     let directory = Directory::new("mode");
-    drop(Consensus::open(&directory.file()).unwrap());
+    drop(open(&directory.0).unwrap());
     fs::set_permissions(directory.file(), fs::Permissions::from_mode(0o644)).unwrap();
-    drop(Consensus::open(&directory.file()).unwrap());
+    drop(open(&directory.0).unwrap());
     let mode = fs::metadata(directory.file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
@@ -36,17 +39,17 @@ fn reopening_gives_the_same_state_at_the_same_revision() {
     let directory = Directory::new("reopen");
     let mut expected = View::empty();
     for round in 0..4 {
-        let consensus = Consensus::open(&directory.file()).unwrap();
+        let consensus = open(&directory.0).unwrap();
         assert_eq!(*consensus.view(), expected, "before round {round}");
         let put = vec![everything(), tenant(&format!("t{round}"))];
-        consensus.propose(&apply(put, vec![]), NOW).unwrap();
+        consensus.put(&apply(put, vec![])).unwrap();
         if round == 2 {
             let remove = vec![id("t0"), id("t1")];
-            consensus.propose(&apply(vec![], remove), NOW).unwrap();
+            consensus.put(&apply(vec![], remove)).unwrap();
         }
         expected = View::clone(&consensus.view());
     }
-    let consensus = Consensus::open(&directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
     assert_eq!(*consensus.view(), expected);
     assert_eq!(consensus.view().revision(), Revision::new(5));
     let ids: Vec<String> = consensus
@@ -60,16 +63,14 @@ fn reopening_gives_the_same_state_at_the_same_revision() {
 #[test]
 fn a_rejected_command_leaves_nothing() {
     let directory = Directory::new("rejected");
-    let consensus = Consensus::open(&directory.file()).unwrap();
-    consensus
-        .propose(&apply(vec![everything()], vec![]), NOW)
-        .unwrap();
+    let consensus = open(&directory.0).unwrap();
+    consensus.put(&apply(vec![everything()], vec![])).unwrap();
     let before = consensus.view();
 
     // Whole or not at all: the first document is good, the second claims what is acme's.
     let mut thief = tenant("thief");
     thief.networks = everything().networks;
-    let refused = consensus.propose(&apply(vec![tenant("good"), thief], vec![]), NOW);
+    let refused = consensus.put(&apply(vec![tenant("good"), thief], vec![]));
     assert!(matches!(
         refused,
         Err(ProposeError::Rejected(Rejection::NetworkClaimed { .. }))
@@ -83,20 +84,20 @@ fn a_rejected_command_leaves_nothing() {
         expected: std::collections::BTreeMap::new(),
     };
     assert!(matches!(
-        consensus.propose(&stale, NOW),
+        consensus.put(&stale),
         Err(ProposeError::Rejected(Rejection::StaleBase { .. }))
     ));
     drop(consensus);
-    assert_eq!(*Consensus::open(&directory.file()).unwrap().view(), *before);
+    assert_eq!(*open(&directory.0).unwrap().view(), *before);
 }
 
 #[test]
 fn a_command_that_changes_nothing_keeps_the_revision() {
     let directory = Directory::new("nothing");
-    let consensus = Consensus::open(&directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
     let command = apply(vec![everything()], vec![]);
-    consensus.propose(&command, NOW).unwrap();
-    let again = consensus.propose(&command, NOW).unwrap();
+    consensus.put(&command).unwrap();
+    let again = consensus.put(&command).unwrap();
     assert_eq!(again.revision, Revision::new(1));
     assert!(again.tenants.is_empty());
 }
@@ -104,11 +105,9 @@ fn a_command_that_changes_nothing_keeps_the_revision() {
 #[test]
 fn a_reader_keeps_its_view_while_a_writer_goes_on() {
     let directory = Directory::new("reader");
-    let consensus = Consensus::open(&directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
     let held = consensus.view();
-    consensus
-        .propose(&apply(vec![tenant("a")], vec![]), NOW)
-        .unwrap();
+    consensus.put(&apply(vec![tenant("a")], vec![])).unwrap();
     assert_eq!(held.revision(), Revision::new(0));
     assert_eq!(consensus.view().revision(), Revision::new(1));
 }
@@ -116,29 +115,29 @@ fn a_reader_keeps_its_view_while_a_writer_goes_on() {
 #[test]
 fn proposals_from_many_threads_happen_one_after_the_other() {
     let directory = Directory::new("threads");
-    let consensus = Consensus::open(&directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let consensus = &consensus;
             scope.spawn(move || {
                 for number in 0..5 {
                     let put = vec![tenant(&format!("t{thread}-{number}"))];
-                    consensus.propose(&apply(put, vec![]), NOW).unwrap();
+                    consensus.put(&apply(put, vec![])).unwrap();
                 }
             });
         }
     });
     assert_eq!(consensus.view().revision(), Revision::new(20));
     drop(consensus);
-    let again = Consensus::open(&directory.file()).unwrap();
+    let again = open(&directory.0).unwrap();
     assert_eq!(again.view().tenants().count(), 20);
 }
 
 #[test]
 fn one_process_at_a_time() {
     let directory = Directory::new("locked");
-    let _first = Consensus::open(&directory.file()).unwrap();
-    let second = Consensus::open(&directory.file());
+    let _first = open(&directory.0).unwrap();
+    let second = open(&directory.0);
     assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
 }
 
@@ -146,7 +145,7 @@ fn one_process_at_a_time() {
 fn a_half_made_file_is_made_anew() {
     let directory = Directory::new("half");
     fs::write(directory.0.join("state.redb.new"), b"half of a").unwrap();
-    let consensus = Consensus::open(&directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
     assert_eq!(consensus.view().revision(), Revision::new(0));
 }
 
@@ -164,7 +163,7 @@ fn a_file_that_is_empty_cut_or_something_else_refuses_to_open() {
     cases.push([&whole[..4096], &vec![0; whole.len() - 4096]].concat());
     for bytes in cases {
         fs::write(directory.file(), &bytes).unwrap();
-        let opened = Consensus::open(&directory.file());
+        let opened = open(&directory.0);
         assert!(
             matches!(
                 &opened,
@@ -183,19 +182,9 @@ fn a_file_that_is_empty_cut_or_something_else_refuses_to_open() {
 /// A file that version 1 wrote, at revision 2: later versions must open it.
 #[test]
 fn a_file_of_format_1_opens() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/state.v1.redb");
-    if std::env::var_os("BLESS").is_some() && !corpus.exists() {
-        let consensus = Consensus::open(&corpus).unwrap();
-        consensus
-            .propose(&apply(vec![everything()], vec![]), NOW)
-            .unwrap();
-        consensus
-            .propose(&apply(vec![tenant("a")], vec![]), NOW)
-            .unwrap();
-    }
     let directory = Directory::new("corpus");
-    fs::copy(corpus, directory.file()).unwrap();
-    let view = Consensus::open(&directory.file()).unwrap().view();
+    fs::copy(corpus(), directory.file()).unwrap();
+    let view = open(&directory.0).unwrap().view();
     assert_eq!(view.revision(), Revision::new(2));
     let documents: Vec<Tenant> = view.tenants().map(|tenant| tenant.document()).collect();
     assert_eq!(documents, [tenant("a"), everything()]);
@@ -206,14 +195,14 @@ fn a_file_of_format_1_opens() {
 fn a_flipped_byte_never_gives_another_state() {
     let directory = Directory::new("flipped");
     let whole = directory.with_everything();
-    let expected = View::clone(&Consensus::open(&directory.file()).unwrap().view());
+    let expected = View::clone(&open(&directory.0).unwrap().view());
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
     let mut found = 0;
     for at in used.iter().copied().step_by((used.len() / 200).max(1)) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         fs::write(directory.file(), &bytes).unwrap();
-        match Consensus::open(&directory.file()) {
+        match open(&directory.0) {
             Ok(consensus) => assert_eq!(*consensus.view(), expected, "byte {at}"),
             Err(_) => found += 1,
         }
@@ -224,20 +213,20 @@ fn a_flipped_byte_never_gives_another_state() {
 #[test]
 fn a_file_of_a_later_version_says_so() {
     let directory = Directory::new("later");
-    drop(Consensus::open(&directory.file()).unwrap());
+    drop(open(&directory.0).unwrap());
     {
         let database = redb::Database::open(directory.file()).unwrap();
         let transaction = database.begin_write().unwrap();
         {
             let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
             let mut table = transaction.open_table(meta).unwrap();
-            table.insert("layout", 2).unwrap();
+            table.insert("layout", 3).unwrap();
         }
         transaction.commit().unwrap();
     }
-    let opened = Consensus::open(&directory.file());
+    let opened = open(&directory.0);
     assert!(
-        matches!(opened, Err(OpenError::Newer { format: 2, .. })),
+        matches!(opened, Err(OpenError::Newer { format: 3, .. })),
         "{opened:?}"
     );
 }
@@ -245,82 +234,186 @@ fn a_file_of_a_later_version_says_so() {
 #[test]
 fn a_document_under_another_tenants_key_refuses_to_open() {
     let directory = Directory::new("swapped");
-    let consensus = Consensus::open(&directory.file()).unwrap();
-    consensus
-        .propose(&apply(vec![tenant("a")], vec![]), NOW)
-        .unwrap();
-    drop(consensus);
-    {
-        let database = redb::Database::open(directory.file()).unwrap();
-        let transaction = database.begin_write().unwrap();
-        {
-            let name: redb::TableDefinition<'_, &str, &[u8]> =
-                redb::TableDefinition::new("tenants");
-            let mut table = transaction.open_table(name).unwrap();
-            let bytes = table.get("a").unwrap().unwrap().value().to_vec();
-            table.insert("b", bytes.as_slice()).unwrap();
-        }
-        transaction.commit().unwrap();
-    }
-    let opened = Consensus::open(&directory.file());
+    fs::copy(corpus(), directory.file()).unwrap();
+    edit(&directory, |transaction| {
+        let name: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("tenants");
+        let mut table = transaction.open_table(name).unwrap();
+        let bytes = table.get("a").unwrap().unwrap().value().to_vec();
+        table.insert("b", bytes.as_slice()).unwrap();
+    });
+    let opened = open(&directory.0);
     assert!(
         matches!(opened, Err(OpenError::Corrupt { .. })),
         "{opened:?}"
     );
 }
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-
-fn apply(put: Vec<Tenant>, remove: Vec<TenantId>) -> Command {
-    Command::Apply {
-        base: None,
-        put,
-        remove,
-        expected: std::collections::BTreeMap::new(),
-    }
+#[test]
+fn a_file_that_was_migrated_goes_on_from_there() {
+    let directory = Directory::new("migrated");
+    fs::copy(corpus(), directory.file()).unwrap();
+    let opened = open(&directory.0).unwrap();
+    opened.put(&apply(vec![tenant("b")], vec![])).unwrap();
+    let expected = View::clone(&opened.view());
+    assert_eq!(expected.revision(), Revision::new(3));
+    drop(opened);
+    assert_eq!(*open(&directory.0).unwrap().view(), expected);
 }
 
-fn tenant(name: &str) -> Tenant {
-    Tenant::new(id(name))
+#[test]
+fn a_damaged_entry_vote_or_image_refuses_to_open() {
+    for (table, key) in [("raft", "vote"), ("raft", "purged"), ("raft", "snapshot")] {
+        let directory = Directory::new("parts");
+        directory.with_everything();
+        edit(&directory, |transaction| {
+            let name: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new(table);
+            let mut table = transaction.open_table(name).unwrap();
+            assert!(table.insert(key, [0xff; 3].as_slice()).unwrap().is_some());
+        });
+        refused(&directory, key);
+    }
+    let log: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("log");
+    let directory = Directory::new("entry");
+    directory.with_everything();
+    edit(&directory, |transaction| {
+        let mut table = transaction.open_table(log).unwrap();
+        let last = table.last().unwrap().unwrap().0.value();
+        table.insert(last, [7; 3].as_slice()).unwrap();
+    });
+    refused(&directory, "an entry that is none");
+    let directory = Directory::new("hole");
+    directory.with_everything();
+    edit(&directory, |transaction| {
+        let mut table = transaction.open_table(log).unwrap();
+        let first = table.first().unwrap().unwrap().0.value();
+        table.remove(first).unwrap();
+    });
+    refused(&directory, "a hole in the log");
+    let directory = Directory::new("end");
+    directory.with_everything();
+    edit(&directory, |transaction| {
+        let mut table = transaction.open_table(log).unwrap();
+        table.pop_last().unwrap();
+        table.pop_last().unwrap();
+    });
+    refused(&directory, "the end of the log is gone");
+
+    let directory = Directory::new("image");
+    directory.with_everything();
+    let image = directory.images().pop().unwrap();
+    let whole = fs::read(&image).unwrap();
+    for at in [0, 20, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&image, bytes).unwrap();
+        refused(&directory, "a byte of the image");
+    }
+    fs::write(&image, &whole[..whole.len() - 40]).unwrap();
+    refused(&directory, "half an image");
+    fs::remove_file(&image).unwrap();
+    refused(&directory, "no image");
+    fs::write(&image, whole).unwrap();
+    drop(open(&directory.0).unwrap());
 }
 
-fn id(name: &str) -> TenantId {
-    name.parse().unwrap()
+fn refused(directory: &Directory, what: &str) {
+    let opened = open(&directory.0);
+    assert!(
+        matches!(&opened, Err(OpenError::Corrupt { .. })),
+        "{what}: {opened:?}"
+    );
 }
 
-/// The document in which everything that can be said is said.
-fn everything() -> Tenant {
-    serde_json::from_str(include_str!("../testdata/everything.json")).unwrap()
+#[test]
+fn a_state_of_another_node_is_not_used() {
+    let directory = Directory::new("foreign");
+    begin_alone(&directory.0, NodeId::new(7).unwrap(), &State::default()).unwrap();
+    let opened = open(&directory.0);
+    assert!(
+        matches!(opened, Err(OpenError::Foreign { node: 7, .. })),
+        "{opened:?}"
+    );
 }
 
-/// A directory that goes away with the test.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("restart-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("state.redb")
-    }
-
-    /// The bytes of a file that holds a state.
-    fn with_everything(&self) -> Vec<u8> {
-        let consensus = Consensus::open(&self.file()).unwrap();
-        let put = vec![everything(), tenant("a"), tenant("b")];
-        consensus.propose(&apply(put, vec![]), NOW).unwrap();
-        drop(consensus);
-        fs::read(self.file()).unwrap()
-    }
+#[test]
+fn a_proposal_beyond_the_limit_is_refused_and_harms_nothing() {
+    let directory = Directory::new("large");
+    let opened = open(&directory.0).unwrap();
+    let many = (0..5_000).map(|number| tenant(&format!("t{number}")));
+    let refused = opened.put(&apply(many.collect(), vec![]));
+    assert!(
+        matches!(refused, Err(ProposeError::TooLarge { .. })),
+        "{refused:?}"
+    );
+    opened.put(&apply(vec![tenant("a")], vec![])).unwrap();
+    assert_eq!(opened.status().failed, None);
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+#[test]
+fn what_was_shown_is_shown_again_though_nobody_closed_it() {
+    let directory = Directory::new("dropped");
+    let opened = open(&directory.0).unwrap();
+    opened.put(&apply(vec![everything()], vec![])).unwrap();
+    let expected = View::clone(&opened.view());
+    opened.abandon();
+    // Its thread may still have the file.
+    let again = (0..200).find_map(|_| match open(&directory.0) {
+        Err(OpenError::InUse { .. }) => {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            None
+        }
+        opened => Some(opened.unwrap()),
+    });
+    assert_eq!(*again.unwrap().view(), expected);
+}
+
+#[test]
+fn a_beginning_in_the_place_of_a_state_is_whole_or_not_at_all() {
+    let directory = Directory::new("again");
+    let opened = open(&directory.0).unwrap();
+    opened.put(&apply(vec![everything()], vec![])).unwrap();
+    let state = State::clone(&opened.state());
+    let expected = View::clone(&opened.view());
+    let held = begin_alone(&directory.0, NodeId::FIRST, &state);
+    assert!(matches!(held, Err(OpenError::InUse { .. })), "{held:?}");
+    drop(opened);
+
+    // Cut off before the file is replaced: the image of the new one lies there, and the old one
+    // holds.
+    let before = fs::read(directory.file()).unwrap();
+    begin_alone(&directory.0, NodeId::FIRST, &State::default()).unwrap();
+    fs::write(directory.file(), before).unwrap();
+    assert_eq!(*open(&directory.0).unwrap().view(), expected);
+
+    begin_alone(&directory.0, NodeId::FIRST, &state).unwrap();
+    begin_alone(&directory.0, NodeId::FIRST, &state).unwrap();
+    let opened = open(&directory.0).unwrap();
+    assert_eq!(*opened.view(), expected);
+    opened.put(&apply(vec![tenant("z")], vec![])).unwrap();
+    drop(opened);
+    assert_eq!(directory.images().len(), 1, "{:?}", directory.images());
+}
+
+#[test]
+fn images_that_were_cut_off_are_cleared_away() {
+    let directory = Directory::new("sweep");
+    directory.with_everything();
+    for name in ["state-77.img", "state-78.img.new", "mine.img"] {
+        fs::write(directory.0.join(name), b"half").unwrap();
     }
+    drop(open(&directory.0).unwrap());
+    let names: Vec<_> = directory.images();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(directory.0.join("mine.img").exists());
+}
+
+fn corpus() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/state.v1.redb")
+}
+
+fn edit(directory: &Directory, with: impl FnOnce(&redb::WriteTransaction)) {
+    let database = redb::Database::open(directory.file()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    with(&transaction);
+    transaction.commit().unwrap();
 }

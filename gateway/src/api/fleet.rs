@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds, moment};
+use portcullis_consensus::to_backup;
 use portcullis_policy::{Author, NodeName, NodeRole};
 
 use super::fleet_types::{
@@ -11,6 +12,7 @@ use super::fleet_types::{
 };
 use super::{Node, Refusal};
 use crate::fleet::{Known, WriteError};
+use crate::http::limits::MAX_ADMIN_REPLY;
 use crate::runtime::clock::{self, Duration};
 
 /// Minutes for which a token may be good: a day.
@@ -110,6 +112,22 @@ pub(super) async fn remove(
         name: asked.name.clone(),
         id: id.get(),
     })
+}
+
+/// The whole state as a file.
+pub(super) async fn backup(node: &Arc<Node>) -> Result<Vec<u8>, Refusal> {
+    let state = node.fleet.state().ok_or_else(|| {
+        Refusal::new(409, "not_control", "this node holds no state").next("ask a control node")
+    })?;
+    let made = tokio::task::spawn_blocking(move || to_backup(&state)).await;
+    let bytes = made
+        .map_err(|error| Refusal::new(500, "internal", error.to_string()))?
+        .map_err(|error| Refusal::new(500, "internal", error.to_string()))?;
+    if bytes.len() > MAX_ADMIN_REPLY {
+        let problem = format!("the back-up has more than {MAX_ADMIN_REPLY} bytes");
+        return Err(Refusal::new(500, "too_large", problem));
+    }
+    Ok(bytes)
 }
 
 /// Another leader, where this node leads.

@@ -1,13 +1,17 @@
-//! The admin API: what a node can be told and asked, over its Unix socket.
+//! The admin API: what a node can be told and asked, over its Unix socket and, on control nodes that
+//! are told to, over TLS.
 //!
 //! [`Node`] holds the rooms that answers are made of; [`serve`] puts them on the socket, for
-//! callers whom the kernel names and [`people`] recognises; [`policy`] is also what a signal
+//! callers whom the kernel names and [`people`] recognises, [`serve_tls`] on a network address, for
+//! operators whom a certificate names and the state knows. [`Who`] asks `portcullis-policy`'s table
+//! what each may; a command's author goes into the log, where the state asks again. [`policy`] is also what a signal
 //! calls. [`types`] are the words of the wire, which the command line reads too. Metrics and
 //! health have a listener of their own ([`metrics`]).
 //!
-//! Deliberately absent: any network listener for commands, and any decision: what an answer says
+//! Deliberately absent: any decision: what an answer says
 //! was decided by `portcullis-policy`, what an apply does is done by the proxy.
 
+mod changeset;
 mod cluster;
 mod describe;
 mod fleet;
@@ -15,12 +19,15 @@ pub mod fleet_types;
 mod limit_table;
 pub mod limits;
 pub mod metrics;
+pub mod operator_types;
+mod operators;
 pub mod people;
 pub mod policy;
 mod questions;
 mod refusal;
 mod routes;
 pub mod types;
+mod who;
 
 use std::sync::Arc;
 
@@ -35,7 +42,8 @@ use crate::ledger::Ledger;
 use crate::proxy::Front;
 
 pub use refusal::Refusal;
-pub use routes::serve;
+pub use routes::{serve, serve_tls};
+pub use who::Who;
 
 /// One node, as the API sees it: the rooms that answers are made of. `cli/serve.rs` builds it.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ impl Commanders {
     pub fn recognise(&self, peer: &Peer) -> Option<Caller> {
         match peer {
             Peer::Local(caller) if self.may(caller.uid) => Some(*caller),
-            Peer::Local(_) | Peer::Remote(_) => None,
+            Peer::Local(_) | Peer::Remote(_) | Peer::Operator(_) => None,
         }
     }
 

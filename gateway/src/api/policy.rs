@@ -4,34 +4,35 @@
 //! this node and the others → receipt. It runs as a task of its own: a caller who leaves in the middle leaves
 //! no policy that is decided and not enforced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
 use portcullis_policy::{
-    Author, Command, Rehearsed, RequestId, Revision, Tenant, TenantId, Timestamp, View, warnings,
+    Author, Command, Rehearsed, RequestId, Revision, Tenant, TenantId, Timestamp, Told, warnings,
 };
 use serde_json::json;
 
+use super::changeset::Changeset;
+pub use super::changeset::{Missing, Wanted};
+use super::operator_types::PendingChange;
 use super::types::{ApplyReply, Difference, NodeReceipt, PlanReply, Warning};
-use super::{Node, Refusal, describe, fleet};
+use super::{Node, Refusal, Who, describe, fleet, operators};
 use crate::config::FileError;
-use crate::config::policy_files::{self, PolicyFiles};
-use crate::fleet::Step;
+use crate::config::policy_files;
+use crate::fleet::{Step, WriteError, Written};
 use crate::proxy::Enforcement;
-use crate::runtime::clock::{self, Duration};
+use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::limits::BACKENDS_GONE;
 
-/// A policy directory, and who wants it in force.
+/// What is wanted, and by whom.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// The directory.
-    pub files: PolicyFiles,
-    /// What becomes of tenants without a file.
-    pub missing: Missing,
-    /// Who proposes it: `uid 0 (root)`, `SIGHUP`.
-    pub author: Author,
+    /// What.
+    pub wanted: Wanted,
+    /// By whom.
+    pub who: Who,
     /// By which a repetition is known; none is a new one.
     pub request: Option<RequestId>,
     /// How long other nodes are waited for.
@@ -47,24 +48,21 @@ pub enum Patience {
     Moment,
 }
 
-/// What becomes of tenants in force whose file is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// They stay as they are.
-    LeftAlone,
-    /// They are removed (`--prune`).
-    Removed,
+impl Patience {
+    fn deadline(self) -> Instant {
+        clock::instant()
+            + match self {
+                Self::Receipt => RECEIPTS,
+                Self::Moment => MOMENT,
+            }
+    }
 }
 
 /// What a directory would change, exactly; changes nothing.
 ///
 /// # Errors
 /// A refusal: mistakes in the files, or what `apply` would be refused for.
-pub async fn plan(
-    node: &Arc<Node>,
-    files: PolicyFiles,
-    missing: Missing,
-) -> Result<PlanReply, Refusal> {
+pub async fn plan(node: &Arc<Node>, who: Who, wanted: Wanted) -> Result<PlanReply, Refusal> {
     let _turn = Arc::clone(&node.turns.plans)
         .acquire_owned()
         .await
@@ -73,20 +71,20 @@ pub async fn plan(
     in_background(move || {
         let at = clock::now();
         let before = node.fleet.view();
-        let changeset = Changeset::read(&before, &files, missing)?;
-        let command = changeset.command(&before);
+        let changeset = Changeset::read(&node, &who, &wanted)?;
         let Rehearsed {
             view: after,
             applied,
-            ..
+            second_person,
         } = node
             .fleet
-            .rehearse(command, at)
+            .rehearse_as(who.author(), changeset.command, at)
             .map_err(|error| fleet::not_written(&error))?;
         Ok(PlanReply {
             node: node.name.clone(),
             revision: before.revision().get(),
             changed: !applied.tenants.is_empty(),
+            second_person,
             difference: describe::difference(&before, &after, &applied, &changeset.kept),
             warnings: warned(&changeset.put, at),
             closes: node.front.would_lapse(&after, &applied.changes, at),
@@ -120,12 +118,12 @@ pub async fn apply_directory(
     let path = directory.to_owned();
     match in_background(move || policy_files::collect(&path).map_err(mistaken)).await {
         Ok(files) => {
+            let missing = Missing::LeftAlone;
             apply(
                 node,
                 Proposal {
-                    files,
-                    missing: Missing::LeftAlone,
-                    author: Author::local(author),
+                    wanted: Wanted::Directory { files, missing },
+                    who: Who::local(author),
                     request: None,
                     patience: Patience::Moment,
                 },
@@ -144,7 +142,7 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
         .acquire_owned()
         .await
         .map_err(|_| stopping())?;
-    let author = proposal.author.clone();
+    let author = proposal.who.author();
     let patience = proposal.patience;
     match decide(&node, proposal).await {
         Ok(decided) => match &decided.step {
@@ -152,7 +150,7 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
                 let step = Arc::clone(step);
                 Ok(enforce(&node, &author, patience, decided, &step).await)
             }
-            None => Ok(unchanged(&node, decided)),
+            None => Ok(unchanged(&node, &author, patience, decided).await),
         },
         Err(refusal) => {
             record_refusal(&node, &author.name, &refusal).await;
@@ -168,43 +166,51 @@ struct Decided {
     step: Option<Arc<Step>>,
     difference: Difference,
     warnings: Vec<Warning>,
+    /// A second person must approve first.
+    pending: Option<PendingChange>,
+}
+
+impl Decided {
+    fn nothing(written: &Written, kept: Vec<TenantId>) -> Self {
+        Self {
+            revision: written.revision,
+            step: None,
+            difference: Difference {
+                left_alone: kept.iter().map(ToString::to_string).collect(),
+                ..Difference::default()
+            },
+            warnings: Vec::new(),
+            pending: PendingChange::of(&written.told),
+        }
+    }
 }
 
 /// From files to a change that a quorum has made durable.
 async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal> {
     let Proposal {
-        files,
-        missing,
-        author,
+        wanted,
+        who,
         request,
         patience: _,
     } = proposal;
-    let (changeset, command) = in_background({
+    let author = who.author();
+    let changeset = in_background({
         let node = Arc::clone(node);
-        move || {
-            let before = node.fleet.view();
-            let changeset = Changeset::read(&before, &files, missing)?;
-            let command = changeset.command(&before);
-            Ok((changeset, command))
-        }
+        move || Changeset::read(&node, &who, &wanted)
     })
     .await?;
+    let Changeset { put, kept, command } = changeset;
     let since = clock::instant();
-    let written = node
+    let written = match node
         .fleet
-        .write(request, author, command)
+        .write(request, author.clone(), command.clone())
         .await
-        .map_err(|error| fleet::not_written(&error))?;
+    {
+        Ok(written) => written,
+        Err(error) => return repeated(node, author, command, kept, &error),
+    };
     if !written.changed {
-        return Ok(Decided {
-            revision: written.revision,
-            step: None,
-            difference: Difference {
-                left_alone: changeset.kept.iter().map(ToString::to_string).collect(),
-                ..Difference::default()
-            },
-            warnings: Vec::new(),
-        });
+        return Ok(Decided::nothing(&written, kept));
     }
     let step = node
         .fleet
@@ -222,16 +228,40 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
         .next("`portcullis fleet status` shows which node enforces which revision"));
     };
     let touched: BTreeSet<&TenantId> = step.applied.tenants.iter().collect();
-    let documents = changeset
-        .put
-        .iter()
-        .filter(|document| touched.contains(&document.id));
+    let documents = put.iter().filter(|document| touched.contains(&document.id));
     Ok(Decided {
         revision: written.revision,
-        difference: describe::difference(&step.before, &step.after, &step.applied, &changeset.kept),
+        difference: describe::difference(&step.before, &step.after, &step.applied, &kept),
         warnings: warned(documents, step.applied.at),
         step: Some(step),
+        pending: None,
     })
+}
+
+/// Somebody who was not told what became of a request gives it again, and what it would change
+/// against the policy in force is no longer the same. Where it would change nothing, it was done.
+fn repeated(
+    node: &Node,
+    author: Author,
+    command: Command,
+    kept: Vec<TenantId>,
+    error: &WriteError,
+) -> Result<Decided, Refusal> {
+    let refusal = fleet::not_written(error);
+    if refusal.body().code != "request_reused" {
+        return Err(refusal);
+    }
+    match node.fleet.rehearse_as(author, command, clock::now()) {
+        Ok(rehearsed) if rehearsed.applied.tenants.is_empty() => Ok(Decided::nothing(
+            &Written {
+                revision: rehearsed.applied.revision,
+                told: Told::Done,
+                changed: false,
+            },
+            kept,
+        )),
+        Ok(_) | Err(_) => Err(refusal),
+    }
 }
 
 /// How long this node may take to put into force what the fleet decided.
@@ -248,11 +278,7 @@ async fn enforce(
     let evidence = node
         .ledger
         .record_durable(applied_event(node, &author.name, &decided, step));
-    let deadline = clock::instant()
-        + match patience {
-            Patience::Receipt => RECEIPTS,
-            Patience::Moment => MOMENT,
-        };
+    let deadline = patience.deadline();
     let (evidence, enforcement, receipts) = tokio::join!(
         evidence,
         step.enforcement(),
@@ -285,10 +311,20 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// backends gone.
 const RECEIPTS: Duration = BACKENDS_GONE.saturating_add(Duration::from_secs(2));
 
-fn unchanged(node: &Node, decided: Decided) -> ApplyReply {
+async fn unchanged(
+    node: &Node,
+    author: &Author,
+    patience: Patience,
+    decided: Decided,
+) -> ApplyReply {
     let revision = decided.revision;
-    tracing::info!(%revision, "a policy was applied that differs in nothing");
-    let receipts = node.fleet.receipts_now(revision);
+    let receipts = if let Some(pending) = &decided.pending {
+        operators::record_waiting(node, &author.name, "policy", pending).await;
+        node.fleet.receipts_now(revision)
+    } else {
+        tracing::info!(%revision, "a policy was applied that differs in nothing");
+        node.fleet.receipts(revision, patience.deadline()).await
+    };
     receipt(node, decided, nothing_enforced(revision), receipts)
 }
 
@@ -320,6 +356,7 @@ fn receipt(
         difference: decided.difference,
         warnings: decided.warnings,
         enforcement,
+        pending: decided.pending,
         evidence: None,
     }
 }
@@ -380,48 +417,6 @@ async fn record_refusal(node: &Node, author: &str, refusal: &Refusal) {
 /// Mistakes that the event of a refused apply carries; the rest is counted.
 const MAX_EVENT_MISTAKES: usize = 16;
 
-/// What a directory means against the policy in force.
-struct Changeset {
-    put: Vec<Tenant>,
-    remove: Vec<TenantId>,
-    /// In force, without a file, and left alone.
-    kept: Vec<TenantId>,
-}
-
-impl Changeset {
-    fn read(before: &View, files: &PolicyFiles, missing: Missing) -> Result<Self, Refusal> {
-        let put = policy_files::parse(files).map_err(mistaken)?;
-        let named: BTreeSet<&TenantId> = put.iter().map(|document| &document.id).collect();
-        let without_file = before
-            .tenants()
-            .map(|tenant| tenant.id())
-            .filter(|id| !named.contains(id));
-        let without_file: Vec<TenantId> = without_file.cloned().collect();
-        let (remove, kept) = match missing {
-            Missing::LeftAlone => (Vec::new(), without_file),
-            Missing::Removed => (without_file, Vec::new()),
-        };
-        if put.is_empty() && !remove.is_empty() {
-            return Err(Refusal::new(
-                422,
-                "would_remove_everything",
-                "the directory has no tenant's file, and pruning would remove every tenant in force",
-            )
-            .next("is it the right directory? At least one tenant's file must remain; `suspended: true` in it shuts a tenant out"));
-        }
-        Ok(Self { put, remove, kept })
-    }
-
-    fn command(&self, before: &View) -> Command {
-        Command::Apply {
-            base: Some(before.revision()),
-            expected: BTreeMap::new(),
-            put: self.put.clone(),
-            remove: self.remove.clone(),
-        }
-    }
-}
-
 fn warned<'a>(documents: impl IntoIterator<Item = &'a Tenant>, at: Timestamp) -> Vec<Warning> {
     let of_one = |document: &'a Tenant| {
         warnings(document, at)
@@ -431,7 +426,7 @@ fn warned<'a>(documents: impl IntoIterator<Item = &'a Tenant>, at: Timestamp) ->
     documents.into_iter().flat_map(of_one).collect()
 }
 
-fn mistaken(files: Vec<FileError>) -> Refusal {
+pub(super) fn mistaken(files: Vec<FileError>) -> Refusal {
     let message = match files.len() {
         1 => "the policy files are refused: 1 mistake".to_owned(),
         count => format!("the policy files are refused: {count} mistakes"),
@@ -447,7 +442,7 @@ fn stopping() -> Refusal {
 }
 
 /// Work that fills a core or waits for the disk, off the threads that carry traffic.
-async fn in_background<T: Send + 'static>(
+pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work)

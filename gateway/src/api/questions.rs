@@ -1,4 +1,6 @@
 //! What can be asked and changes nothing: explain, reach, connections, why, status, policy.
+//!
+//! A tenant whom somebody may not look at is answered like one that does not exist.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,8 +9,8 @@ use std::sync::Arc;
 
 use portcullis_audit::moment;
 use portcullis_policy::{
-    Address, Attempt, Decision, EndpointId, Origin, Purpose, Reference, TenantId, Timestamp,
-    explain as decide_aloud, reach as reach_of,
+    Action, Address, Attempt, Decision, EndpointId, Origin, Purpose, Reference, TenantId,
+    Timestamp, explain as decide_aloud, reach as reach_of,
 };
 use serde_json::Value;
 
@@ -18,11 +20,15 @@ use super::types::{
     ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply, ReachReply,
     StatusReply, WhyReply,
 };
-use super::{Node, Refusal};
+use super::{Node, Refusal, Who};
 use crate::runtime::clock;
 
 /// Decides an attempt that nobody made, by the very function that decides those that are made.
-pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainReply, Refusal> {
+pub(super) fn explain(
+    node: &Node,
+    who: &Who,
+    asked: &ExplainRequest,
+) -> Result<ExplainReply, Refusal> {
     let tenant: TenantId = parse("tenant", &asked.tenant)?;
     let endpoint: EndpointId = parse("endpoint", &asked.endpoint)?;
     let origin: Origin = parse("via", &asked.via)?;
@@ -41,6 +47,7 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
     let view = node.front.view();
     let place = view
         .endpoint(&tenant, &endpoint)
+        .filter(|_| who.may(Action::Explain, Some(&tenant)))
         .ok_or_else(|| no_such_endpoint(&tenant, &endpoint))?;
     let attempt = Attempt {
         origin: &origin,
@@ -86,7 +93,11 @@ pub(super) fn explain(node: &Node, asked: &ExplainRequest) -> Result<ExplainRepl
 }
 
 /// Who can reach an endpoint, exactly.
-pub(super) fn reach(node: &Node, query: &BTreeMap<String, String>) -> Result<ReachReply, Refusal> {
+pub(super) fn reach(
+    node: &Node,
+    who: &Who,
+    query: &BTreeMap<String, String>,
+) -> Result<ReachReply, Refusal> {
     only(query, &["tenant", "endpoint", "at"])?;
     let required = |name: &str| {
         query
@@ -98,6 +109,7 @@ pub(super) fn reach(node: &Node, query: &BTreeMap<String, String>) -> Result<Rea
     let at = moment_or_now(query.get("at").map(String::as_str))?;
     let view = node.front.view();
     let reach = reach_of(&view, &tenant, &endpoint, at)
+        .filter(|_| who.may(Action::Reach, Some(&tenant)))
         .ok_or_else(|| no_such_endpoint(&tenant, &endpoint))?;
     let doors = reach.0.iter().map(|(door, set)| DoorReach {
         door: door.to_string(),
@@ -115,6 +127,7 @@ pub(super) fn reach(node: &Node, query: &BTreeMap<String, String>) -> Result<Rea
 /// Live connections, oldest first.
 pub(super) fn connections(
     node: &Node,
+    who: &Who,
     query: &BTreeMap<String, String>,
 ) -> Result<ConnectionsReply, Refusal> {
     only(query, &["tenant"])?;
@@ -127,6 +140,7 @@ pub(super) fn connections(
         tenant
             .as_ref()
             .is_none_or(|tenant| one.tenant == tenant.as_str())
+            && of_theirs(who, Action::Connections, Some(&one.tenant))
     });
     connections.sort_by(|a, b| (a.since_ms, &a.reference).cmp(&(b.since_ms, &b.reference)));
     Ok(ConnectionsReply {
@@ -136,14 +150,14 @@ pub(super) fn connections(
 }
 
 /// Everything that evidence says under a reference.
-pub(super) async fn why(node: &Node, reference: &str) -> Result<WhyReply, Refusal> {
+pub(super) async fn why(node: &Node, who: &Who, reference: &str) -> Result<WhyReply, Refusal> {
     let reference: Reference = parse("reference", reference)?;
     let ledger = Arc::clone(&node.ledger);
     let searched = tokio::task::spawn_blocking(move || ledger.find(&reference)).await;
     let events = searched
         .map_err(|error| error.to_string())
         .and_then(|found| found.map_err(|error| error.to_string()));
-    let events = events.map_err(|error| {
+    let mut events = events.map_err(|error| {
         Refusal::new(
             500,
             "ledger_unreadable",
@@ -156,7 +170,9 @@ pub(super) async fn why(node: &Node, reference: &str) -> Result<WhyReply, Refusa
         .front
         .connections()
         .into_iter()
-        .find(|one| one.reference == reference);
+        .find(|one| one.reference == reference)
+        .filter(|one| of_theirs(who, Action::Why, Some(&one.tenant)));
+    events.retain(|event| of_theirs(who, Action::Why, event.tenant.as_deref()));
     if events.is_empty() && live.is_none() {
         return Err(Refusal::new(404, "unknown_reference", format!("nothing is known on {} under {reference}", node.name))
             .next("check the reference; if the fleet has other nodes, ask the one that the client reached; old events may have been rotated out"));
@@ -186,13 +202,14 @@ pub(super) fn status(node: &Node) -> StatusReply {
 }
 
 /// The document in force.
-pub(super) fn policy(node: &Node, tenant: &str) -> Result<PolicyReply, Refusal> {
+pub(super) fn policy(node: &Node, who: &Who, tenant: &str) -> Result<PolicyReply, Refusal> {
     let id: TenantId = parse("tenant", tenant)?;
     let view = node.front.view();
-    let document = view
+    let tenant = view
         .tenant(&id)
-        .ok_or_else(|| Refusal::no_such_tenant(&id))?
-        .document();
+        .filter(|_| who.may(Action::Policy, Some(&id)))
+        .ok_or_else(|| Refusal::no_such_tenant(&id))?;
+    let document = tenant.document();
     let document = serde_json::to_value(&document).map_err(|error| {
         Refusal::new(
             500,
@@ -202,8 +219,15 @@ pub(super) fn policy(node: &Node, tenant: &str) -> Result<PolicyReply, Refusal> 
     })?;
     Ok(PolicyReply {
         revision: view.revision().get(),
+        document_revision: tenant.revision().get(),
         document,
     })
+}
+
+/// Whether they may ask this about something that is of this tenant, or of none that is known.
+fn of_theirs(who: &Who, action: Action, tenant: Option<&str>) -> bool {
+    let named = tenant.and_then(|tenant| tenant.parse::<TenantId>().ok());
+    who.may(action, named.as_ref())
 }
 
 fn no_such_endpoint(tenant: &TenantId, endpoint: &EndpointId) -> Refusal {

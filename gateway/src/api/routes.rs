@@ -1,26 +1,36 @@
-//! The admin API on its Unix socket: who may call, which path leads where.
+//! The admin API on its listeners: who may call, which path leads where.
 
 use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
-use portcullis_policy::Author;
-use tokio::net::UnixListener;
+use portcullis_policy::{Action as Permission, RequestId, Revision};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::{APPLY_TIME, CHECK_TIME, FLEET_TIME, MAX_POLICY_BODY, POLICY_TIME};
 use super::people::{Commanders, author};
-use super::policy::{Missing, Patience, Proposal};
-use super::types::PolicyRequest;
-use super::{Node, Refusal, cluster, fleet, limit_table, policy, questions};
+use super::policy::{Missing, Patience, Proposal, Wanted};
+use super::types::{PolicyRequest, TenantRequest};
+use super::{Node, Refusal, Who, cluster, fleet, limit_table, operators, policy, questions};
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
-use crate::http::{Caller, Peer, Request, Response, Route, Router, Service, server};
+use crate::http::{self, Handshake, Peer, Request, Response, Route, Router, Service, server};
 use crate::runtime::clock;
 
 /// Serves the admin API on this socket until `stop`.
 pub async fn serve(node: Arc<Node>, listener: UnixListener, stop: CancellationToken) {
     server::serve_unix(listener, Arc::new(Admin::new(node)), stop).await;
+}
+
+/// Serves the admin API to operators with certificates until `stop`.
+pub async fn serve_tls(
+    node: Arc<Node>,
+    listener: TcpListener,
+    handshake: Handshake,
+    stop: CancellationToken,
+) {
+    http::serve_tls(listener, handshake, Arc::new(Admin::new(node)), stop).await;
 }
 
 struct Admin {
@@ -41,9 +51,10 @@ impl Admin {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+pub(super) enum Action {
     Plan,
     Apply,
+    PutTenant,
     Explain,
     Reach,
     Connections,
@@ -56,12 +67,54 @@ enum Action {
     Invite,
     Remove,
     StepDown,
+    Operators,
+    PutOperator,
+    RemoveOperator,
+    Pending,
+    Approve,
+    Reject,
+    GuardRails,
+    SetGuardRails,
+    Backup,
 }
 
-fn router() -> Router<Action> {
+impl Action {
+    /// The line of policy's table that says who may.
+    const fn permission(self) -> Permission {
+        match self {
+            Self::Plan => Permission::Plan,
+            Self::Apply | Self::PutTenant => Permission::Apply,
+            Self::Explain => Permission::Explain,
+            Self::Reach => Permission::Reach,
+            Self::Connections => Permission::Connections,
+            Self::Why => Permission::Why,
+            Self::ClusterCheck => Permission::ClusterCheck,
+            Self::Status => Permission::Status,
+            Self::Limits => Permission::Limits,
+            Self::Policy => Permission::Policy,
+            Self::Fleet | Self::GuardRails => Permission::FleetStatus,
+            Self::Invite => Permission::Invite,
+            Self::Remove => Permission::Remove,
+            Self::StepDown => Permission::Drain,
+            Self::Backup => Permission::Backup,
+            Self::Operators => Permission::Operators,
+            Self::PutOperator | Self::RemoveOperator => Permission::ChangeOperators,
+            Self::Pending => Permission::Pending,
+            Self::Approve => Permission::Approve,
+            // Whoever proposed something may take it back.
+            Self::Reject => Permission::Apply,
+            Self::SetGuardRails => Permission::SetGuardRails,
+        }
+    }
+}
+
+pub(super) fn router() -> Router<Action> {
+    let changes = |path, action| Route::post(path, action).within(MAX_BODY, FLEET_TIME);
+    let policies = |path, action| Route::post(path, action).within(MAX_POLICY_BODY, POLICY_TIME);
     Router::new(vec![
-        Route::post("/v1/plan", Action::Plan).within(MAX_POLICY_BODY, POLICY_TIME),
-        Route::post("/v1/apply", Action::Apply).within(MAX_POLICY_BODY, POLICY_TIME),
+        policies("/v1/plan", Action::Plan),
+        policies("/v1/apply", Action::Apply),
+        policies("/v1/tenants/{}", Action::PutTenant),
         Route::post("/v1/explain", Action::Explain),
         Route::get("/v1/reach", Action::Reach),
         Route::get("/v1/connections", Action::Connections),
@@ -71,10 +124,116 @@ fn router() -> Router<Action> {
         Route::get("/v1/limits", Action::Limits),
         Route::get("/v1/policy/{}", Action::Policy),
         Route::get("/v1/fleet", Action::Fleet),
-        Route::post("/v1/fleet/invite", Action::Invite).within(MAX_BODY, FLEET_TIME),
-        Route::post("/v1/fleet/remove", Action::Remove).within(MAX_BODY, FLEET_TIME),
-        Route::post("/v1/fleet/step-down", Action::StepDown).within(MAX_BODY, FLEET_TIME),
+        changes("/v1/fleet/invite", Action::Invite),
+        changes("/v1/fleet/remove", Action::Remove),
+        changes("/v1/fleet/step-down", Action::StepDown),
+        Route::get("/v1/operators", Action::Operators),
+        changes("/v1/operators", Action::PutOperator),
+        changes("/v1/operators/remove", Action::RemoveOperator),
+        Route::get("/v1/pending", Action::Pending),
+        Route::post("/v1/approve", Action::Approve).within(MAX_BODY, POLICY_TIME),
+        changes("/v1/reject", Action::Reject),
+        Route::get("/v1/guard-rails", Action::GuardRails),
+        changes("/v1/guard-rails", Action::SetGuardRails),
+        Route::get("/v1/backup", Action::Backup).within(MAX_BODY, FLEET_TIME),
     ])
+}
+
+impl Admin {
+    /// Who asks; a stranger leaves an event.
+    fn recognise(&self, peer: &Peer) -> Result<Who, Refusal> {
+        Who::recognise(peer, &self.commanders, &self.node).inspect_err(|_| {
+            let event = self.refused();
+            self.node.ledger.record(match peer {
+                Peer::Local(caller) => event
+                    .with("by", author(*caller))
+                    .with("uid", caller.uid)
+                    .with("gid", caller.gid)
+                    .with("pid", caller.pid),
+                Peer::Remote(address) => event.with("by", address.to_string()),
+                Peer::Operator(operator) => event
+                    .with("by", format!("operator {}", operator.name))
+                    .with("address", operator.address.ip().to_string())
+                    .with("port", operator.address.port()),
+            });
+        })
+    }
+
+    /// Whether there is anything about which they may ask this; a no leaves an event.
+    fn permit(&self, who: &Who, action: Action) -> Result<(), Refusal> {
+        let permission = action.permission();
+        if who.may_ever(permission) {
+            return Ok(());
+        }
+        let asked = format!("{permission:?}");
+        self.node
+            .ledger
+            .record(self.refused().with("by", who.name()).with("asked", asked));
+        Err(Refusal::new(
+            403,
+            "not_permitted",
+            format!("{} has no role that may ask this", who.name()),
+        )
+        .next("`portcullis operator list` shows who may what"))
+    }
+
+    fn refused(&self) -> Event {
+        Event::new(
+            clock::now().as_millis(),
+            kinds::ADMIN_REFUSED,
+            &*self.node.name,
+        )
+    }
+
+    async fn answered(&self, action: Action, request: &Request) -> Result<Response, Refusal> {
+        let node = &self.node;
+        // `admit` has recognised whoever this is, perhaps a while ago: roles can be taken away.
+        let who = self.recognise(&request.peer)?;
+        self.permit(&who, action)?;
+        Ok(match action {
+            Action::Plan => plan(node, who, request).await?,
+            Action::Apply => apply(node, who, request).await?,
+            Action::PutTenant => put_tenant(node, who, request).await?,
+            Action::Explain => Response::json(&questions::explain(node, &who, &request.json()?)?),
+            Action::Reach => Response::json(&questions::reach(node, &who, &request.query)?),
+            Action::Connections => {
+                Response::json(&questions::connections(node, &who, &request.query)?)
+            }
+            Action::Why => Response::json(&questions::why(node, &who, captured(request)).await?),
+            Action::ClusterCheck => Response::json(&cluster::check(node, &request.json()?).await?),
+            Action::Status => Response::json(&questions::status(node)),
+            Action::Limits => Response::json(&limit_table::limits(node)),
+            Action::Policy => Response::json(&questions::policy(node, &who, captured(request))?),
+            Action::Fleet => Response::json(&fleet::status(node)),
+            Action::Invite => {
+                Response::json(&fleet::invite(node, who.author(), &request.json()?).await?)
+            }
+            Action::Remove => {
+                Response::json(&fleet::remove(node, who.author(), &request.json()?).await?)
+            }
+            Action::StepDown => Response::json(&fleet::step_down(node).await?),
+            Action::Backup => Response::octets(fleet::backup(node).await?),
+            Action::Operators => Response::json(&operators::list(node)),
+            Action::PutOperator => {
+                Response::json(&operators::put(node, &who, &request.json()?).await?)
+            }
+            Action::RemoveOperator => {
+                Response::json(&operators::remove(node, &who, &request.json()?).await?)
+            }
+            Action::Pending => Response::json(&operators::pending(node).await?),
+            Action::Approve => {
+                let asked = request.json()?;
+                Response::json(&within_time(operators::approve(node, &who, &asked)).await?)
+            }
+            Action::Reject => {
+                Response::json(&operators::reject(node, &who, &request.json()?).await?)
+            }
+            Action::GuardRails => Response::json(&operators::guard_rails(node)?),
+            Action::SetGuardRails => {
+                Response::json(&operators::set_guard_rails(node, &who, request.json()?).await?)
+            }
+        })
+    }
 }
 
 impl Service for Admin {
@@ -85,138 +244,92 @@ impl Service for Admin {
     }
 
     fn admit(&self, peer: &Peer) -> Result<(), Response> {
-        if self.commanders.recognise(peer).is_some() {
-            return Ok(());
-        }
-        let event = Event::new(
-            clock::now().as_millis(),
-            kinds::ADMIN_REFUSED,
-            &*self.node.name,
-        );
-        self.node.ledger.record(match peer {
-            Peer::Local(caller) => event
-                .with("by", author(*caller))
-                .with("uid", caller.uid)
-                .with("gid", caller.gid)
-                .with("pid", caller.pid),
-            Peer::Remote(address) => event.with("by", address.to_string()),
-        });
-        Err(Refusal::new(403, "not_permitted", "this user may not command this node")
-            .next("run this as root or as the node's own user; an administrator may also add your uid to [admin] allowed-uids in node.toml")
-            .into())
+        self.recognise(peer).map(drop).map_err(Response::from)
     }
 
     async fn answer(&self, action: Action, request: Request) -> Response {
-        let node = &self.node;
-        // `admit` has recognised whoever this is; asked again because it costs nothing to be sure.
-        let Some(caller) = self.commanders.recognise(&request.peer) else {
-            return Refusal::new(403, "not_permitted", "this user may not command this node")
-                .into();
-        };
-        let answer = match action {
-            Action::Plan => plan(node, &request).await,
-            Action::Apply => apply(node, caller, &request).await,
-            Action::Explain => explain(node, &request),
-            Action::Reach => {
-                questions::reach(node, &request.query).map(|reply| Response::json(&reply))
-            }
-            Action::Connections => {
-                questions::connections(node, &request.query).map(|reply| Response::json(&reply))
-            }
-            Action::Why => questions::why(node, captured(&request))
-                .await
-                .map(|reply| Response::json(&reply)),
-            Action::ClusterCheck => cluster_check(node, &request).await,
-            Action::Status => Ok(Response::json(&questions::status(node))),
-            Action::Limits => Ok(Response::json(&limit_table::limits(node))),
-            Action::Policy => {
-                questions::policy(node, captured(&request)).map(|reply| Response::json(&reply))
-            }
-            Action::Fleet => Ok(Response::json(&fleet::status(node))),
-            Action::Invite => invite(node, caller, &request).await,
-            Action::Remove => remove(node, caller, &request).await,
-            Action::StepDown => fleet::step_down(node)
-                .await
-                .map(|reply| Response::json(&reply)),
-        };
+        let answer = self.answered(action, &request).await;
         answer.unwrap_or_else(Response::from)
     }
 }
 
-async fn plan(node: &Arc<Node>, request: &Request) -> Result<Response, Refusal> {
+async fn plan(node: &Arc<Node>, who: Who, request: &Request) -> Result<Response, Refusal> {
     let PolicyRequest { files, prune, .. } = request.json()?;
-    let reply = policy::plan(node, PolicyFiles { files }, missing(prune)).await?;
+    let reply = policy::plan(node, who, directory(files, prune)).await?;
     Ok(Response::json(&reply))
 }
 
-async fn apply(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
+async fn apply(node: &Arc<Node>, who: Who, request: &Request) -> Result<Response, Refusal> {
     let PolicyRequest {
         files,
         prune,
         receipt,
         request,
     } = request.json()?;
-    let request = request
-        .map(|text| {
-            text.parse()
-                .map_err(|error| Refusal::malformed("request", &error))
-        })
-        .transpose()?;
     let proposal = Proposal {
-        files: PolicyFiles { files },
-        missing: missing(prune),
-        author: Author::local(author(caller)),
-        request,
+        wanted: directory(files, prune),
+        who,
+        request: request_id(request)?,
         patience: if receipt {
             Patience::Receipt
         } else {
             Patience::Moment
         },
     };
-    let reply = timeout(APPLY_TIME, policy::apply(node, proposal))
-        .await
-        .map_err(|_| {
-            Refusal::new(
-                504,
-                "goes_on",
-                format!(
-                    "the change is not done after {} s; it goes on",
-                    APPLY_TIME.as_secs()
-                ),
-            )
-            .next("`portcullis status` shows the revision in force, the node's log how it ended")
-        })??;
+    let reply = within_time(policy::apply(node, proposal)).await?;
     Ok(Response::json(&reply))
 }
 
-async fn invite(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
-    let by = Author::local(author(caller));
-    let reply = fleet::invite(node, by, &request.json()?).await?;
+async fn put_tenant(node: &Arc<Node>, who: Who, request: &Request) -> Result<Response, Refusal> {
+    let id = captured(request)
+        .parse()
+        .map_err(|error| Refusal::malformed("tenant", &error))?;
+    let TenantRequest {
+        file,
+        expected,
+        request,
+    } = request.json()?;
+    let expected = expected.map(Revision::new);
+    let proposal = Proposal {
+        wanted: Wanted::Tenant { id, file, expected },
+        who,
+        request: request_id(request)?,
+        patience: Patience::Moment,
+    };
+    let reply = within_time(policy::apply(node, proposal)).await?;
     Ok(Response::json(&reply))
 }
 
-async fn remove(node: &Arc<Node>, caller: Caller, request: &Request) -> Result<Response, Refusal> {
-    let by = Author::local(author(caller));
-    let reply = fleet::remove(node, by, &request.json()?).await?;
-    Ok(Response::json(&reply))
+async fn within_time<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(APPLY_TIME, work).await.map_err(|_| {
+        Refusal::new(
+            504,
+            "goes_on",
+            format!(
+                "the change is not done after {} s; it goes on",
+                APPLY_TIME.as_secs()
+            ),
+        )
+        .next("`portcullis status` shows the revision in force, the node's log how it ended")
+    })?
 }
 
-fn explain(node: &Node, request: &Request) -> Result<Response, Refusal> {
-    Ok(Response::json(&questions::explain(node, &request.json()?)?))
+fn request_id(text: Option<String>) -> Result<Option<RequestId>, Refusal> {
+    text.map(|text| {
+        text.parse()
+            .map_err(|error| Refusal::malformed("request", &error))
+    })
+    .transpose()
 }
 
-async fn cluster_check(node: &Node, request: &Request) -> Result<Response, Refusal> {
-    Ok(Response::json(
-        &cluster::check(node, &request.json()?).await?,
-    ))
-}
-
-const fn missing(prune: bool) -> Missing {
-    if prune {
+fn directory(files: std::collections::BTreeMap<String, String>, prune: bool) -> Wanted {
+    let missing = if prune {
         Missing::Removed
     } else {
         Missing::LeftAlone
-    }
+    };
+    let files = PolicyFiles { files };
+    Wanted::Directory { files, missing }
 }
 
 fn captured(request: &Request) -> &str {
@@ -227,6 +340,7 @@ fn captured(request: &Request) -> &str {
 mod tests {
     use super::*;
     use crate::api::tests::Served;
+    use crate::http::Caller;
 
     #[tokio::test]
     async fn a_user_who_may_not_command_is_refused_and_on_record() {

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::operator_types::PendingChange;
 use crate::config::FileError;
 pub use crate::fleet::NodeReceipt;
 use crate::proxy::{Enforcement, LiveConnection};
@@ -44,12 +45,29 @@ pub struct PlanReply {
     pub revision: u64,
     /// Whether any document differs.
     pub changed: bool,
+    /// Whether an apply would wait for a second person.
+    #[serde(default)]
+    pub second_person: bool,
     /// The differences.
     pub difference: Difference,
     /// What a reviewer should look at, in the documents as they would stand.
     pub warnings: Vec<Warning>,
     /// Live connections that would close.
     pub closes: Vec<LiveConnection>,
+}
+
+/// `POST /v1/tenants/{id}`: one tenant's file.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct TenantRequest {
+    /// The file.
+    pub file: String,
+    /// `document_revision` of `GET /v1/policy/{id}` as the author saw it; none: there was no such
+    /// tenant. If it differs by now the answer is 412.
+    pub expected: Option<u64>,
+    /// As in `POST /v1/apply`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// How two policies differ.
@@ -153,6 +171,9 @@ pub struct ApplyReply {
     /// From the change to the last closed connection, on whichever node, milliseconds; none if none
     /// closed.
     pub slowest_ms: Option<f64>,
+    /// What waits for a second person; nothing was changed yet then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<PendingChange>,
     /// Set if the change is in force and its audit event could not be made durable.
     pub evidence: Option<String>,
 }
@@ -364,6 +385,8 @@ pub struct TenantLimitsRow {
 pub struct PolicyReply {
     /// The revision in force.
     pub revision: u64,
+    /// The revision at which the document last changed.
+    pub document_revision: u64,
     /// The canonical document.
     pub document: Value,
 }

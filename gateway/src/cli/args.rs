@@ -1,14 +1,16 @@
 //! What can be typed, as clap reads it.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use portcullis_policy::{ClusterId, EndpointId, Origin, Reference, TenantId, Timestamp};
+use portcullis_policy::{Origin, Reference, TenantId, Timestamp};
 
-use super::fleet_args::{FleetCommand, InitArgs, JoinArgs};
+use super::fleet_args::{BackupArgs, FleetCommand, InitArgs, JoinArgs, RecoverArgs, RestoreArgs};
+use super::operator_args::{
+    ApproveArgs, GuardRailsCommand, OperatorCommand, PendingArgs, PolicyPutArgs, RejectArgs,
+};
+use super::paths::{ClusterPath, EndpointPath};
 use super::selftest::args::SelftestCommand;
 use crate::runtime::dialer::protocol::Place;
 use crate::runtime::dialer::server::Options;
@@ -53,10 +55,28 @@ pub enum Command {
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Work with the people who command the fleet
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// List the changes that wait for a second person
+    Pending(PendingArgs),
+    /// Agree, as the second person, with a change
+    Approve(ApproveArgs),
+    /// Drop a change that waits for a second person
+    Reject(RejectArgs),
+    /// Work with what needs two people
+    #[command(subcommand)]
+    GuardRails(GuardRailsCommand),
     /// Found a fleet on its first node
     Init(InitArgs),
     /// Make a node one of a fleet, by a one-time token
     Join(JoinArgs),
+    /// Write all that is in force into a file, to keep elsewhere
+    Backup(BackupArgs),
+    /// Found a new fleet that begins with what is in a back-up
+    Restore(RestoreArgs),
+    /// Let one control node go on alone after a majority was lost for good
+    Recover(RecoverArgs),
     /// Work with the fleet
     #[command(subcommand)]
     Fleet(FleetCommand),
@@ -79,6 +99,8 @@ pub enum PolicyCommand {
     Check(PolicyCheckArgs),
     /// Print the document in force for a tenant
     Show(PolicyShowArgs),
+    /// Put one tenant's file into force, if the tenant is still as it was looked at
+    Put(PolicyPutArgs),
 }
 
 /// How to reach the node, and how to print what it says.
@@ -90,6 +112,17 @@ pub struct NodeArgs {
     /// The node's admin socket [default: $PORTCULLIS_SOCKET, else /run/portcullis/admin.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Ask a control node over the network instead, at [api] listen of its node.toml
+    #[arg(
+        long = "node",
+        value_name = "HOST:PORT",
+        requires = "identity",
+        conflicts_with = "socket"
+    )]
+    pub address: Option<String>,
+    /// The directory with operator.pem, operator.key and authority.pem, as `operator add` made it
+    #[arg(long, value_name = "DIR", requires = "address")]
+    pub identity: Option<PathBuf>,
 }
 
 /// `serve`.
@@ -289,84 +322,6 @@ pub struct PolicyShowArgs {
     pub node: NodeArgs,
 }
 
-/// `TENANT/ENDPOINT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPath {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// Its endpoint.
-    pub endpoint: EndpointId,
-}
-
-impl FromStr for EndpointPath {
-    type Err = PathError;
-
-    fn from_str(text: &str) -> Result<Self, PathError> {
-        let (tenant, endpoint) = text
-            .split_once('/')
-            .ok_or(PathError::Shape("TENANT/ENDPOINT, like acme/orders"))?;
-        Ok(Self {
-            tenant: part(tenant)?,
-            endpoint: part(endpoint)?,
-        })
-    }
-}
-
-/// `TENANT` or `TENANT/CLUSTER`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterPath {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// One of its clusters, or all of them.
-    pub cluster: Option<ClusterId>,
-}
-
-impl FromStr for ClusterPath {
-    type Err = PathError;
-
-    fn from_str(text: &str) -> Result<Self, PathError> {
-        match text.split_once('/') {
-            None => Ok(Self {
-                tenant: part(text)?,
-                cluster: None,
-            }),
-            Some((tenant, cluster)) => Ok(Self {
-                tenant: part(tenant)?,
-                cluster: Some(part(cluster)?),
-            }),
-        }
-    }
-}
-
-/// The text is not a path of names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathError {
-    /// It has another shape than this one.
-    Shape(&'static str),
-    /// A name in it is not a name.
-    Name(String),
-}
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shape(shape) => write!(f, "write {shape}"),
-            Self::Name(problem) => f.write_str(problem),
-        }
-    }
-}
-
-impl std::error::Error for PathError {}
-
-fn part<T>(text: &str) -> Result<T, PathError>
-where
-    T: FromStr,
-    T::Err: fmt::Display,
-{
-    text.parse()
-        .map_err(|error: T::Err| PathError::Name(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -407,6 +362,18 @@ mod tests {
             "portcullis policy show acme",
             "portcullis selftest attack --against [2001:db8::7]:5433 --server-name acme-orders.db.example.net --ca ca.pem --json",
             "portcullis selftest attack --list --only http",
+            "portcullis status --node n1:7444 --identity paul",
+            "portcullis operator add paul --roles policy-author,reader --out paul",
+            "portcullis operator add tess --roles tenant-operator --tenants acme,globex --request tess.csr",
+            "portcullis operator list --json",
+            "portcullis operator remove paul",
+            "portcullis pending",
+            "portcullis approve 812 --digest 00ff",
+            "portcullis reject 812",
+            "portcullis guard-rails show",
+            "portcullis guard-rails set --anywhere two --guard-rails one",
+            "portcullis policy put acme acme.yaml --expected 7",
+            "portcullis init --config node.toml --recovery-key r.key --two-people",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");
@@ -432,6 +399,12 @@ mod tests {
             "portcullis why 4711",
             "portcullis cluster check acme/",
             "portcullis apply",
+            "portcullis status --node n1:7444",
+            "portcullis status --identity paul",
+            "portcullis status --node n1:7444 --identity paul --socket admin.sock",
+            "portcullis guard-rails set",
+            "portcullis operator add paul",
+            "portcullis operator add paul --roles reader --out a --request b",
             "portcullis selftest attack --against 5433",
             "portcullis selftest attack --against 2001:db8::7:5433",
         ] {

@@ -18,6 +18,8 @@ pub enum Exit {
     Differences,
     /// 5: applied, but `apply --receipt` ended before every lapsed connection was seen closed.
     Unfinished,
+    /// 6: nothing was changed yet: a second person must approve first.
+    Waiting,
 }
 
 impl Exit {
@@ -31,6 +33,7 @@ impl Exit {
             Self::Refused => 3,
             Self::Differences => 4,
             Self::Unfinished => 5,
+            Self::Waiting => 6,
         }
     }
 }
@@ -51,6 +54,7 @@ Exit codes:
      selftest an attack that was not refused
   4  plan --detailed-exit-code: there are differences (0: none)
   5  apply --receipt: in force, but a lapsed connection was not seen closed in time
+  6  nothing is changed yet: it waits for a second person (see portcullis pending)
 
 Environment:
   PORTCULLIS_SOCKET  the node's admin socket, where --socket is not given";

@@ -28,6 +28,9 @@ pub struct InitArgs {
     /// Where to write the recovery key: keep it off this machine, it can begin a new epoch
     #[arg(long, value_name = "FILE")]
     pub recovery_key: PathBuf,
+    /// An entry for everyone, a change of operators and one of the guard rails need two people
+    #[arg(long)]
+    pub two_people: bool,
 }
 
 /// `join`.
@@ -102,7 +105,7 @@ pub struct RestoreArgs {
     /// The configuration of the node that becomes the first of the restored fleet; it must not be running
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The recovery key that `init` wrote
+    /// The new fleet's recovery key: that of the old fleet may serve again; if none is there, one is written
     #[arg(long, value_name = "FILE")]
     pub recovery_key: PathBuf,
     /// The back-up

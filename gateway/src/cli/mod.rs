@@ -15,7 +15,10 @@ pub mod exit;
 mod fleet;
 pub mod fleet_args;
 mod logging;
+mod operator;
+pub mod operator_args;
 pub mod output;
+pub mod paths;
 mod policy;
 mod questions;
 mod selftest;
@@ -28,6 +31,7 @@ use std::process::ExitCode;
 use args::{Cli, ClusterCommand, Command, PolicyCommand};
 use exit::Exit;
 use fleet_args::FleetCommand;
+use operator_args::{GuardRailsCommand, OperatorCommand};
 use selftest::args::SelftestCommand;
 
 /// Does what was typed.
@@ -48,8 +52,20 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Limits(args) => client(questions::limits(args)),
         Command::Policy(PolicyCommand::Check(args)) => policy::check(&args).into(),
         Command::Policy(PolicyCommand::Show(args)) => client(policy::show(args)),
+        Command::Policy(PolicyCommand::Put(args)) => client(policy::put(args)),
+        Command::Operator(OperatorCommand::Add(args)) => client(operator::add(args)),
+        Command::Operator(OperatorCommand::List(args)) => client(operator::list(args)),
+        Command::Operator(OperatorCommand::Remove(args)) => client(operator::remove(args)),
+        Command::Pending(args) => client(operator::pending(args)),
+        Command::Approve(args) => client(operator::approve(args)),
+        Command::Reject(args) => client(operator::reject(args)),
+        Command::GuardRails(GuardRailsCommand::Show(args)) => client(operator::show_rails(args)),
+        Command::GuardRails(GuardRailsCommand::Set(args)) => client(operator::set_rails(args)),
         Command::Init(args) => client(fleet::init(args)),
         Command::Join(args) => client(fleet::join(args)),
+        Command::Backup(args) => client(fleet::backup(args)),
+        Command::Restore(args) => client(fleet::restore(args)),
+        Command::Recover(args) => client(fleet::recover(args)),
         Command::Fleet(FleetCommand::Status(args)) => client(fleet::status(args)),
         Command::Fleet(FleetCommand::Invite(args)) => client(fleet::invite(args)),
         Command::Fleet(FleetCommand::Remove(args)) => client(fleet::remove(args)),

@@ -1,17 +1,22 @@
-//! `plan`, `apply`, `policy check`, `policy show`.
+//! `plan`, `apply`, `policy check`, `policy show`, `policy put`.
 
 use std::path::Path;
 
+use portcullis_policy::RequestId;
 use serde_json::json;
 
 use super::args::{ApplyArgs, PlanArgs, PolicyCheckArgs, PolicyShowArgs};
-use super::ask::{Failure, Node};
+use super::ask::{Failure, Node, Said};
 use super::exit::Exit;
+use super::operator_args::PolicyPutArgs;
 use super::output::{complain, counted, printable, say};
-use super::text::change;
-use crate::api::types::{ApplyReply, ErrorBody, PlanReply, PolicyReply, PolicyRequest};
+use super::text::{change, people};
+use crate::api::types::{
+    ApplyReply, ErrorBody, PlanReply, PolicyReply, PolicyRequest, TenantRequest,
+};
 use crate::config::FileError;
 use crate::config::policy_files;
+use crate::runtime::random;
 
 /// What applying the directory would change.
 pub(super) async fn plan(args: PlanArgs) -> Exit {
@@ -37,21 +42,64 @@ pub(super) async fn plan(args: PlanArgs) -> Exit {
 pub(super) async fn apply(args: ApplyArgs) -> Exit {
     let node = Node::of(&args.node);
     let said = match request(&args.directory, args.prune, args.receipt) {
-        Ok(request) => node.post::<_, ApplyReply>("/v1/apply", &request).await,
+        Ok(request) => node.post_once::<_, ApplyReply>("/v1/apply", &request).await,
         Err(failure) => Err(failure),
     };
+    applied(&node, said, args.receipt)
+}
+
+/// Puts one tenant's file into force.
+pub(super) async fn put(args: PolicyPutArgs) -> Exit {
+    let node = Node::of(&args.node);
+    let said = match one_tenant(&node, &args).await {
+        Ok(request) => {
+            let target = format!("/v1/tenants/{}", args.tenant);
+            node.post_once::<_, ApplyReply>(&target, &request).await
+        }
+        Err(failure) => Err(failure),
+    };
+    applied(&node, said, false)
+}
+
+async fn one_tenant(node: &Node, args: &PolicyPutArgs) -> Result<TenantRequest, Failure> {
+    let file = std::fs::read_to_string(&args.file)
+        .map_err(|error| Failure::Local(format!("{}: {error}", args.file.display())))?;
+    let expected = match args.expected {
+        Some(expected) => Some(expected),
+        None => match node
+            .get::<PolicyReply>(&format!("/v1/policy/{}", args.tenant))
+            .await
+        {
+            Ok(said) => Some(said.value.document_revision),
+            Err(Failure::Refused { status: 404, .. }) => None,
+            Err(failure) => return Err(failure),
+        },
+    };
+    Ok(TenantRequest {
+        file,
+        expected,
+        request: Some(request_id()),
+    })
+}
+
+/// Prints what became of a change.
+pub(super) fn applied(node: &Node, said: Result<Said<ApplyReply>, Failure>, receipt: bool) -> Exit {
     match said {
         Ok(said) => {
-            let detail = if args.receipt {
+            let detail = if receipt {
                 change::Detail::Receipt
             } else {
                 change::Detail::Summary
             };
-            node.print(&said, |reply| change::applied(reply, detail));
+            node.print(&said, |reply| match &reply.pending {
+                Some(pending) => people::waits(pending),
+                None => change::applied(reply, detail),
+            });
             let reply = &said.value;
             let silent = reply.nodes_in_force < reply.nodes;
-            let unfinished = args.receipt && (reply.enforcement.unfinished > 0 || silent);
-            if unfinished {
+            if reply.pending.is_some() {
+                Exit::Waiting
+            } else if receipt && (reply.enforcement.unfinished > 0 || silent) {
                 Exit::Unfinished
             } else {
                 Exit::Done
@@ -59,6 +107,11 @@ pub(super) async fn apply(args: ApplyArgs) -> Exit {
         }
         Err(failure) => node.fail(&failure),
     }
+}
+
+/// A number of its own for a request.
+fn request_id() -> String {
+    RequestId::new(random::bytes()).to_string()
 }
 
 /// Reads a directory without a node.
@@ -118,7 +171,7 @@ fn request(directory: &Path, prune: bool, receipt: bool) -> Result<PolicyRequest
         files: files.files,
         prune,
         receipt,
-        request: None,
+        request: Some(request_id()),
     })
 }
 

@@ -50,6 +50,11 @@ impl Admission {
             secret: Zeroizing::new(secret),
         }))
     }
+
+    /// Who signs certificates.
+    pub(super) fn authority(&self) -> &FleetAuthority {
+        &self.authority
+    }
 }
 
 impl Fleet {
@@ -80,7 +85,10 @@ impl Fleet {
         )
         .map_err(|error| WriteError::Storage(error.to_string()))?;
         let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
-        let expires = Timestamp::from_millis(clock::now().as_millis().saturating_add(lasting));
+        // The state's time may be ahead of this clock, after a leader whose clock was: what is asked
+        // for now is good for as long as it says all the same.
+        let from = clock::now().max(state.at());
+        let expires = Timestamp::from_millis(from.as_millis().saturating_add(lasting));
         let command = Command::Invite {
             token: KeyHash::new(token.hash()),
             name,

@@ -80,6 +80,8 @@ impl Fleet {
                 let reply = self.propose_here(draft).await;
                 words::encode(&reply).map_err(Refused)
             }
+            // A node on its way out may vote on that, and nothing else.
+            _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
                 let report: Report = words::decode(request).map_err(Refused)?;
                 self.reports.take(from, report);
@@ -94,6 +96,14 @@ impl Fleet {
             words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
+    }
+
+    /// Whether a node is of the fleet, as far as this one can say: one that joined a moment ago
+    /// knows no state yet.
+    fn knows(&self, node: NodeId) -> bool {
+        let view = self.source.view();
+        view.fleet()
+            .is_none_or(|fleet| fleet.nodes.contains_key(&node))
     }
 
     /// Commands come from control nodes: a gateway can say what it is, and nothing else.

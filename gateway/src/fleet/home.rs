@@ -67,6 +67,8 @@ pub enum Piece {
     JoiningKey,
     /// Of `JoiningKey`, the key for views.
     JoiningViewKey,
+    /// Of which back-up a restore is under way: the hash of its state.
+    Restoring,
 }
 
 impl Piece {
@@ -80,6 +82,7 @@ impl Piece {
             Self::RecoveryPublic => "recovery.pub",
             Self::JoiningKey => "joining.key",
             Self::JoiningViewKey => "joining-view.key",
+            Self::Restoring => "restoring",
         }
     }
 }

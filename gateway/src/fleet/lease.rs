@@ -16,13 +16,20 @@ pub(super) const LEASE: Duration = Duration::from_secs(10);
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// This node's lease; over until it was confirmed once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lease {
-    /// Milliseconds of boot time at which it ends; 0 is before any boot.
+    /// Milliseconds of boot time at which it ends, or ended.
     ends: AtomicU64,
 }
 
 impl Lease {
+    /// One that is over from `now` on, until it is confirmed.
+    pub(super) fn over(now: Boottime) -> Self {
+        Self {
+            ends: AtomicU64::new(now.as_millis()),
+        }
+    }
+
     /// Takes a confirmation that was asked for at `asked` and is good for so long from then on: for
     /// all of [`LEASE`] by a quorum, for what is left of its own by a node that asked one.
     pub(super) fn confirmed(&self, asked: Boottime, lasting: Duration) {
@@ -32,9 +39,9 @@ impl Lease {
         self.ends.fetch_max(ends, Ordering::SeqCst);
     }
 
-    /// Gives it back: a fenced node may do nothing more.
-    pub(super) fn give_up(&self) {
-        self.ends.store(0, Ordering::SeqCst);
+    /// Gives it back: a node that can take part no longer may do nothing more.
+    pub(super) fn give_up(&self, now: Boottime) {
+        self.ends.fetch_min(now.as_millis(), Ordering::SeqCst);
     }
 
     /// How long it still lasts; `None` when it is over.
@@ -70,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_lease_counts_from_the_question_and_is_over_at_its_end() {
-        let lease = Lease::default();
+        let lease = Lease::over(Boottime::from_millis(0));
         assert_eq!(lease.remaining_at(Boottime::from_millis(0)), None);
         lease.confirmed(Boottime::from_millis(5_000), LEASE);
         assert_eq!(
@@ -85,7 +92,7 @@ mod tests {
         // Nor does one from a node whose own was nearly over.
         lease.confirmed(Boottime::from_millis(9_500), Duration::from_millis(20));
         assert!(lease.remaining_at(Boottime::from_millis(18_999)).is_some());
-        lease.give_up();
+        lease.give_up(Boottime::from_millis(9_000));
         assert_eq!(lease.remaining_at(Boottime::from_millis(9_000)), None);
     }
 }

@@ -15,13 +15,17 @@
 
 mod admission;
 mod answers;
+pub mod backup;
 mod enforcer;
 mod following;
 pub mod found;
+mod health;
 pub mod home;
 pub mod joining;
 mod lease;
+pub mod operators;
 mod peers;
+pub mod recover;
 mod reports;
 mod rounds;
 mod signing;
@@ -33,13 +37,14 @@ mod voters;
 mod words;
 mod writes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings, Status};
 use portcullis_policy::{
     Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
-    NodeRole, Proposal, Rehearsed, Revision, Timestamp, View,
+    NodeRole, Revision, View,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,7 +61,7 @@ use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
-use crate::mesh::Mesh;
+use crate::mesh::{Member, Mesh};
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -87,6 +92,10 @@ pub struct Fleet {
     address: Option<String>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled once this node is of the fleet no longer.
+    removed: CancellationToken,
+    /// The other nodes, as the mesh knows them.
+    members: Mutex<BTreeMap<u64, Member>>,
 }
 
 /// What a node's place in its fleet is made of.
@@ -244,7 +253,7 @@ impl Fleet {
             front,
             reports: Reports::default(),
             gathered: soft::Gathered::default(),
-            lease: Lease::default(),
+            lease: Lease::over(clock::boottime()),
             mesh,
             membership,
             admission,
@@ -258,6 +267,8 @@ impl Fleet {
                 .and_then(|fleet| fleet.address.clone()),
             tasks,
             stop: CancellationToken::new(),
+            removed: CancellationToken::new(),
+            members: Mutex::default(),
         });
         fleet.set_members();
         answers.speak_for(&fleet);
@@ -273,25 +284,6 @@ impl Fleet {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.source.view()
-    }
-
-    /// What `command` would do as of the moment `at`: the view that it would leave and what it
-    /// would change. Nobody sees it and nothing is written.
-    ///
-    /// # Errors
-    /// [`WriteError::Rejected`]
-    pub fn rehearse(&self, command: Command, at: Timestamp) -> Result<Rehearsed, WriteError> {
-        let proposal = Proposal {
-            request: None,
-            at,
-            author: Author::local("plan"),
-            command,
-        };
-        self.source
-            .state()
-            .ok_or(WriteError::NotControl)?
-            .rehearse(&proposal)
-            .map_err(|rejection| writes::refused(&rejection))
     }
 
     /// The step that led to `revision`, once this node has it in force.
@@ -450,16 +442,39 @@ impl Fleet {
         self.mesh.as_ref()
     }
 
+    /// Tells the mesh who belongs to the fleet. A node that was removed is spoken to until it votes
+    /// no longer: of two voters, the one that stays cannot decide alone that it is alone.
     fn set_members(&self) {
         let (Some(mesh), Some(membership)) = (&self.mesh, &self.membership) else {
             return;
         };
         let view = self.source.view();
-        let (epoch, members) = peers::members(view.fleet(), membership, self.me);
-        mesh.set_members(epoch, members);
+        let (epoch, mut wanted) = peers::members(view.fleet(), membership, self.me);
+        let mut members = self.members.lock();
+        if let Some(status) = self.source.status() {
+            for voter in status.voters.union(&status.learners) {
+                let voter = voter.get();
+                if let (false, Some(known)) = (wanted.contains_key(&voter), members.get(&voter)) {
+                    wanted.insert(voter, known.clone());
+                }
+            }
+        }
+        members.clone_from(&wanted);
+        mesh.set_members(epoch, wanted);
+        drop(members);
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
+            // A node's id is the revision of its admission: before that it is of no fleet yet.
+            let admitted = view.revision().get() >= self.me.get();
+            if admitted && !fleet.nodes.contains_key(&self.me) {
+                self.removed.cancel();
+            }
         }
+    }
+
+    /// Ends when this node is of its fleet no longer: it must not serve another day.
+    pub async fn until_removed(&self) {
+        self.removed.cancelled().await;
     }
 
     /// Puts the latest view in force though not every step to it is known.

@@ -84,10 +84,24 @@ async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
 
 /// Renews the lease.
 async fn confirm(fleet: Arc<Fleet>) {
+    let mut failed = false;
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
+        let failure = fleet.source.status().and_then(|status| status.failed);
+        if let Some(problem) = failure {
+            if !std::mem::replace(&mut failed, true) {
+                tracing::error!(
+                    problem,
+                    "this node takes part in deciding no longer and must be started again; customers are served as before"
+                );
+            }
+            fleet.lease.give_up(asked);
+            continue;
+        }
+        // A voter that was removed is let go once it votes no longer.
+        fleet.set_members();
         if let Some(lasting) = fleet.confirmed().await {
             fleet.lease.confirmed(asked, lasting);
         }
@@ -152,11 +166,17 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
         let Some(step) = voters::next(fleet.me, &consensus.state(), &status) else {
             continue;
         };
-        let taken = match step {
-            Change::Learn(node) => consensus.add_learner(node).await,
-            Change::Promote(node) => consensus.promote(node).await,
-            Change::Drop(node) => consensus.drop_member(node).await,
-            Change::HandOver(heir) => consensus.step_down(heir).await,
+        let taking = async {
+            match step {
+                Change::Learn(node) => consensus.add_learner(node).await,
+                Change::Promote(node) => consensus.promote(node).await,
+                Change::Drop(node) => consensus.drop_member(node).await,
+                Change::HandOver(heir) => consensus.step_down(heir).await,
+            }
+        };
+        // Without a quorum a step takes its time, which a node that stops does not have.
+        let Some(taken) = fleet.stop.run_until_cancelled(taking).await else {
+            return;
         };
         match taken {
             Ok(()) => tracing::info!(?step, "the set of voters changes"),

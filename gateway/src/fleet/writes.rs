@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::{Fleet, words};
+use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
@@ -166,13 +167,31 @@ impl Fleet {
         };
         let asked = mesh.call(leader.get(), words::PROPOSE, request, ANSWER_LIMIT);
         let answer = tokio::select! {
-            answer = asked => answer.ok(),
-            () = self.leads_no_longer(leader) => None,
+            answer = asked => answer,
+            () = self.leads_no_longer(leader) => Err(MeshError::TimedOut),
         };
-        // An answer that did not come says nothing about the command.
-        answer
-            .and_then(|answer| words::decode(&answer).ok())
-            .unwrap_or(ProposeReply::Failed(WriteError::Unknown))
+        match answer {
+            // An answer that cannot be read says nothing about the command.
+            Ok(answer) => {
+                words::decode(&answer).unwrap_or(ProposeReply::Failed(WriteError::Unknown))
+            }
+            // It was never sent.
+            Err(
+                MeshError::NotAMember(_)
+                | MeshError::NoAddress(_)
+                | MeshError::Unreachable(_)
+                | MeshError::Denied(_)
+                | MeshError::NoService(_),
+            ) => ProposeReply::NotLeading(None),
+            // An answer that did not come says nothing either.
+            Err(
+                MeshError::TimedOut
+                | MeshError::Broken(_)
+                | MeshError::Refused(_)
+                | MeshError::Frame(_)
+                | MeshError::ShutDown,
+            ) => ProposeReply::Failed(WriteError::Unknown),
+        }
     }
 
     /// Ends when this node knows another leader, or none.
@@ -225,6 +244,8 @@ fn status(rejection: &Rejection) -> u16 {
     match rejection.code() {
         "conflict" => 412,
         "stale_base" => 409,
+        "not_permitted" | "same_person" => 403,
+        "no_such_pending" | "no_such_operator" => 404,
         _ => 422,
     }
 }

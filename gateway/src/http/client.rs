@@ -40,6 +40,40 @@ pub async fn ask_unix(
         .map_err(|_| ClientError::TimeOver(limits.time))?
 }
 
+/// Asks the server at `address` (`host:port`) over TLS, once. Whom `tls` accepts is its business: the
+/// name in the address is only dialled.
+///
+/// # Errors
+/// `ClientError`, which says how far it came.
+pub async fn ask_tls(
+    address: &str,
+    tls: Arc<ClientConfig>,
+    server_name: &'static str,
+    question: Question<'_>,
+    limits: AnswerLimits,
+) -> Result<Answer, ClientError> {
+    let name = ServerName::try_from(server_name)
+        .map_err(|_| ClientError::Url("its server name is not a name"))?;
+    let work = async {
+        let connect = async {
+            let stream = TcpStream::connect(address)
+                .await
+                .map_err(ClientError::Connect)?;
+            TlsConnector::from(tls)
+                .connect(name, stream)
+                .await
+                .map_err(ClientError::Tls)
+        };
+        let stream = timeout(HTTPS_CONNECT_TIME, connect)
+            .await
+            .map_err(|_| ClientError::TimeOver(HTTPS_CONNECT_TIME))??;
+        exchange(stream, address, question, limits.bytes).await
+    };
+    timeout(limits.time, work)
+        .await
+        .map_err(|_| ClientError::TimeOver(limits.time))?
+}
+
 /// Fetches an `https://` URL: verified by `tls`, at most `limits.bytes`, only a 200, no redirects.
 ///
 /// # Errors

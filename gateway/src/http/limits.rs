@@ -43,3 +43,9 @@ pub const MAX_ADMIN_REPLY: usize = 256 * 1024 * 1024;
 
 /// Connecting to an https server, TLS handshake included.
 pub const HTTPS_CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// TLS handshakes of operators under way at the same time; the next is closed unanswered.
+pub const MAX_HANDSHAKES: usize = 64;
+
+/// The TLS handshake of an operator, from the accept on.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,12 +95,25 @@ fn json_depth(body: &[u8]) -> usize {
 }
 
 /// The far side of a connection, as the kernel states it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A process on this machine, through a Unix socket.
     Local(Caller),
     /// Through TCP: an address proves nothing about who it is.
     Remote(SocketAddr),
+    /// Through TLS, by the certificate of the handshake.
+    Operator(Operator),
+}
+
+/// Whom a certificate names. Whether that operator may do anything is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// The name.
+    pub name: Arc<str>,
+    /// Until when the certificate is good, in Unix seconds: a connection may outlive it.
+    pub until: i64,
+    /// Where the connection came from. For the record only.
+    pub address: SocketAddr,
 }
 
 /// The credentials that the kernel recorded when a process connected to a Unix socket.
@@ -156,6 +170,17 @@ impl Response {
             content_type,
             allow: None,
             body: body.into_bytes(),
+        }
+    }
+
+    /// `200 OK` with bytes that are not text.
+    #[must_use]
+    pub fn octets(body: Vec<u8>) -> Self {
+        Self {
+            status: 200,
+            content_type: "application/octet-stream",
+            allow: None,
+            body,
         }
     }
 

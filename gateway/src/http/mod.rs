@@ -1,7 +1,7 @@
 //! HTTP/1.1, server and client: the one door to hyper.
 //!
-//! The admin API stands on the server over a Unix socket (where the kernel says who calls), the
-//! metrics page on the server over TCP, the command line on the client over that same socket, and
+//! The admin API stands on the server over a Unix socket (where the kernel says who calls) and over
+//! TLS with client certificates (which say who calls), the metrics page on the server over TCP, the command line on the client over that same socket, and
 //! the fetching of a token issuer's keys on the client over TLS.
 //!
 //! Deliberately absent: HTTP/2, redirects, cookies, compression, upgrades, proxies, and any hyper
@@ -12,11 +12,13 @@ pub mod limits;
 mod message;
 mod router;
 pub mod server;
+mod tls;
 mod unix;
 
-pub use message::{BodyError, Caller, Method, Peer, Request, Response};
+pub use message::{BodyError, Caller, Method, Operator, Peer, Request, Response};
 pub use router::{Found, Miss, Route, Router};
 pub use server::Service;
+pub use tls::{Handshake, Identify, serve_tls};
 pub use unix::bind_unix;
 
 #[cfg(test)]

@@ -22,6 +22,12 @@ impl<A: Copy> Router<A> {
         Self { routes }
     }
 
+    /// Every method and path, with the action that it leads to, in order.
+    pub fn paths(&self) -> impl Iterator<Item = (Method, &'static str, A)> {
+        let routes = self.routes.iter();
+        routes.map(|route| (route.method, route.pattern, route.action))
+    }
+
     /// The route for a request.
     ///
     /// # Errors

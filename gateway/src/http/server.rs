@@ -1,4 +1,5 @@
-//! Serving requests: over a Unix socket, where the kernel says who calls, and over TCP.
+//! Serving requests: over a Unix socket, where the kernel says who calls, and over TCP. (Over TLS:
+//! [`super::tls`].)
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -99,7 +100,7 @@ pub async fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// An `accept` that failed is not the end of a listener.
-async fn pause(error: &io::Error) {
+pub(super) async fn pause(error: &io::Error) {
     tracing::warn!(%error, "could not accept an HTTP connection");
     sleep(ACCEPT_PAUSE).await;
 }
@@ -113,16 +114,16 @@ fn caller(stream: &UnixStream) -> io::Result<Caller> {
     })
 }
 
-struct Server<S> {
+pub(super) struct Server<S> {
     service: Arc<S>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
     places: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
 }
 
 impl<S: Service> Server<S> {
-    fn new(service: Arc<S>, stop: CancellationToken) -> Self {
+    pub(super) fn new(service: Arc<S>, stop: CancellationToken) -> Self {
         Self {
             service,
             stop,
@@ -133,7 +134,7 @@ impl<S: Service> Server<S> {
     }
 
     /// Gives a connection a place and a task, or closes it when there is no place.
-    fn take<T>(&self, stream: T, peer: Peer)
+    pub(super) fn take<T>(&self, stream: T, peer: Peer)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -155,7 +156,7 @@ impl<S: Service> Server<S> {
         };
     }
 
-    async fn finish(&self) {
+    pub(super) async fn finish(&self) {
         self.tasks.close();
         if timeout(STOP_TIME, self.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -177,7 +178,7 @@ async fn converse<T, S: Service>(
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handler = service_fn(move |request: hyper::Request<Incoming>| {
-        let service = Arc::clone(&service);
+        let (service, peer) = (Arc::clone(&service), peer.clone());
         async move {
             let response = respond(&*service, peer, request)
                 .await

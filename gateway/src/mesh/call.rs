@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quinn::{RecvStream, SendStream};
+use tokio::time::timeout_at;
 
 use super::duplex::Duplex;
 use super::error::{MeshError, Refused};
@@ -11,26 +12,32 @@ use super::io::{ANSWERED, FrameReader, REFUSED, STREAM_BIT};
 use super::limits::FRAME_BYTES;
 use super::links::{Link, Way};
 use super::{Inner, SERVICES_END, dial};
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Instant};
 
 /// One call. Whoever times it out leaves a suspicion behind if nothing at all was heard meanwhile.
+/// A time that is over before anything was sent says so: whoever called knows that nothing happened.
 pub(super) async fn call(
     inner: &Arc<Inner>,
     to: u64,
     service: u8,
     request: Vec<u8>,
+    until: Instant,
 ) -> Result<Vec<u8>, MeshError> {
     known(service)?;
     let bytes = encode(service, &request, FRAME_BYTES)?;
     drop(request);
-    let (link, mut send, recv) = stream(inner, to).await?;
+    let (link, mut send, recv) = timeout_at(until.into(), stream(inner, to))
+        .await
+        .unwrap_or_else(|_| Err(MeshError::Unreachable("no connection in time".to_owned())))?;
     let mut suspicion = Suspicion::of(inner, &link);
     let answer = async {
         send.write_all(&bytes).await?;
         let _finished = send.finish();
         FrameReader::new(recv, FRAME_BYTES).expect().await
     };
-    let answer = answer.await;
+    let Ok(answer) = timeout_at(until.into(), answer).await else {
+        return Err(MeshError::TimedOut);
+    };
     suspicion.heard = true;
     let frame = answer.map_err(amid)?;
     match frame.tag {

@@ -45,7 +45,7 @@ pub use error::{MeshError, Refused, StartError};
 pub use join::{Joined, join};
 pub use links::{LinkStatus, Member};
 
-use crate::runtime::clock::Duration;
+use crate::runtime::clock::{self, Duration};
 use links::Links;
 
 /// The service that strangers may call.
@@ -180,8 +180,8 @@ impl Mesh {
         request: Vec<u8>,
         within: Duration,
     ) -> Result<Vec<u8>, MeshError> {
-        let outcome = tokio::time::timeout(within, call::call(&self.inner, to, service, request));
-        let outcome = outcome.await.unwrap_or(Err(MeshError::TimedOut));
+        let until = clock::instant() + within;
+        let outcome = call::call(&self.inner, to, service, request, until).await;
         let name = outcome
             .as_ref()
             .map_or_else(MeshError::name, |_| "answered");

@@ -2,6 +2,7 @@
 
 use super::apply::State;
 use super::command::Command;
+use crate::access::{Action, may};
 use crate::origin::Origin;
 use crate::tenant::{Addresses, Endpoint, Entry, Tenant};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,8 @@ pub enum People {
 pub struct GuardRails {
     /// An entry `anywhere` that was not in force before.
     pub anywhere: People,
-    /// A change of operators or of their roles: whoever can make a second person needs none.
+    /// A change of operators or of their roles: whoever can make a second person needs none. Where no operator may approve
+    /// anything, it takes one.
     pub operators: People,
     /// A change of these.
     pub guard_rails: People,
@@ -48,8 +50,9 @@ impl State {
                 guard_rails.anywhere == People::TwoPeople
                     && put.iter().any(|document| self.opens_to_everyone(document))
             }
+            // Until there is somebody who could be the second person, the first one makes them.
             Command::PutOperator { .. } | Command::RemoveOperator { .. } => {
-                guard_rails.operators == People::TwoPeople
+                guard_rails.operators == People::TwoPeople && self.has_second_person()
             }
             Command::SetGuardRails { .. } => guard_rails.guard_rails == People::TwoPeople,
             Command::Found { .. }
@@ -66,6 +69,12 @@ impl State {
             | Command::Approve { .. }
             | Command::Reject { .. } => false,
         }
+    }
+
+    /// Whether anybody but the machines of nodes may approve anything.
+    fn has_second_person(&self) -> bool {
+        let mut operators = self.operators.iter();
+        operators.any(|(_, roles)| may(roles, Action::Approve, None))
     }
 
     fn opens_to_everyone(&self, document: &Tenant) -> bool {

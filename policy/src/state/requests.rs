@@ -110,8 +110,12 @@ impl Requests {
     }
 }
 
-/// What is the same in a repetition: who, and what. The moment is not.
+/// What is the same in a repetition: who, and what. The moment is not, nor the policy that an author
+/// looked at: whoever repeats an apply looks again, and may see that it was executed.
 fn content(proposal: &Proposal) -> Digest {
-    let what: (&Principal, &Command) = (&proposal.author.principal, &proposal.command);
-    hash_of(b"request", &what)
+    let who: &Principal = &proposal.author.principal;
+    if let Command::Apply { put, remove, .. } = &proposal.command {
+        return hash_of(b"request apply", &(who, put, remove));
+    }
+    hash_of(b"request", &(who, &proposal.command))
 }

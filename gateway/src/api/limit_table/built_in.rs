@@ -159,6 +159,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("statement", bytes(policy::MAX_STATEMENT), "a signed statement that is kept"),
     // The admin API and metrics.
     ("admin_connections", count(http::MAX_CONNECTIONS), "connections to the admin API, and to metrics"),
+    ("admin_handshakes", count(http::MAX_HANDSHAKES), "TLS handshakes of operators under way"),
+    ("admin_handshake_time", time(http::HANDSHAKE_TIME), "one of these"),
     ("admin_strangers", count(http::MAX_STRANGERS), "callers who are told that they may not"),
     ("admin_header_bytes", bytes(http::MAX_HEADER_BYTES), "a request's headers"),
     ("admin_headers", count(http::MAX_HEADERS), "a request's header lines"),

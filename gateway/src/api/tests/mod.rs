@@ -1,6 +1,9 @@
 //! The admin API over a real socket, on a node whose doors are shut: what it says, what it
 //! changes, what it leaves on record.
 
+mod fleet;
+mod matrix;
+mod operators;
 mod served;
 
 use std::collections::BTreeMap;
@@ -9,8 +12,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::Who;
 use super::people::author;
-use super::policy::{Missing, Proposal};
+use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::types::*;
 use crate::config::policy_files::PolicyFiles;
 use crate::http::{Caller, Method};
@@ -275,12 +279,12 @@ async fn applies_that_come_together_are_made_one_after_the_other() {
             let files = PolicyFiles {
                 files: acme(&[&format!("203.0.113.{number}")]),
             };
+            let missing = Missing::LeftAlone;
             let proposal = Proposal {
-                files,
-                missing: Missing::LeftAlone,
-                author: portcullis_policy::Author::local("test"),
+                wanted: Wanted::Directory { files, missing },
+                who: Who::local("test"),
                 request: None,
-                patience: super::policy::Patience::Receipt,
+                patience: Patience::Receipt,
             };
             work.spawn(async move {
                 super::policy::apply(&node, proposal)
@@ -302,13 +306,15 @@ async fn applies_that_come_together_are_made_one_after_the_other() {
 async fn an_apply_whose_caller_left_is_enforced_all_the_same() {
     let served = Served::start("left").await;
     let proposal = Proposal {
-        files: PolicyFiles {
-            files: acme(&["203.0.113.0/24"]),
+        wanted: Wanted::Directory {
+            files: PolicyFiles {
+                files: acme(&["203.0.113.0/24"]),
+            },
+            missing: Missing::LeftAlone,
         },
-        missing: Missing::LeftAlone,
-        author: portcullis_policy::Author::local("test"),
+        who: Who::local("test"),
         request: None,
-        patience: super::policy::Patience::Receipt,
+        patience: Patience::Receipt,
     };
     let mut apply = Box::pin(super::policy::apply(&served.node, proposal));
     // Polled once, so that it has begun; then dropped, as a closed connection drops it.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_certs::authority::{Authority, LeafRequest, Purpose};
 use portcullis_certs::cancel_key::CancelKeys;
 use portcullis_certs::{Identity, ServerIdentities, Validity, generate_key};
+use portcullis_policy::GuardRails;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,13 +18,15 @@ use tokio_util::task::TaskTracker;
 
 use super::policy;
 use crate::api::types::{ApplyReply, ErrorBody, ErrorReply, StatusReply};
-use crate::api::{Node, Turns, serve};
+use crate::api::{Node, Turns, serve, serve_tls};
 use crate::config::node::NodeConfig;
 use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
+use crate::fleet::found::found;
 use crate::fleet::{Fleet, FleetParts, Opened};
 use crate::http::client::{AnswerLimits, Question, ask_unix};
+use crate::http::server::bind_tcp;
 use crate::http::{Method, bind_unix};
 use crate::ledger::Ledger;
 use crate::proxy::{Front, FrontLimits, FrontParts};
@@ -42,7 +46,41 @@ impl Served {
             std::env::temp_dir().join(format!("portcullis-api-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        let node = Arc::new(node(&directory).await);
+        Self::on(directory, NODE_TOML).await
+    }
+
+    /// A node that founded a fleet, with an API for operators; where that is.
+    pub(super) async fn in_fleet(name: &str, rails: GuardRails) -> (Self, SocketAddr) {
+        let directory =
+            std::env::temp_dir().join(format!("portcullis-api-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let toml = format!("{NODE_TOML}{FLEET_TOML}");
+        let config = NodeConfig::parse(&toml, &directory.join("node.toml")).unwrap();
+        found(&config, &directory.join("recovery.key"), rails)
+            .await
+            .unwrap();
+        fs::write(config.data.join("mock-secret"), [7; 32]).unwrap();
+        let served = Self::on(directory, &toml).await;
+        let handshake = crate::fleet::operators::handshake(&served.node.config).unwrap();
+        let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(serve_tls(
+            Arc::clone(&served.node),
+            listener,
+            handshake,
+            stop.clone(),
+        ));
+        (served, address)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    async fn on(directory: PathBuf, toml: &str) -> Self {
+        let node = Arc::new(node(&directory, toml).await);
         let stop = CancellationToken::new();
         let listener = bind_unix(&node.config.admin.socket).unwrap();
         tokio::spawn(serve(Arc::clone(&node), listener, stop.clone()));
@@ -112,8 +150,8 @@ impl Served {
 }
 
 /// A node on temporary files, with a certificate of its own making and no listener.
-async fn node(directory: &Path) -> Node {
-    let config = NodeConfig::parse(NODE_TOML, &directory.join("node.toml")).unwrap();
+async fn node(directory: &Path, toml: &str) -> Node {
+    let config = NodeConfig::parse(toml, &directory.join("node.toml")).unwrap();
     let config = Arc::new(config);
     fs::create_dir_all(&config.data).unwrap();
     let opened = Opened::open(&config).await.unwrap();
@@ -162,6 +200,14 @@ key = "server.key"
 [[listener]]
 address = "127.0.0.1:0"
 origin = "public"
+"#;
+
+const FLEET_TOML: &str = r#"
+[fleet]
+listen = "127.0.0.1:0"
+address = "127.0.0.1:7443"
+[api]
+listen = "127.0.0.1:0"
 "#;
 
 fn identity() -> Identity {

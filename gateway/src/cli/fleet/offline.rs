@@ -1,18 +1,19 @@
-//! `init` and `join`: they work on the files of a node that is not running.
+//! `init`, `join`, `restore` and `recover`: they work on the files of a node that is not running.
 
 use std::io::Read;
 use std::path::Path;
 
 use portcullis_certs::fleet::{JoinToken, MAX_JOIN_TOKEN_TEXT};
-use portcullis_policy::GuardRails;
+use portcullis_policy::{GuardRails, People};
 use zeroize::Zeroizing;
 
 use crate::cli::exit::Exit;
-use crate::cli::fleet_args::{InitArgs, JoinArgs};
+use crate::cli::fleet_args::{InitArgs, JoinArgs, RecoverArgs, RestoreArgs};
 use crate::cli::output::{complain, printable, say};
 use crate::config::node::NodeConfig;
 use crate::fleet::found::{Founded, found};
-use crate::fleet::joining;
+use crate::fleet::recover::{self, Recovered};
+use crate::fleet::{backup, joining};
 
 /// Founds a fleet.
 pub(in crate::cli) async fn init(args: InitArgs) -> Exit {
@@ -20,7 +21,12 @@ pub(in crate::cli) async fn init(args: InitArgs) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    match found(&config, &args.recovery_key, GuardRails::NONE).await {
+    let guard_rails = if args.two_people {
+        TWO_PEOPLE
+    } else {
+        GuardRails::NONE
+    };
+    match found(&config, &args.recovery_key, guard_rails).await {
         Ok((Founded::Now, membership)) => {
             say(&format!(
                 "fleet {} is founded; this is node {} ({})\nrecovery key: {} (move it off this machine: whoever has it can begin a new epoch)\nnext: portcullis serve --config {}",
@@ -43,6 +49,13 @@ pub(in crate::cli) async fn init(args: InitArgs) -> Exit {
     }
 }
 
+/// Whatever can need two people does.
+const TWO_PEOPLE: GuardRails = GuardRails {
+    anywhere: People::TwoPeople,
+    operators: People::TwoPeople,
+    guard_rails: People::TwoPeople,
+};
+
 /// Joins a fleet.
 pub(in crate::cli) async fn join(args: JoinArgs) -> Exit {
     let config = match read(&args.config) {
@@ -61,6 +74,61 @@ pub(in crate::cli) async fn join(args: JoinArgs) -> Exit {
                 membership.name,
                 membership.fleet,
                 args.config.display()
+            ));
+            Exit::Done
+        }
+        Err(problem) => failed(&problem),
+    }
+}
+
+/// Founds a fleet that begins with a back-up.
+pub(in crate::cli) async fn restore(args: RestoreArgs) -> Exit {
+    let config = match read(&args.config) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    match backup::restore(&config, &args.recovery_key, &args.file).await {
+        Ok((Founded::Now, membership)) => {
+            say(&format!(
+                "{} is restored: a new fleet {} begins on this node with its tenants, operators and guard rails\nrecovery key: {}\nnext: portcullis serve --config {}, then invite and join the other nodes anew",
+                args.file.display(),
+                membership.fleet,
+                args.recovery_key.display(),
+                args.config.display()
+            ));
+            Exit::Done
+        }
+        Ok((Founded::Before, membership)) => failed(&format!(
+            "this is node {} ({}) of fleet {} already; nothing was changed",
+            membership.node, membership.name, membership.fleet
+        )),
+        Err(problem) => failed(&problem),
+    }
+}
+
+/// Goes on alone.
+pub(in crate::cli) async fn recover(args: RecoverArgs) -> Exit {
+    let config = match read(&args.config) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    match recover::recover(&config, &args.recovery_key).await {
+        Ok((Recovered::Now(lost), membership)) => {
+            let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+            say(&format!(
+                "epoch {} of fleet {} begins with this node ({}) alone; no longer of the fleet: {}\nnext: portcullis serve --config {}, then invite and join new control nodes, each with an empty data directory",
+                membership.epoch,
+                membership.fleet,
+                membership.name,
+                lost.join(", "),
+                args.config.display()
+            ));
+            Exit::Done
+        }
+        Ok((Recovered::Before, membership)) => {
+            say(&format!(
+                "nothing to do: this node ({}) votes alone, in epoch {} of fleet {}",
+                membership.name, membership.epoch, membership.fleet
             ));
             Exit::Done
         }

@@ -3,10 +3,12 @@
 use crate::api::fleet_types::{
     FleetChangeReply, FleetReply, InviteReply, InviteRequest, RemoveRequest,
 };
-use crate::cli::ask::Node;
+use crate::cli::ask::{Failure, Node};
 use crate::cli::exit::Exit;
-use crate::cli::fleet_args::{FleetStatusArgs, InviteArgs, RemoveArgs, StepDownArgs};
+use crate::cli::fleet_args::{BackupArgs, FleetStatusArgs, InviteArgs, RemoveArgs, StepDownArgs};
 use crate::cli::text::fleet as text;
+use crate::fleet::home::write_private;
+use portcullis_consensus::from_backup;
 
 /// Every node.
 pub(in crate::cli) async fn status(args: FleetStatusArgs) -> Exit {
@@ -37,6 +39,33 @@ pub(in crate::cli) async fn invite(args: InviteArgs) -> Exit {
             Exit::Done
         }
         Err(failure) => node.fail(&failure),
+    }
+}
+
+/// All that is in force, into a file.
+pub(in crate::cli) async fn backup(args: BackupArgs) -> Exit {
+    let node = Node::of(&args.node);
+    let bytes = match node.get_octets("/v1/backup").await {
+        Ok(bytes) => bytes,
+        Err(failure) => return node.fail(&failure),
+    };
+    let written = from_backup(&bytes)
+        .map_err(|error| format!("what the node sent is no back-up: {error}"))
+        .and_then(|state| {
+            write_private(&args.file, &bytes).map_err(|error| error.to_string())?;
+            Ok(state)
+        });
+    match written {
+        Ok(state) => {
+            let (file, revision) = (args.file.display(), state.revision());
+            let tenants = state.view().tenants().count();
+            node.tell(
+                &serde_json::json!({ "file": file.to_string(), "revision": revision.get(), "tenants": tenants, "bytes": bytes.len() }),
+                &format!("{file}: revision {revision}, {tenants} tenants, {} bytes", bytes.len()),
+            );
+            Exit::Done
+        }
+        Err(problem) => node.fail(&Failure::Local(problem)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::args::PathError;
+use crate::cli::paths::PathError;
 
 /// Tests from outside.
 #[derive(Subcommand, Clone, Debug)]

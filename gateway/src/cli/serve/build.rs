@@ -21,6 +21,7 @@ use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
 use crate::fleet::home::{Home, Piece};
 use crate::fleet::{Fleet, FleetParts, Opened};
+use crate::http::Handshake;
 use crate::ledger::Ledger;
 use crate::proxy::{Door, Front, FrontLimits, FrontParts};
 use crate::runtime::dialer::Dialer;
@@ -53,6 +54,7 @@ pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         .mode(0o700)
         .create(&config.data)
         .map_err(|error| format!("data directory {}: {error}", config.data.display()))?;
+    let opened = Opened::open(config).await?;
     let files = config
         .load_identities()
         .map_err(|mistakes| lines(&mistakes))?;
@@ -63,7 +65,6 @@ pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
             .map_err(|error| format!("the database-client certificate of {tenant}: {error}"))?;
         database_clients.insert(tenant.clone(), identity);
     }
-    let opened = Opened::open(config).await?;
     let ledger = Ledger::open(&config.data.join("audit"), &config.name)
         .map_err(|error| format!("the audit log in {}: {error}", config.data.display()))?;
     let ledger = Arc::new(ledger);
@@ -195,6 +196,19 @@ pub(super) async fn metrics(
         .await
         .map_err(|error| format!("metrics on {address}: {error}"))?;
     Ok(Some((listener, handle)))
+}
+
+/// The API for operators, where node.toml names an address for it.
+pub(super) async fn api(config: &NodeConfig) -> Result<Option<(TcpListener, Handshake)>, String> {
+    let Some(address) = config.api else {
+        return Ok(None);
+    };
+    let handshake = crate::fleet::operators::handshake(config)?;
+    let listener = crate::http::server::bind_tcp(address)
+        .await
+        .map_err(|error| format!("api on {address}: {error}"))?;
+    tracing::info!(%address, "operators are heard");
+    Ok(Some((listener, handshake)))
 }
 
 /// What endpoints show. A node without doors has none of its own, and nobody will ask: it is given

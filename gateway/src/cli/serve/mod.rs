@@ -79,6 +79,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     // The admin socket and the metrics outlive the drain: that is when an operator looks.
     let over = CancellationToken::new();
     control.spawn(api::serve(Arc::clone(&node), admin, over.clone()));
+    if let Some((listener, handshake)) = build::api(&config).await? {
+        let node = Arc::clone(&node);
+        control.spawn(api::serve_tls(node, listener, handshake, over.clone()));
+    }
     if let Some((listener, metrics)) = build::metrics(&config).await? {
         let front = Arc::clone(&node.front);
         control.spawn(api::metrics::serve(front, listener, metrics, over.clone()));
@@ -88,16 +92,26 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
 
     let workers = start_workers(&node, bound.workers, &stop)?;
     announce(&node, &bound.addresses);
-    let ending = signals::until_told(&node, &config).await;
+    let mut removed = false;
+    let ending = tokio::select! {
+        ending = signals::until_told(&node, &config) => ending,
+        () = node.fleet.until_removed() => {
+            removed = true;
+            Ending::Now
+        }
+    };
 
     node.front.drain();
     stop.cancel();
-    let drained = match ending {
+    if let Ending::Failed(problem) = &ending {
+        error!(%problem, "the node's state cannot be kept: the process ends; free or replace the disk and start it again");
+    }
+    let drained = match &ending {
         Ending::Drain => {
             info!(limit = ?DRAIN, "draining: no new connections are let in");
             signals::drained(&node, DRAIN).await
         }
-        Ending::Now => false,
+        Ending::Now | Ending::Failed(_) => false,
     };
     end(&node.front, workers).await;
     if timeout(BACKENDS_GONE, node.front.settled()).await.is_err() {
@@ -117,7 +131,13 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
             .with("drained", drained),
     );
     drop(tokio::task::spawn_blocking(move || ledger.flush_and_close()).await);
-    Ok(())
+    if removed {
+        return Err("this node was removed from its fleet: its data works nowhere any more; `portcullis join` with an empty data directory makes it another".to_owned());
+    }
+    match ending {
+        Ending::Failed(problem) => Err(format!("the node's state cannot be kept: {problem}")),
+        Ending::Drain | Ending::Now => Ok(()),
+    }
 }
 
 /// Ends what is live, again and again, until every worker has nothing left, or the limit has

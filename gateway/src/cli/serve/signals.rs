@@ -15,6 +15,9 @@ pub(super) enum Ending {
     Drain,
     /// SIGINT: at once.
     Now,
+    /// The node's state can no longer be kept: at once, as a failure. What the disk has of it is
+    /// known only by reading it back.
+    Failed(String),
 }
 
 /// Serves SIGHUP until SIGTERM or SIGINT says to stop. Without signal handlers there would be no
@@ -32,6 +35,9 @@ pub(super) async fn until_told(node: &Arc<api::Node>, config: &NodeConfig) -> En
         tokio::select! {
             _ = terminate.recv() => return Ending::Drain,
             _ = interrupt.recv() => return Ending::Now,
+            // Where customers come in they are served as before, from what this node knows; it takes
+            // part in nothing else, and says so.
+            problem = node.fleet.failed(), if config.listeners.is_empty() => return Ending::Failed(problem),
             _ = hup.recv() => apply_again(node, config).await,
         }
     }

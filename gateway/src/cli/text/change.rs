@@ -27,6 +27,11 @@ pub(in crate::cli) fn plan(reply: &PlanReply) -> String {
     if reply.changed {
         would_close(&mut out, &reply.closes);
     }
+    if reply.second_person {
+        out.push_str(
+            "\nneeds a second person: an apply waits until another operator approves it\n",
+        );
+    }
     out
 }
 
@@ -91,7 +96,7 @@ pub(in crate::cli) fn reach(reply: &ReachReply) -> String {
     out
 }
 
-fn difference(out: &mut String, difference: &Difference) {
+pub(super) fn difference(out: &mut String, difference: &Difference) {
     let mut tenants = |names: &[String], what: &str| {
         if !names.is_empty() {
             out.push_str(&format!("{what}: {}\n", names.join(", ")));
@@ -278,6 +283,7 @@ mod tests {
             node: "gw1".to_owned(),
             revision: 811,
             changed: true,
+            second_person: false,
             difference: sample_difference(),
             warnings: vec![Warning {
                 tenant: "acme".to_owned(),
@@ -316,6 +322,7 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
             node: "gw1".to_owned(),
             revision: 3,
             changed: false,
+            second_person: false,
             difference: Difference::default(),
             warnings: Vec::new(),
             closes: Vec::new(),
@@ -447,6 +454,7 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
                 unfinished: 0,
             },
             slowest_ms: Some(38.2),
+            pending: None,
             evidence: None,
         }
     }

@@ -3,6 +3,7 @@
 pub(super) mod change;
 pub(super) mod fleet;
 pub(super) mod limits;
+pub(super) mod people;
 mod receipt;
 pub(super) mod story;
 pub(super) mod table;

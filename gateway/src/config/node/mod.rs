@@ -5,8 +5,9 @@
 //! relative to the file they stand in.
 //!
 //! Deliberately absent: who may connect (that is policy), secrets (only paths to key files), and
-//! any network address for administration: there is none but a Unix socket.
+//! who may command the fleet over the network (that is in its state).
 
+mod api;
 mod fleet;
 mod identity_files;
 mod limits;
@@ -51,6 +52,9 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Its place in a fleet; none is a node that is a fleet by itself.
     pub fleet: Option<Fleet>,
+    /// Where operators with certificates command the fleet, over TLS; nowhere unless named, and on
+    /// control nodes only.
+    pub api: Option<SocketAddr>,
     /// The endpoints' server certificates, at least one where it is a gateway; the first serves clients that name none.
     pub certificates: Vec<IdentityFiles>,
     /// Our certificate towards each tenant's databases.
@@ -142,6 +146,10 @@ impl Checker<'_> {
             Some(fleet) => Some(fleet::check(self, fleet)?),
             None => None,
         };
+        let api = match &raw.api {
+            Some(api) => Some(api::check(self, api, fleet.as_ref())?),
+            None => None,
+        };
         let carries = fleet.as_ref().is_none_or(|fleet| fleet.roles.gateway);
         let certificates = self.certificates(&raw.certificate, carries);
         let database_clients = self.database_clients(&raw.database_client);
@@ -167,6 +175,7 @@ impl Checker<'_> {
             dialer,
             limits: limits.unwrap_or_default(),
             fleet,
+            api,
             certificates,
             database_clients,
             listeners,

@@ -24,6 +24,7 @@ pub(super) struct RawNode {
     pub(super) dialer: Option<RawDialer>,
     pub(super) limits: Option<RawLimits>,
     pub(super) fleet: Option<Spanned<RawFleet>>,
+    pub(super) api: Option<RawApi>,
     #[serde(default)]
     pub(super) certificate: Vec<RawCertificate>,
     #[serde(default)]
@@ -38,6 +39,12 @@ pub(super) struct RawAdmin {
     pub(super) socket: Spanned<String>,
     #[serde(default)]
     pub(super) allowed_uids: Vec<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawApi {
+    pub(super) listen: Spanned<String>,
 }
 
 #[derive(Deserialize)]

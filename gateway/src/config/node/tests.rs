@@ -118,6 +118,26 @@ fn what_is_optional_can_be_left_out() {
 }
 
 #[test]
+fn operators_are_heard_on_control_nodes_of_a_fleet_only() {
+    let fleet = |more: &str| {
+        format!(
+            "{}\n[fleet]\nlisten = \"10.0.0.1:7443\"\n{more}[api]\nlisten = \"10.0.0.1:7444\"\n",
+            with("", PUBLIC)
+        )
+    };
+    let config = parse(&fleet("")).unwrap();
+    assert_eq!(config.api, Some("10.0.0.1:7444".parse().unwrap()));
+    for text in [
+        fleet("roles = [\"gateway\"]\n"),
+        with("api = {listen = \"10.0.0.1:7444\"}", PUBLIC),
+    ] {
+        let errors = parse(&text).map(|_| "accepted").unwrap_err();
+        let told = errors.first().unwrap().to_string();
+        assert!(told.contains("[api] needs a [fleet]"), "{told}");
+    }
+}
+
+#[test]
 fn mistakes_are_told_with_their_place() {
     check(
         "name = 3",
@@ -125,7 +145,7 @@ fn mistakes_are_told_with_their_place() {
     );
     check(
         "nme = \"x\"",
-        "1:1: unknown field `nme`, expected one of `name`, `data`, `workers`, `policy`, `admin`, `metrics`, `dialer`, `limits`, `fleet`, `certificate`, `database-client`, `listener`",
+        "1:1: unknown field `nme`, expected one of `name`, `data`, `workers`, `policy`, `admin`, `metrics`, `dialer`, `limits`, `fleet`, `api`, `certificate`, `database-client`, `listener`",
     );
     check("name = \"a\"\nname = \"b\"", "2:1: duplicate key");
     check(

@@ -1,0 +1,108 @@
+//! How a state is opened, and what lies on the disk before it is.
+
+use crate::OpenError;
+use crate::network::{BoxFuture, Transport, TransportError};
+use crate::tables::{self, Beginning};
+use portcullis_policy::{NodeId, State};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a state is opened.
+pub struct Settings {
+    pub(crate) path: PathBuf,
+    pub(crate) node: NodeId,
+    pub(crate) beginning: Beginning,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) timing: Timing,
+}
+
+/// The times that consensus goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader says that it is there.
+    pub heartbeat: Duration,
+    /// After how much silence an election begins, at least.
+    pub election_least: Duration,
+    /// After how much silence an election begins, at most.
+    pub election_most: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_least: Duration::from_millis(400),
+            election_most: Duration::from_millis(700),
+        }
+    }
+}
+
+/// The state's file in a node's data directory.
+pub(crate) const FILE: &str = "state.redb";
+
+impl Settings {
+    /// For a node that is a fleet by itself, in the data directory `data`.
+    #[must_use]
+    pub fn alone(data: &Path) -> Self {
+        Self {
+            path: data.join(FILE),
+            node: NodeId::FIRST,
+            beginning: Beginning::Alone,
+            transport: Arc::new(Nobody),
+            timing: Timing::default(),
+        }
+    }
+
+    /// For a node of a fleet, whose state is there already.
+    #[must_use]
+    pub fn in_fleet(data: &Path, node: NodeId, transport: Arc<dyn Transport>) -> Self {
+        Self {
+            path: data.join(FILE),
+            node,
+            beginning: Beginning::Never,
+            transport,
+            timing: Timing::default(),
+        }
+    }
+
+    /// With other times.
+    #[must_use]
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+}
+
+/// Makes an empty state for a node that has been admitted and waits for the leader. One that is
+/// there, and is this node's, is left as it is.
+///
+/// # Errors
+/// [`OpenError`]
+pub fn await_leader(data: &Path, node: NodeId) -> Result<(), OpenError> {
+    tables::open(&data.join(FILE), node, Beginning::Joining).map(drop)
+}
+
+/// Makes `node` the only voter of a state, in the place of whatever was there: what it does not
+/// hold is gone. The old file is replaced in one step.
+///
+/// # Errors
+/// [`OpenError`]
+pub fn begin_alone(data: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
+    tables::begin_again(&data.join(FILE), node, state)
+}
+
+/// A node that is a fleet by itself calls nobody.
+struct Nobody;
+
+impl Transport for Nobody {
+    fn call(
+        &self,
+        _to: NodeId,
+        _request: Vec<u8>,
+        _within: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, TransportError>> {
+        let nobody = TransportError::new("this node is a fleet by itself");
+        Box::pin(std::future::ready(Err(nobody)))
+    }
+}

@@ -1,0 +1,155 @@
+//! The people who command the fleet over the network: how they are met, what they are, and how they
+//! come by a certificate.
+//!
+//! Roles are in the state and never in a certificate: a role that was taken away is gone at the next
+//! request. What stands here decides nothing; `portcullis-policy` does.
+
+use portcullis_certs::Validity;
+use portcullis_certs::fleet::{
+    FleetId as NamedFleet, FleetName, JoinRequest, api_server_config, peer_of,
+};
+use portcullis_policy::{
+    Author, Command, GuardRails, OperatorId, Pending, PendingId, Proposal, Rehearsed, Role,
+    Timestamp,
+};
+
+use super::home::Home;
+use super::peers::Identity;
+use super::writes::{self, WriteError};
+use super::{Fleet, clock};
+use crate::config::node::NodeConfig;
+use crate::http::Handshake;
+
+/// How operators are met at this node's API.
+///
+/// # Errors
+/// In words.
+pub fn handshake(config: &NodeConfig) -> Result<Handshake, String> {
+    let home = Home::of(&config.data);
+    let membership = home
+        .membership()
+        .map_err(|error| error.to_string())?
+        .ok_or("this node is of no fleet")?;
+    let identity = Identity::load(&home, &membership)?;
+    let tls = api_server_config(&identity.node, &identity.trust)
+        .map_err(|error| format!("the API's TLS: {error}"))?;
+    Ok(Handshake {
+        tls,
+        identify: |fleet, shown| {
+            let peer = peer_of(shown, NamedFleet(fleet)).ok()?;
+            match peer.name {
+                FleetName::Operator { name, .. } => Some((name, peer.validity.not_after)),
+                FleetName::Node { .. } => None,
+            }
+        },
+        fleet: identity.node.fleet().0,
+    })
+}
+
+/// A certificate that was issued to an operator.
+pub struct Issued {
+    /// The chain, PEM: the operator's, then the authority's.
+    pub chain: String,
+    /// The fleet authority's certificate, PEM.
+    pub authority: String,
+    /// When the certificate ends.
+    pub until: Timestamp,
+}
+
+impl Fleet {
+    /// What an operator is, as this node knows it; none for somebody whom the fleet does not know.
+    #[must_use]
+    pub fn roles_of(&self, operator: &OperatorId) -> Option<Vec<Role>> {
+        let state = self.source.state()?;
+        state.roles_of(operator).map(<[Role]>::to_vec)
+    }
+
+    /// Every operator, as this node knows them.
+    #[must_use]
+    pub fn operators(&self) -> Vec<(OperatorId, Vec<Role>)> {
+        let Some(state) = self.source.state() else {
+            return Vec::new();
+        };
+        let all = state.operators();
+        all.map(|(id, roles)| (id.clone(), roles.clone())).collect()
+    }
+
+    /// What waits for a second person and still can be approved.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Pending> {
+        let now = clock::now();
+        let Some(state) = self.source.state() else {
+            return Vec::new();
+        };
+        let all = state.pending().filter(|one| one.expires > now);
+        all.cloned().collect()
+    }
+
+    /// One of them, expired or not.
+    #[must_use]
+    pub fn pending_change(&self, id: PendingId) -> Option<Pending> {
+        self.source.state()?.pending_change(id).cloned()
+    }
+
+    /// What needs a second person; none where there is no fleet.
+    #[must_use]
+    pub fn guard_rails(&self) -> Option<GuardRails> {
+        self.source.state()?.guard_rails()
+    }
+
+    /// What `command` of this author would do as of the moment `at`, and whether a second person is
+    /// needed. Nobody sees it and nothing is written.
+    ///
+    /// # Errors
+    /// [`WriteError::Rejected`]
+    pub fn rehearse_as(
+        &self,
+        author: Author,
+        command: Command,
+        at: Timestamp,
+    ) -> Result<Rehearsed, WriteError> {
+        let proposal = Proposal {
+            request: None,
+            at,
+            author,
+            command,
+        };
+        self.source
+            .state()
+            .ok_or(WriteError::NotControl)?
+            .rehearse(&proposal)
+            .map_err(|rejection| writes::refused(&rejection))
+    }
+
+    /// A certificate by which an operator is known. Whether there is such an operator, and whether
+    /// whoever asks may have it, has been asked before.
+    ///
+    /// # Errors
+    /// [`WriteError`]: this node has no authority, or it could not sign.
+    pub fn issue_operator(
+        &self,
+        operator: &OperatorId,
+        request: &JoinRequest,
+    ) -> Result<Issued, WriteError> {
+        let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
+        let authority = admission.authority();
+        let now = clock::unix_seconds();
+        let validity = Validity {
+            not_before: now.saturating_sub(CLOCK_SKEW_SECONDS),
+            not_after: now.saturating_add(OPERATOR_CERTIFICATE_SECONDS),
+        };
+        let chain = authority
+            .issue_operator(operator.as_str(), request.key(), validity)
+            .map_err(|error| WriteError::Storage(error.to_string()))?;
+        Ok(Issued {
+            chain,
+            authority: authority.authority_pem().to_owned(),
+            until: Timestamp::from_millis(validity.not_after.saturating_mul(1000)),
+        })
+    }
+}
+
+/// A node whose clock is behind by less than this trusts a certificate at once.
+const CLOCK_SKEW_SECONDS: i64 = 3_600;
+/// An operator's certificate: people come back for another one.
+const OPERATOR_CERTIFICATE_SECONDS: i64 = 90 * 86_400;

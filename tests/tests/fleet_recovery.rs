@@ -1,0 +1,174 @@
+//! What can be done when more is lost than a fleet survives by itself.
+
+use std::time::Duration;
+
+use portcullis_tests::Fleet;
+use portcullis_tests::fleet::{BOTH, Guests};
+use portcullis_tests::wait;
+
+#[test]
+fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
+    let mut fleet = Fleet::of(3);
+    let revision = fleet.nodes[0].revision();
+    let configuration = fleet.nodes[0].configuration().display().to_string();
+    let key = fleet.recovery_key().display().to_string();
+    let recover = [
+        "recover",
+        "--config",
+        &configuration,
+        "--recovery-key",
+        &key,
+    ];
+    // While it runs, its state is not touched.
+    let refused = fleet.nodes[0].portcullis(&recover);
+    assert!(refused.refused().contains("another process"), "{refused}");
+    fleet.nodes[1].kill();
+    fleet.nodes[2].kill();
+    let (refused, _) = fleet.nodes[0].write("without-a-quorum");
+    assert_ne!(refused.status, 200, "{}", refused.body);
+    fleet.nodes[0].kill();
+
+    let other = fleet.nodes[0]
+        .folder()
+        .join("node.toml")
+        .display()
+        .to_string();
+    let wrong = [
+        "recover",
+        "--config",
+        &configuration,
+        "--recovery-key",
+        &other,
+    ];
+    assert!(
+        fleet.nodes[0]
+            .portcullis(&wrong)
+            .refused()
+            .contains("recovery key")
+    );
+    let membership = fleet.nodes[0].data().join("fleet/membership.json");
+    let before = std::fs::read(&membership).unwrap();
+    let told = fleet.nodes[0].portcullis(&recover);
+    assert!(told.ok().contains("epoch 2"), "{told}");
+    assert!(told.ok().contains("n2, n3"), "{told}");
+    // Cut off before its last step, and repeated.
+    std::fs::write(&membership, before).unwrap();
+    for _ in 0..2 {
+        let again = fleet.nodes[0].portcullis(&recover);
+        assert!(again.ok().contains("nothing to do"), "{again}");
+        assert!(again.ok().contains("epoch 2"), "{again}");
+    }
+
+    fleet.nodes[0].start();
+    let _ = fleet.settled();
+    assert!(fleet.nodes[0].revision() > revision);
+    drop(fleet.connect(0, fleet.guest()));
+    let (written, _) = fleet.nodes[0].write("alone");
+    assert_eq!(written.status, 200, "{}", written.body);
+
+    // Those who were lost come back: they are of an epoch that is over.
+    fleet.nodes[1].start();
+    fleet.nodes[2].start();
+    std::thread::sleep(Duration::from_secs(4));
+    let status = fleet.nodes[0].status().unwrap();
+    assert_eq!(
+        (&status["epoch"], &status["quorum"]),
+        (&2.into(), &true.into()),
+        "{status}"
+    );
+    assert_eq!(
+        status["nodes"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 1, "{reply}");
+    let latest = fleet.nodes[0].revision();
+    std::thread::sleep(Duration::from_secs(1));
+    for lost in [1, 2] {
+        assert_eq!(fleet.nodes[lost].status().unwrap()["epoch"], 1);
+        assert!(fleet.nodes[lost].revision() < latest);
+    }
+    fleet.nodes[1].kill();
+    fleet.nodes[2].kill();
+
+    // New nodes take their place.
+    let index = fleet.unmade("n4", BOTH);
+    fleet.join(index, "control,gateway");
+    fleet.nodes[index].start();
+    let _ = fleet.settled();
+    assert_eq!(fleet.nodes[index].revision(), fleet.nodes[0].revision());
+    let status = fleet.nodes[index].status().unwrap();
+    assert_eq!(status["epoch"], 2, "{status}");
+}
+
+#[test]
+fn a_backup_begins_a_new_fleet_with_the_tenants_of_the_old_one() {
+    let mut fleet = Fleet::of(1);
+    let file = fleet.nodes[0].folder().join("kept").display().to_string();
+    let socket = fleet.nodes[0].socket().display().to_string();
+    let told = fleet.nodes[0].portcullis(&["backup", &file, "--socket", &socket]);
+    assert!(told.ok().contains("1 tenants"), "{told}");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(!bytes.windows(11).any(|text| text == b"PRIVATE KEY"));
+    let revision = fleet.nodes[0].revision();
+    let identity = fleet.nodes[0].status().unwrap()["fleet"].clone();
+    fleet.nodes[0].kill();
+
+    let key = fleet.recovery_key().display().to_string();
+    let full = fleet.nodes[0].configuration().display().to_string();
+    let into = |node: &portcullis_tests::fleet::Node, configuration: &str, file: &str| {
+        node.portcullis(&[
+            "restore",
+            "--config",
+            configuration,
+            "--recovery-key",
+            &key,
+            file,
+        ])
+    };
+    // Not over what is there.
+    assert!(
+        into(&fleet.nodes[0], &full, &file)
+            .refused()
+            .contains("already")
+    );
+
+    let index = fleet.unmade("r1", BOTH);
+    let empty = fleet.nodes[index].configuration().display().to_string();
+    let half = fleet.nodes[index]
+        .folder()
+        .join("half")
+        .display()
+        .to_string();
+    std::fs::write(&half, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(
+        into(&fleet.nodes[index], &empty, &half)
+            .refused()
+            .contains("damaged")
+    );
+    let told = into(&fleet.nodes[index], &empty, &file);
+    assert!(told.ok().contains("restored"), "{told}");
+    assert!(
+        into(&fleet.nodes[index], &empty, &file)
+            .refused()
+            .contains("already")
+    );
+
+    fleet.nodes[index].start();
+    let told = wait::until(Duration::from_secs(20), || {
+        let status = fleet.nodes[index].status()?;
+        (status["quorum"] == true).then_some(status)
+    });
+    let status = told.expect("it has a quorum");
+    assert_ne!(status["fleet"], identity, "{status}");
+    assert!(fleet.nodes[index].revision() > revision);
+    drop(fleet.connect(index, fleet.guest()));
+    let (written, _) = fleet.nodes[index].write("anew");
+    assert_eq!(written.status, 200, "{}", written.body);
+}
