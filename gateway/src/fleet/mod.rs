@@ -32,6 +32,7 @@ mod signing;
 mod soft;
 mod source;
 mod staleness;
+mod standing;
 mod subscription;
 mod voters;
 mod words;
@@ -41,10 +42,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use portcullis_consensus::{Consensus, Settings, Status};
+use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
-    Author, Command, FEATURE_LEVEL, FleetId, KeyHash, Node as FleetNode, NodeId, NodeName,
-    NodeRole, Revision, View,
+    Author, Command, FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole,
+    Revision, View,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,7 +57,7 @@ use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
-use self::reports::{Heard, Report, Reports};
+use self::reports::{Report, Reports};
 use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
@@ -67,6 +68,7 @@ use crate::runtime::clock::{self, Duration, Instant};
 
 pub use enforcer::Step;
 pub use reports::NodeReceipt;
+pub use standing::{Known, Standing};
 pub use writes::{WRITE_LIMIT, WriteError, Written};
 
 /// This node's place in its fleet.
@@ -190,30 +192,6 @@ fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
     Ok(())
 }
 
-/// Where this node stands, and what it knows of the others.
-pub struct Standing {
-    /// The fleet; none where a node is by itself.
-    pub fleet: Option<FleetId>,
-    /// Its epoch; 0 where there is no fleet.
-    pub epoch: u64,
-    /// Who leads, as this node knows it.
-    pub leader: Option<NodeName>,
-    /// For how much longer what needs a quorum may be done here; none is not at all.
-    pub lease: Option<Duration>,
-    /// The nodes, by id.
-    pub nodes: Vec<Known>,
-}
-
-/// One node, as this one knows it.
-pub struct Known {
-    /// The node.
-    pub node: FleetNode,
-    /// Its part in consensus: `leader`, `voter`, `learner` or `none`.
-    pub part: &'static str,
-    /// What it last said of itself.
-    pub heard: Option<Heard>,
-}
-
 impl Fleet {
     /// Takes the node's place: from now on it answers others, and puts in force what is decided.
     ///
@@ -289,68 +267,6 @@ impl Fleet {
     /// The step that led to `revision`, once this node has it in force.
     pub async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
         self.enforcer.step(revision, deadline).await
-    }
-
-    /// Waits until every node enforces `revision`, or until the deadline; how each of them took it.
-    pub async fn receipts(&self, revision: Revision, deadline: Instant) -> Vec<NodeReceipt> {
-        let ids: BTreeSet<NodeId> = self.nodes().iter().map(|node| node.id).collect();
-        self.reports.in_force(revision, &ids, deadline).await;
-        self.receipts_now(revision)
-    }
-
-    /// How each node took `revision`, as far as it is known now.
-    #[must_use]
-    pub fn receipts_now(&self, revision: Revision) -> Vec<NodeReceipt> {
-        self.nodes()
-            .iter()
-            .map(|node| self.receipt(node, revision))
-            .collect()
-    }
-
-    fn receipt(&self, node: &FleetNode, revision: Revision) -> NodeReceipt {
-        let heard = self.reports.of(node.id);
-        let summary = self.reports.summary(node.id, revision);
-        let report = heard.as_ref().map(|heard| &heard.report);
-        NodeReceipt {
-            name: node.name.to_string(),
-            in_force: report.is_some_and(|report| report.through >= revision),
-            revision: report.map(|report| report.through.get()),
-            closed: summary.as_ref().map(|summary| summary.closed),
-            unfinished: summary.as_ref().map_or(0, |summary| summary.unfinished),
-            backends_left: summary.as_ref().map_or(0, |summary| summary.backends_left),
-            slowest_ms: summary.and_then(|summary| summary.slowest_ms),
-            heard_ms: heard
-                .as_ref()
-                .map(|heard| u64::try_from(heard.ago.as_millis()).unwrap_or(u64::MAX)),
-            stale_limit: report
-                .map(|report| report.stale_limit)
-                .filter(|limit| *limit > 0),
-        }
-    }
-
-    /// Where this node stands, and what it knows of the others.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        let view = self.source.view();
-        let status = self.source.status();
-        let fleet = view.fleet();
-        let nodes = self.nodes().into_iter().map(|node| Known {
-            part: status
-                .as_ref()
-                .map_or("none", |status| part(status, node.id)),
-            heard: self.reports.of(node.id),
-            node,
-        });
-        Standing {
-            fleet: fleet.map(|fleet| fleet.id),
-            epoch: fleet.map_or(0, |fleet| fleet.epoch),
-            leader: status
-                .as_ref()
-                .and_then(|status| status.leader)
-                .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
-            lease: self.lease.remaining(),
-            nodes: nodes.collect(),
-        }
     }
 
     /// Takes a node out of the fleet for good.
@@ -515,18 +431,6 @@ impl std::fmt::Debug for Fleet {
             .field("me", &self.me)
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-fn part(status: &Status, node: NodeId) -> &'static str {
-    if status.leader == Some(node) {
-        "leader"
-    } else if status.voters.contains(&node) {
-        "voter"
-    } else if status.learners.contains(&node) {
-        "learner"
-    } else {
-        "none"
     }
 }
 
