@@ -31,6 +31,7 @@ mod format;
 mod image;
 mod log;
 mod machine;
+mod mark;
 mod network;
 mod opening;
 mod pieces;

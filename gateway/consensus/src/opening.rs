@@ -47,8 +47,12 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
     })
     .await
     .map_err(|error| OpenError::Engine(error.to_string()))??;
-    let (writer, thread) =
-        Writer::start(Arc::clone(&loaded.database)).map_err(|error| tables::io(&path, error))?;
+    let (writer, thread) = Writer::start(
+        Arc::clone(&loaded.database),
+        loaded.sequence,
+        Arc::clone(&loaded.mark),
+    )
+    .map_err(|error| tables::io(&path, error))?;
     let log = Log::new(&loaded, writer.clone());
     let full = log.full();
     #[cfg(test)]

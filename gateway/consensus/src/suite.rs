@@ -38,7 +38,12 @@ impl StoreBuilder<Types, Log, Machine, Directory> for Files {
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("state.redb");
         let loaded = tables::open(&path, NodeId::FIRST, Beginning::Joining).unwrap();
-        let (writer, _) = Writer::start(Arc::clone(&loaded.database)).unwrap();
+        let (writer, _) = Writer::start(
+            Arc::clone(&loaded.database),
+            loaded.sequence,
+            Arc::clone(&loaded.mark),
+        )
+        .unwrap();
         let log = Log::new(&loaded, writer.clone());
         let (machine, _) = Machine::new(&loaded, &path, writer);
         Ok((Directory(directory), log, machine))

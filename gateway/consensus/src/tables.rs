@@ -6,6 +6,7 @@
 use crate::OpenError;
 use crate::format::{self, DecodeError};
 use crate::image::Image;
+use crate::mark::Mark;
 use crate::types::{Entry, LogId, Membership, SnapshotMeta, Vote};
 use openraft::entry::RaftEntry;
 use openraft::vote::RaftLeaderIdExt;
@@ -26,6 +27,8 @@ pub(crate) const RAFT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(crate) const VOTE: &str = "vote";
 pub(crate) const PURGED: &str = "purged";
 pub(crate) const COMMITTED: &str = "committed";
+/// The number of the last transaction: see [`Mark`].
+pub(crate) const SEQUENCE: &str = "sequence";
 /// The name of the snapshot's file, beside this one.
 pub(crate) const SNAPSHOT: &str = "snapshot";
 /// Whose state this is.
@@ -50,6 +53,8 @@ pub(crate) struct Loaded {
     pub(crate) database: Arc<Database>,
     pub(crate) vote: Option<Vote>,
     pub(crate) purged: Option<LogId>,
+    pub(crate) sequence: u64,
+    pub(crate) mark: Arc<Mark>,
     pub(crate) committed: Option<LogId>,
     /// By index, each with its size in bytes.
     pub(crate) entries: BTreeMap<u64, (Entry, usize)>,
@@ -223,6 +228,8 @@ fn create(path: &Path, node: NodeId, begins: Option<(LogId, String)>) -> Result<
     begun().map_err(|error| io(&new, std::io::Error::other(error)))?;
     let moved = || -> std::io::Result<()> {
         File::open(&new)?.sync_all()?;
+        // Before it counts: a mark that is behind is no harm.
+        Mark::begin(path)?;
         fs::rename(&new, path)?;
         let parent = path.parent().filter(|parent| *parent != Path::new(""));
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
@@ -326,7 +333,19 @@ fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenErr
         None => State::default(),
         Some((_, image)) => image.state().map_err(|error| corrupt(path, error))?,
     };
+    let sequence: u64 = value(&raft, SEQUENCE, path)?.unwrap_or_default();
+    let (mark, reached) = Mark::open(path).map_err(|error| corrupt(path, error))?;
+    if sequence < reached {
+        return Err(corrupt(
+            path,
+            format!(
+                "it has gone back: it ends with write {sequence}, and write {reached} was durable"
+            ),
+        ));
+    }
     let loaded = Loaded {
+        sequence,
+        mark: Arc::new(mark),
         vote: value(&raft, VOTE, path)?,
         purged: value(&raft, PURGED, path)?,
         committed: value(&raft, COMMITTED, path)?,

@@ -5,7 +5,8 @@
 //! the entries before it. After a write that failed, nothing more is written: what it left on the
 //! disk is known only by reading it back.
 
-use crate::tables::{LOG, RAFT};
+use crate::mark::Mark;
+use crate::tables::{LOG, RAFT, SEQUENCE};
 use crate::types::Types;
 use openraft::storage::IOFlushed;
 use redb::{Database, Durability};
@@ -55,11 +56,15 @@ impl Thread {
 
 impl Writer {
     /// Starts the thread.
-    pub(crate) fn start(database: Arc<Database>) -> io::Result<(Self, Thread)> {
+    pub(crate) fn start(
+        database: Arc<Database>,
+        sequence: u64,
+        mark: Arc<Mark>,
+    ) -> io::Result<(Self, Thread)> {
         let (queue, writes) = mpsc::channel(QUEUE);
         let handle = std::thread::Builder::new()
             .name("state-writer".to_owned())
-            .spawn(move || run(&database, writes))?;
+            .spawn(move || run(&database, sequence, &mark, writes))?;
         Ok((Self(queue), Thread(Some(handle))))
     }
 
@@ -97,7 +102,7 @@ enum Told {
     Waiting(Done),
 }
 
-fn run(database: &Database, mut writes: mpsc::Receiver<Write>) {
+fn run(database: &Database, mut sequence: u64, mark: &Mark, mut writes: mpsc::Receiver<Write>) {
     let mut failed: Option<String> = None;
     while let Some(first) = writes.blocking_recv() {
         let mut group = vec![first];
@@ -112,7 +117,11 @@ fn run(database: &Database, mut writes: mpsc::Receiver<Write>) {
                 told.extend(group.into_iter().filter_map(who));
                 Err(problem.clone())
             }
-            None => write(database, group, &mut told),
+            None => {
+                sequence = sequence.saturating_add(1);
+                write(database, sequence, group, &mut told)
+                    .and_then(|()| mark.set(sequence).map_err(text))
+            }
         };
         for whom in told {
             let outcome = outcome.clone().map_err(io::Error::other);
@@ -137,7 +146,12 @@ fn who(write: Write) -> Option<Told> {
     }
 }
 
-fn write(database: &Database, group: Vec<Write>, told: &mut Vec<Told>) -> Result<(), String> {
+fn write(
+    database: &Database,
+    sequence: u64,
+    group: Vec<Write>,
+    told: &mut Vec<Told>,
+) -> Result<(), String> {
     let mut outcome = Ok(());
     let begun = database.begin_write().map_err(text).and_then(|mut it| {
         it.set_durability(Durability::Immediate).map_err(text)?;
@@ -184,6 +198,13 @@ fn write(database: &Database, group: Vec<Write>, told: &mut Vec<Told>) -> Result
             outcome = outcome.and(done);
             told.extend(who(write));
         }
+        let number = postcard::to_stdvec(&sequence).map_err(text);
+        let numbered = number.and_then(|number| {
+            raft.insert(SEQUENCE, number.as_slice())
+                .map(drop)
+                .map_err(text)
+        });
+        outcome = outcome.and(numbered);
     }
     outcome?;
     transaction.commit().map_err(text)

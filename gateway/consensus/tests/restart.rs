@@ -316,6 +316,32 @@ fn a_damaged_entry_vote_or_image_refuses_to_open() {
     drop(open(&directory.0).unwrap());
 }
 
+#[test]
+fn a_file_that_has_gone_back_refuses_to_open() {
+    let directory = Directory::new("back");
+    let consensus = open(&directory.0).unwrap();
+    consensus.put(&apply(vec![tenant("a")], vec![])).unwrap();
+    drop(consensus);
+    let before = fs::read(directory.file()).unwrap();
+    let consensus = open(&directory.0).unwrap();
+    consensus.put(&apply(vec![tenant("b")], vec![])).unwrap();
+    let shown = View::clone(&consensus.view());
+    drop(consensus);
+    // Whole, as it was: without the entries and the vote that others count on.
+    let after = fs::read(directory.file()).unwrap();
+    fs::write(directory.file(), before).unwrap();
+    let error = open(&directory.0).unwrap_err();
+    assert!(error.to_string().contains("gone back"), "{error}");
+    fs::write(directory.file(), after).unwrap();
+    assert_eq!(*open(&directory.0).unwrap().view(), shown);
+    // A mark that is missing or damaged vouches for nothing.
+    let mark = directory.file().with_extension("mark");
+    fs::write(&mark, [0; 24]).unwrap();
+    assert!(open(&directory.0).is_err());
+    fs::remove_file(&mark).unwrap();
+    assert!(open(&directory.0).is_err());
+}
+
 fn refused(directory: &Directory, what: &str) {
     let opened = open(&directory.0);
     assert!(

@@ -91,13 +91,17 @@ async fn confirm(fleet: Arc<Fleet>) {
         let asked = clock::boottime();
         let failure = fleet.source.status().and_then(|status| status.failed);
         if let Some(problem) = failure {
+            fleet.lease.give_up(asked);
             if !std::mem::replace(&mut failed, true) {
                 tracing::error!(
                     problem,
                     "this node takes part in deciding no longer and must be started again; customers are served as before"
                 );
+                if let Some(consensus) = fleet.source.consensus() {
+                    // It would go on complaining.
+                    consensus.shutdown().await;
+                }
             }
-            fleet.lease.give_up(asked);
             continue;
         }
         // A voter that was removed is let go once it votes no longer.

@@ -27,7 +27,8 @@ pub struct Standing {
 pub struct Known {
     /// The node.
     pub node: FleetNode,
-    /// Its part in consensus: `leader`, `voter`, `learner` or `none`.
+    /// Its part in consensus: `leader`, `voter`, `learner`, `none`, or of this
+    /// very node `failed`.
     pub part: &'static str,
     /// What it last said of itself.
     pub heard: Option<Heard>,
@@ -80,7 +81,7 @@ impl Fleet {
         let nodes = self.nodes().into_iter().map(|node| Known {
             part: status
                 .as_ref()
-                .map_or("none", |status| part(status, node.id)),
+                .map_or("none", |status| part(status, node.id, self.me)),
             heard: self.reports.of(node.id),
             node,
         });
@@ -97,8 +98,10 @@ impl Fleet {
     }
 }
 
-fn part(status: &Status, node: NodeId) -> &'static str {
-    if status.leader == Some(node) {
+fn part(status: &Status, node: NodeId, me: NodeId) -> &'static str {
+    if node == me && status.failed.is_some() {
+        "failed"
+    } else if status.leader == Some(node) {
         "leader"
     } else if status.voters.contains(&node) {
         "voter"

@@ -159,7 +159,11 @@ async fn calls_to_a_peer_that_vanished_end_in_time_and_go_on_when_it_is_back() {
     for within in [300, 100].map(Duration::from_millis) {
         let began = clock::instant();
         let lost = one.mesh.call(2, ECHO, vec![], within).await;
-        assert_eq!(lost, Err(MeshError::TimedOut));
+        // The first was sent; before the second, the connection was found wanting.
+        assert!(
+            matches!(lost, Err(MeshError::TimedOut | MeshError::Unreachable(_))),
+            "{lost:?}"
+        );
         assert!(began.elapsed() < within + Duration::from_secs(1));
     }
     // It comes back as another process, which knows nothing of the connection.

@@ -104,7 +104,11 @@ impl Served {
         let answer = ask_unix(&self.node.config.admin.socket, question, limits)
             .await
             .unwrap();
-        (answer.status, String::from_utf8(answer.body).unwrap())
+        // A back-up is no text.
+        (
+            answer.status,
+            String::from_utf8_lossy(&answer.body).into_owned(),
+        )
     }
 
     pub(in crate::api) async fn get<T: DeserializeOwned>(&self, target: &str) -> T {
