@@ -117,7 +117,10 @@ impl Fleet {
         let answer = ask_tls(&address, Arc::clone(caller), SERVER_NAME, question, limits)
             .await
             .unwrap();
-        (answer.status, String::from_utf8(answer.body).unwrap())
+        (
+            answer.status,
+            String::from_utf8_lossy(&answer.body).into_owned(),
+        )
     }
 
     pub(super) async fn get(&self, caller: &Arc<ClientConfig>, target: &str) -> (u16, String) {
