@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: comparisons between runs. `target/bench/summary.json` is there to be kept.
 
+mod agree;
 mod allocations;
 mod apply;
 mod board;
@@ -79,6 +80,10 @@ fn main() -> ExitCode {
     }
     if options.measures(Part::Apply) {
         tell("apply", &apply::measure(options.rounds));
+    }
+    if options.measures(Part::Fleet) {
+        tell("agree", &agree::engine());
+        tell("fleet", &agree::fleet());
     }
     let mut board = Board::default();
     let ways = options.ways(ways(&options));
@@ -159,7 +164,7 @@ fn ways(options: &Options) -> Vec<Way> {
                 Part::Copy => copy::ways(),
                 Part::Idle => idle::ways(),
                 Part::Denials => denials::ways(),
-                Part::Decide | Part::Apply | Part::Timing => Vec::new(),
+                Part::Decide | Part::Apply | Part::Fleet | Part::Timing => Vec::new(),
             });
         }
     }

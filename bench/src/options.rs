@@ -43,6 +43,8 @@ pub(crate) enum Part {
     Decide,
     /// One changed entry, until the view is published.
     Apply,
+    /// Commands agreed on, withdrawals enforced and leaders lost, by three nodes.
+    Fleet,
     /// Queries every way.
     Pgbench,
     /// New connections every way.
