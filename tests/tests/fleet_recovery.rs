@@ -12,7 +12,13 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     let revision = fleet.nodes[0].revision();
     let configuration = fleet.nodes[0].configuration().display().to_string();
     let key = fleet.recovery_key().display().to_string();
-    let recover = ["recover", "--config", &configuration, "--recovery-key", &key];
+    let recover = [
+        "recover",
+        "--config",
+        &configuration,
+        "--recovery-key",
+        &key,
+    ];
     // While it runs, its state is not touched.
     let refused = fleet.nodes[0].portcullis(&recover);
     assert!(refused.refused().contains("another process"), "{refused}");
@@ -22,9 +28,24 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     assert_ne!(refused.status, 200, "{}", refused.body);
     fleet.nodes[0].kill();
 
-    let other = fleet.nodes[0].folder().join("node.toml").display().to_string();
-    let wrong = ["recover", "--config", &configuration, "--recovery-key", &other];
-    assert!(fleet.nodes[0].portcullis(&wrong).refused().contains("recovery key"));
+    let other = fleet.nodes[0]
+        .folder()
+        .join("node.toml")
+        .display()
+        .to_string();
+    let wrong = [
+        "recover",
+        "--config",
+        &configuration,
+        "--recovery-key",
+        &other,
+    ];
+    assert!(
+        fleet.nodes[0]
+            .portcullis(&wrong)
+            .refused()
+            .contains("recovery key")
+    );
     let membership = fleet.nodes[0].data().join("fleet/membership.json");
     let before = std::fs::read(&membership).unwrap();
     let told = fleet.nodes[0].portcullis(&recover);
@@ -50,9 +71,19 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     fleet.nodes[2].start();
     std::thread::sleep(Duration::from_secs(4));
     let status = fleet.nodes[0].status().unwrap();
-    assert_eq!((&status["epoch"], &status["quorum"]), (&2.into(), &true.into()), "{status}");
-    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(1), "{status}");
-    let reply = fleet.nodes[0].apply(&[fleet.policy(Guests::Unwelcome)]).ok();
+    assert_eq!(
+        (&status["epoch"], &status["quorum"]),
+        (&2.into(), &true.into()),
+        "{status}"
+    );
+    assert_eq!(
+        status["nodes"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
     assert_eq!(reply["nodes_in_force"], 1, "{reply}");
     let latest = fleet.nodes[0].revision();
     std::thread::sleep(Duration::from_secs(1));
@@ -80,9 +111,8 @@ fn a_backup_begins_a_new_fleet_with_the_tenants_of_the_old_one() {
     let socket = fleet.nodes[0].socket().display().to_string();
     let told = fleet.nodes[0].portcullis(&["backup", &file, "--socket", &socket]);
     assert!(told.ok().contains("1 tenants"), "{told}");
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(&file).unwrap().permissions(),
-    );
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let bytes = std::fs::read(&file).unwrap();
     assert!(!bytes.windows(11).any(|text| text == b"PRIVATE KEY"));
@@ -93,19 +123,42 @@ fn a_backup_begins_a_new_fleet_with_the_tenants_of_the_old_one() {
     let key = fleet.recovery_key().display().to_string();
     let full = fleet.nodes[0].configuration().display().to_string();
     let into = |node: &portcullis_tests::fleet::Node, configuration: &str, file: &str| {
-        node.portcullis(&["restore", "--config", configuration, "--recovery-key", &key, file])
+        node.portcullis(&[
+            "restore",
+            "--config",
+            configuration,
+            "--recovery-key",
+            &key,
+            file,
+        ])
     };
     // Not over what is there.
-    assert!(into(&fleet.nodes[0], &full, &file).refused().contains("already"));
+    assert!(
+        into(&fleet.nodes[0], &full, &file)
+            .refused()
+            .contains("already")
+    );
 
     let index = fleet.unmade("r1", BOTH);
     let empty = fleet.nodes[index].configuration().display().to_string();
-    let half = fleet.nodes[index].folder().join("half").display().to_string();
+    let half = fleet.nodes[index]
+        .folder()
+        .join("half")
+        .display()
+        .to_string();
     std::fs::write(&half, &bytes[..bytes.len() - 1]).unwrap();
-    assert!(into(&fleet.nodes[index], &empty, &half).refused().contains("damaged"));
+    assert!(
+        into(&fleet.nodes[index], &empty, &half)
+            .refused()
+            .contains("damaged")
+    );
     let told = into(&fleet.nodes[index], &empty, &file);
     assert!(told.ok().contains("restored"), "{told}");
-    assert!(into(&fleet.nodes[index], &empty, &file).refused().contains("already"));
+    assert!(
+        into(&fleet.nodes[index], &empty, &file)
+            .refused()
+            .contains("already")
+    );
 
     fleet.nodes[index].start();
     let told = wait::until(Duration::from_secs(20), || {
