@@ -51,7 +51,7 @@ pub struct Status {
     pub applied: u64,
     /// On the leader: up to which entry each other node has the log.
     pub reached: BTreeMap<NodeId, u64>,
-    /// Set once this node can go on no longer: its process must end.
+    /// Set once this node can take part no longer, until it is started again.
     pub failed: Option<String>,
 }
 
@@ -262,7 +262,7 @@ impl Consensus {
         }
     }
 
-    /// Waits until this node can go on no longer, and says why: its process must end. What it did
+    /// Waits until this node can take part no longer, and says why. What it did
     /// not make durable is known only by reading the file back.
     pub async fn failed(&self) -> String {
         let mut metrics = self.raft.metrics();
