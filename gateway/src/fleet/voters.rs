@@ -106,10 +106,11 @@ mod tests {
             view_key: (role == NodeRole::Control).then_some([mark; 32]),
             address: Some(format!("127.0.0.1:{mark}")),
         };
-        match apply(state, admit) {
-            Told::Admitted(id) => id,
-            other => panic!("{other:?}"),
-        }
+        let told = apply(state, admit);
+        let Told::Admitted(id) = told else {
+            panic!("{told:?}");
+        };
+        id
     }
 
     fn status(voters: &[NodeId], learners: &[NodeId], reached: &[(NodeId, u64)]) -> Status {
