@@ -75,13 +75,19 @@ fn guessing_in_parallel_is_no_faster_and_the_line_has_an_end() {
     let (judged, shed): (Vec<_>, Vec<_>) = outcomes
         .into_iter()
         .partition(|(_, told)| told.sqlstate() == "28P01");
-    // Five at once, then after 1, 3 and 7 s; whoever comes too late for that line is told so.
+    // Five at once, and on a busy machine those that were on their way when the first was judged;
+    // then after 1, 3 and 7 s; whoever comes too late for that line is told so.
     let judged: Vec<f64> = judged.iter().map(|(at, _)| at - judged[4].0).collect();
-    assert_eq!(judged.len(), 8, "{judged:?}");
-    for (guess, at) in [(5, 0.5), (6, 2.5), (7, 6.5)] {
-        assert!(judged[guess] > at, "{judged:?}");
-    }
-    assert_eq!(shed.len(), 22);
+    let at_once = judged.iter().filter(|at| **at < 0.5).count();
+    assert!((5..=8).contains(&at_once), "{judged:?}");
+    let later: Vec<f64> = judged[at_once..].to_vec();
+    assert!((1..=3).contains(&later.len()), "{judged:?}");
+    assert!(
+        later.windows(2).all(|two| two[1] - two[0] > 1.5),
+        "{judged:?}"
+    );
+    assert!(later.last() > Some(&2.5), "{judged:?}");
+    assert_eq!(judged.len() + shed.len(), 30);
     for (_, told) in &shed {
         assert_eq!(told.sqlstate(), "53300");
     }
