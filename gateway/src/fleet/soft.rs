@@ -19,7 +19,7 @@ use super::{Fleet, words};
 use crate::mesh::Refused;
 use crate::proxy::{FailedSignIn, OpenAt, Others, PassedCancel, Soft};
 use crate::runtime::clock::{self, Duration, Instant};
-use crate::runtime::limits::{CANCEL, FAILURES_TOLD, SOFT_KEPT, SOFT_TICK};
+use crate::runtime::limits::{CANCEL, FAILURES_TOLD, OPEN_TOLD, SOFT_KEPT, SOFT_TICK};
 
 /// How long another node may take to hear.
 const HEARD: Duration = Duration::from_secs(1);
@@ -152,7 +152,10 @@ impl Fleet {
 
     /// Takes what another node tells.
     pub(super) fn told(&self, from: NodeId, request: &[u8]) -> Result<Vec<u8>, Refused> {
-        let soft: Soft = words::decode(request).map_err(Refused)?;
+        let mut soft: Soft = words::decode(request).map_err(Refused)?;
+        // No more than a node of ours tells.
+        soft.open.truncate(OPEN_TOLD);
+        soft.failures.truncate(FAILURES_TOLD);
         self.front.failed_elsewhere(&soft.failures);
         self.gathered.take(from, soft);
         Ok(Vec::new())
