@@ -230,7 +230,7 @@ impl Consensus {
         }
     }
 
-    /// Answers what another node's [`Transport`] carried here.
+    /// Answers what another node's [`crate::Transport`] carried here.
     ///
     /// # Errors
     /// In words: it is not a message of consensus.
@@ -414,7 +414,8 @@ fn not_written(
             ProposeError::NotLeader(to.leader_id.and_then(NodeId::new))
         }
         RaftError::APIError(_) => ProposeError::Unknown,
-        RaftError::Fatal(fatal) => ProposeError::Storage(fatal.to_string()),
+        // It was given to the log, which may have reached others.
+        RaftError::Fatal(_) => ProposeError::Unknown,
     }
 }
 

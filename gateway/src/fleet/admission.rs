@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portcullis_certs::fleet::{FleetAuthority, JoinRequest as Proof, JoinToken, hash_of_secret};
-use portcullis_policy::{
-    Author, Command, KeyHash, NodeName, NodeRole, Principal, RequestId, Timestamp, Told,
-};
+use portcullis_policy::{Author, Command, KeyHash, NodeName, NodeRole, Principal, Timestamp, Told};
 use zeroize::Zeroizing;
 
 use super::found::node_validity;
@@ -135,7 +133,8 @@ impl Fleet {
             principal: Principal::Node(self.me),
         };
         let written = self
-            .write(Some(once(&token, proof.key().hash())), author, command)
+            // A repetition finds its invitation used by its own key.
+            .write(None, author, command)
             .await
             .map_err(|error| match error {
                 WriteError::Rejected { code, message, .. } => never(&code, &message),
@@ -182,15 +181,6 @@ impl Fleet {
 
 /// How long this node may take to apply what the leader did.
 const APPLIED_HERE: Duration = Duration::from_secs(5);
-
-/// The same token shown with the same key is the same request, whoever carries it.
-fn once(token: &[u8; 32], key: [u8; 32]) -> RequestId {
-    let mut id = [0; 16];
-    for (to, (a, b)) in id.iter_mut().zip(token.iter().zip(key)) {
-        *to = a ^ b;
-    }
-    RequestId::new(id)
-}
 
 fn never(code: &str, message: &str) -> JoinReply {
     JoinReply::Refused {

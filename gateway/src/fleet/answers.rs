@@ -66,6 +66,9 @@ impl Fleet {
         request: &[u8],
     ) -> Result<Vec<u8>, Refused> {
         match service {
+            words::RAFT if !self.may_decide(from) => {
+                Err(Refused("only control nodes decide".to_owned()))
+            }
             words::RAFT => match self.source.consensus() {
                 Some(consensus) => consensus
                     .answer(from, request.to_vec())
@@ -80,7 +83,7 @@ impl Fleet {
                 let reply = self.propose_here(draft).await;
                 words::encode(&reply).map_err(Refused)
             }
-            // A node on its way out may vote on that, and nothing else.
+            // A node on its way out may still vote on that.
             _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
                 let report: Report = words::decode(request).map_err(Refused)?;
@@ -96,6 +99,25 @@ impl Fleet {
             words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
+    }
+
+    /// Whether a node takes part in deciding: a gateway never does. One that is on its way out does
+    /// until it votes no longer; before this node was admitted, those do whom it was told of.
+    fn may_decide(&self, node: NodeId) -> bool {
+        if let Some(fleet) = self.known_fleet(&self.source.view()) {
+            let control = fleet
+                .nodes
+                .get(&node)
+                .map(portcullis_policy::Node::is_control);
+            if let Some(control) = control {
+                return control;
+            }
+        } else if let Some(membership) = &self.membership {
+            let told = |seed: &super::home::Seed| seed.node == node && seed.view_key.is_some();
+            return membership.seeds.iter().any(told);
+        }
+        let status = self.source.status();
+        status.is_some_and(|it| it.voters.contains(&node) || it.learners.contains(&node))
     }
 
     /// Whether a node is of the fleet, as far as this one can say: one that joined a moment ago

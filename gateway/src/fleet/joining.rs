@@ -47,7 +47,10 @@ pub async fn join(config: &NodeConfig, token: &JoinToken) -> Result<Membership, 
         ));
     }
     let state = config.data.join("state.redb");
-    if state.exists() {
+    let begun = home
+        .find(Piece::JoiningKey)
+        .map_err(|error| error.to_string())?;
+    if state.exists() && begun.is_none() {
         return Err(format!(
             "{} holds a state: a node joins with an empty data directory and is given the fleet's state; move it away",
             state.display()

@@ -39,7 +39,7 @@ mod words;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings};
@@ -96,6 +96,8 @@ pub struct Fleet {
     stop: CancellationToken,
     /// Cancelled once this node is of the fleet no longer.
     removed: CancellationToken,
+    /// When it noticed.
+    noticed: OnceLock<Instant>,
     /// The other nodes, as the mesh knows them.
     members: Mutex<BTreeMap<u64, Member>>,
 }
@@ -246,6 +248,7 @@ impl Fleet {
             tasks,
             stop: CancellationToken::new(),
             removed: CancellationToken::new(),
+            noticed: OnceLock::new(),
             members: Mutex::default(),
         });
         fleet.set_members();
@@ -365,7 +368,7 @@ impl Fleet {
             return;
         };
         let view = self.source.view();
-        let (epoch, mut wanted) = peers::members(view.fleet(), membership, self.me);
+        let (epoch, mut wanted) = peers::members(self.known_fleet(&view), membership, self.me);
         let mut members = self.members.lock();
         if let Some(status) = self.source.status() {
             for voter in status.voters.union(&status.learners) {
@@ -383,9 +386,24 @@ impl Fleet {
             // A node's id is the revision of its admission: before that it is of no fleet yet.
             let admitted = view.revision().get() >= self.me.get();
             if admitted && !fleet.nodes.contains_key(&self.me) {
-                self.removed.cancel();
+                // Its vote may be needed to be let go.
+                let votes = self
+                    .source
+                    .status()
+                    .is_some_and(|status| status.voters.contains(&self.me));
+                let since = *self.noticed.get_or_init(clock::instant);
+                if !votes || clock::instant().saturating_duration_since(since) > LAST_VOTE {
+                    self.removed.cancel();
+                }
             }
         }
+    }
+
+    /// The fleet as a view has it, once that is one to which this node belongs: its id is the
+    /// revision of its admission, and what a log says of before is not who its peers are.
+    fn known_fleet<'a>(&self, view: &'a View) -> Option<&'a portcullis_policy::Fleet> {
+        let admitted = view.revision().get() >= self.me.get();
+        view.fleet().filter(|_| admitted)
     }
 
     /// Ends when this node is of its fleet no longer: it must not serve another day.
@@ -434,6 +452,8 @@ impl std::fmt::Debug for Fleet {
     }
 }
 
+/// How long a node that was removed waits until it votes no longer.
+const LAST_VOTE: Duration = Duration::from_secs(3);
 /// How long calls that are being answered may take to end.
 const FAREWELL: Duration = Duration::from_secs(1);
 

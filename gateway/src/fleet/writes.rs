@@ -118,6 +118,10 @@ impl Fleet {
                 ProposeReply::Written(written) => return Ok(written),
                 ProposeReply::Failed(WriteError::NoQuorum) => {}
                 ProposeReply::Failed(WriteError::Unknown) => given = true,
+                // It was given to the log before: it may have been made all the same.
+                ProposeReply::Failed(WriteError::Storage(_)) if given => {
+                    return Err(WriteError::Unknown);
+                }
                 ProposeReply::Failed(error) => return Err(error),
                 ProposeReply::NotLeading(known) => leader = known,
             }
