@@ -112,7 +112,7 @@ pub struct NodeArgs {
     /// The node's admin socket [default: $PORTCULLIS_SOCKET, else /run/portcullis/admin.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Ask a control node over the network instead, at [api] listen of its node.toml
+    /// Ask a control node over the network instead, at `api.listen` of its node.toml
     #[arg(
         long = "node",
         value_name = "HOST:PORT",

@@ -2,10 +2,10 @@
 //! known to enforce it.
 //!
 //! Control nodes agree through `portcullis-consensus`; what they say to each other travels over
-//! the mesh ([`words`]). Each node puts every view in force in order ([`enforcer`]) and reports
-//! it ([`reports`]). A command may be given to any control node: it is carried to the leader and
-//! executed once ([`writes`]). The leader makes the set of voters what the state says it should
-//! be ([`voters`]). [`found`] and [`joining`] make a node of a process.
+//! the mesh (`words`). Each node puts every view in force in order (`enforcer`) and reports
+//! it (`reports`). A command may be given to any control node: it is carried to the leader and
+//! executed once (`writes`). The leader makes the set of voters what the state says it should
+//! be (`voters`). [`found`] and [`joining`] make a node of a process.
 //!
 //! A node without `[fleet]` in its configuration is a fleet by itself: the same code with one
 //! voter and no mesh.

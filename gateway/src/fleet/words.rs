@@ -15,7 +15,7 @@ use super::home::Seed;
 pub(super) const RAFT: u8 = 1;
 /// A control node's signature under a view, answered by the called node's own (`Vec<Vouched>`).
 pub(super) const SIGN: u8 = 2;
-/// A command for the leader ([`ProposeReply`]).
+/// A command for the leader (`ProposeReply`).
 pub(super) const PROPOSE: u8 = 3;
 /// A node says what it enforces (`Report`).
 pub(super) const REPORT: u8 = 4;

@@ -1,5 +1,5 @@
 //! Serving requests: over a Unix socket, where the kernel says who calls, and over TCP. (Over TLS:
-//! [`super::tls`].)
+//! `super::tls`.)
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -37,7 +37,7 @@ impl State {
         self.at
     }
 
-    /// How much all allow lists together weigh against the limit of the fleet ([`Tenant::weight`]).
+    /// How much all allow lists together weigh against the limit of the fleet ([`crate::Tenant::weight`]).
     #[must_use]
     pub fn weight(&self) -> usize {
         self.view.weight
