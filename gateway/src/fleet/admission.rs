@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use portcullis_certs::fleet::{FleetAuthority, JoinRequest as Proof, JoinToken, hash_of_secret};
 use portcullis_policy::{Author, Command, KeyHash, NodeName, NodeRole, Principal, Timestamp, Told};
 use zeroize::Zeroizing;
@@ -15,8 +16,8 @@ use super::words::{self, JoinReply, JoinRequest, Welcome};
 use super::writes::WriteError;
 use super::{Fleet, clock, roles_of};
 use crate::config::node::NodeRoles;
-use crate::mesh::Refused;
-use crate::runtime::clock::Duration;
+use crate::mesh::{Refused, limits};
+use crate::runtime::clock::{Duration, Instant};
 use crate::runtime::random;
 
 /// What a control node needs to let others in.
@@ -24,6 +25,7 @@ pub(super) struct Admission {
     authority: FleetAuthority,
     /// The secret that is the same on every node.
     secret: Zeroizing<[u8; 32]>,
+    guesses: Guesses,
 }
 
 impl Admission {
@@ -46,6 +48,7 @@ impl Admission {
         Ok(Some(Self {
             authority,
             secret: Zeroizing::new(secret),
+            guesses: Guesses::default(),
         }))
     }
 
@@ -132,6 +135,15 @@ impl Fleet {
             name: format!("join {}", request.name),
             principal: Principal::Node(self.me),
         };
+        // What this node's own state would refuse may be good all the same, where it is behind. The
+        // fleet is asked then, but not by every stranger who makes tokens up.
+        let rehearsed = self.rehearse_as(author.clone(), command.clone(), clock::now());
+        if rehearsed.is_err() && !admission.guesses.another(clock::instant()) {
+            return Err(later(
+                "too_many_guesses",
+                "too many tokens that do not hold were shown to this node",
+            ));
+        }
         let written = self
             // A repetition finds its invitation used by its own key.
             .write(None, author, command)
@@ -179,6 +191,25 @@ impl Fleet {
     }
 }
 
+/// Tokens that did not hold, lately: each that is asked about costs an entry of the log.
+#[derive(Default)]
+struct Guesses(Mutex<Option<(Instant, u32)>>);
+
+impl Guesses {
+    /// Whether one more is asked about at `now`.
+    fn another(&self, now: Instant) -> bool {
+        let mut window = self.0.lock();
+        let (since, count) = window
+            .filter(|(since, _)| {
+                now.saturating_duration_since(*since) < limits::STRANGER_GUESSES_IN
+            })
+            .unwrap_or((now, 0));
+        let another = count < limits::STRANGER_GUESSES;
+        *window = Some((since, count.saturating_add(u32::from(another))));
+        another
+    }
+}
+
 /// How long this node may take to apply what the leader did.
 const APPLIED_HERE: Duration = Duration::from_secs(5);
 
@@ -195,5 +226,23 @@ fn later(code: &str, message: &str) -> JoinReply {
         code: code.to_owned(),
         message: message.to_owned(),
         again: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_tokens_that_do_not_hold_are_asked_about_in_a_window_and_no_more() {
+        let guesses = Guesses::default();
+        let start = clock::instant();
+        let end = start + limits::STRANGER_GUESSES_IN;
+        for _ in 0..limits::STRANGER_GUESSES {
+            assert!(guesses.another(start));
+        }
+        assert!(!guesses.another(start));
+        assert!(!guesses.another(end.checked_sub(Duration::from_millis(1)).unwrap()));
+        assert!(guesses.another(end));
     }
 }

@@ -49,9 +49,12 @@ impl Handler for Answers {
         })
     }
 
-    fn stream(&self, _from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
+    fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
+        let known = |fleet: &Arc<Fleet>| NodeId::new(from).is_some_and(|from| fleet.knows(from));
         match (self.fleet(), service) {
-            (Ok(fleet), words::VIEW) => Box::pin(subscription::serve(fleet, stream)),
+            (Ok(fleet), words::VIEW) if known(&fleet) => {
+                Box::pin(subscription::serve(fleet, stream))
+            }
             // Dropping the stream tells the caller.
             (Ok(_) | Err(_), _) => Box::pin(std::future::ready(())),
         }

@@ -153,7 +153,12 @@ async fn introduce(fleet: Arc<Fleet>) {
             level: FEATURE_LEVEL,
             address: fleet.address.clone(),
         };
-        if let Err(error) = fleet.write(None, author, command).await {
+        let written = fleet.write(None, author, command);
+        // Without a quorum it takes its time, which a node that stops does not have.
+        let Some(written) = fleet.stop.run_until_cancelled(written).await else {
+            return;
+        };
+        if let Err(error) = written {
             tracing::warn!(%error, "the fleet could not be told what this node is; it is tried again");
         }
     }

@@ -42,6 +42,10 @@ pub const HANDSHAKE: Duration = Duration::from_secs(5);
 pub const STRANGERS: usize = 4;
 /// What a stranger may take from its handshake to its answer.
 pub const STRANGER: Duration = Duration::from_secs(10);
+/// Tokens that do not hold as far as this node knows, and that the fleet is asked about all the same,
+pub const STRANGER_GUESSES: u32 = 16;
+/// within this time.
+pub const STRANGER_GUESSES_IN: Duration = Duration::from_secs(60);
 /// A connection on which nothing arrives for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(10);
 /// How often an idle connection is shown to be alive.

@@ -204,6 +204,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_handshake", time(mesh::HANDSHAKE), "a handshake between nodes, with its greeting"),
     ("mesh_strangers", count(mesh::STRANGERS), "nodes that join at once"),
     ("mesh_stranger", time(mesh::STRANGER), "a node that joins has asked and been answered"),
+    ("mesh_stranger_guesses", count(mesh::STRANGER_GUESSES as usize), "join tokens that do not hold and cost an entry of the log"),
+    ("mesh_stranger_guesses_in", time(mesh::STRANGER_GUESSES_IN), "in so much time; more are told to come later"),
     ("mesh_idle", time(mesh::IDLE), "a silent connection between nodes is given up"),
     ("mesh_keep_alive", time(mesh::KEEP_ALIVE), "between signs of life of an idle connection between nodes"),
     ("mesh_back_off_first", time(mesh::BACK_OFF_FIRST), "a node that could not be reached is not dialled again"),
