@@ -187,3 +187,30 @@ fn a_leader_that_sleeps_is_replaced_and_nothing_it_took_is_lost_or_doubled() {
         fleet.nodes[leader].revision() == before + 1
     });
 }
+
+#[test]
+fn a_voter_is_let_go_though_the_one_that_stays_dies_in_between() {
+    let mut fleet = Fleet::of(2);
+    let (stays, goes) = (fleet.leader(), 1 - fleet.leader());
+    let asked = serde_json::json!({"name": fleet.nodes[goes].name()});
+    let answer = fleet.nodes[stays].ask("POST", "/v1/fleet/remove", &asked);
+    // It is of the fleet no longer, and its vote is still asked for to say so.
+    fleet.nodes[goes].freeze();
+    assert_eq!(answer.unwrap().status, 200);
+    fleet.nodes[stays].kill();
+    let since = Instant::now();
+    fleet.nodes[stays].start();
+    fleet.nodes[goes].thaw();
+    wait::wait_for("one voter", Duration::from_secs(30), || {
+        let status = fleet.nodes[stays].status();
+        status.is_some_and(|status| {
+            status["quorum"] == true && status["nodes"].as_array().is_some_and(|all| all.len() == 1)
+        })
+    });
+    figure("let-go-after-a-crash-ms", since.elapsed().as_millis());
+    let (answer, _) = fleet.nodes[stays].write("alone");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    wait::wait_for("the one that went to end", Duration::from_secs(40), || {
+        fleet.nodes[goes].ended().is_some()
+    });
+}

@@ -67,6 +67,8 @@ pub enum Piece {
     JoiningKey,
     /// Of `JoiningKey`, the key for views.
     JoiningViewKey,
+    /// The other nodes as they were last known.
+    Peers,
     /// Of which back-up a restore is under way: the hash of its state.
     Restoring,
 }
@@ -82,6 +84,7 @@ impl Piece {
             Self::RecoveryPublic => "recovery.pub",
             Self::JoiningKey => "joining.key",
             Self::JoiningViewKey => "joining-view.key",
+            Self::Peers => "peers.json",
             Self::Restoring => "restoring",
         }
     }

@@ -38,10 +38,9 @@ mod voters;
 mod words;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
     Author, Command, FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole,
@@ -62,7 +61,7 @@ use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
-use crate::mesh::{Member, Mesh};
+use crate::mesh::Mesh;
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -96,10 +95,7 @@ pub struct Fleet {
     stop: CancellationToken,
     /// Cancelled once this node is of the fleet no longer.
     removed: CancellationToken,
-    /// When it noticed.
-    noticed: OnceLock<Instant>,
-    /// The other nodes, as the mesh knows them.
-    members: Mutex<BTreeMap<u64, Member>>,
+    peers: Arc<peers::Peers>,
 }
 
 /// What a node's place in its fleet is made of.
@@ -248,8 +244,7 @@ impl Fleet {
             tasks,
             stop: CancellationToken::new(),
             removed: CancellationToken::new(),
-            noticed: OnceLock::new(),
-            members: Mutex::default(),
+            peers: peers::Peers::load(Home::of(&config.data)),
         });
         fleet.set_members();
         answers.speak_for(&fleet);
@@ -367,34 +362,28 @@ impl Fleet {
         let (Some(mesh), Some(membership)) = (&self.mesh, &self.membership) else {
             return;
         };
+        let _turn = self.peers.turn();
         let view = self.source.view();
         let (epoch, mut wanted) = peers::members(self.known_fleet(&view), membership, self.me);
-        let mut members = self.members.lock();
         if let Some(status) = self.source.status() {
             for voter in status.voters.union(&status.learners) {
                 let voter = voter.get();
-                if let (false, Some(known)) = (wanted.contains_key(&voter), members.get(&voter)) {
-                    wanted.insert(voter, known.clone());
+                if let (false, Some(known)) = (wanted.contains_key(&voter), self.peers.get(voter)) {
+                    wanted.insert(voter, known);
                 }
             }
         }
-        members.clone_from(&wanted);
+        if self.peers.are(&wanted) {
+            let peers = Arc::clone(&self.peers);
+            self.tasks.spawn_blocking(move || peers.write());
+        }
         mesh.set_members(epoch, wanted);
-        drop(members);
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
             // A node's id is the revision of its admission: before that it is of no fleet yet.
             let admitted = view.revision().get() >= self.me.get();
             if admitted && !fleet.nodes.contains_key(&self.me) {
-                // Its vote may be needed to be let go.
-                let votes = self
-                    .source
-                    .status()
-                    .is_some_and(|status| status.voters.contains(&self.me));
-                let since = *self.noticed.get_or_init(clock::instant);
-                if !votes || clock::instant().saturating_duration_since(since) > LAST_VOTE {
-                    self.removed.cancel();
-                }
+                self.removed.cancel();
             }
         }
     }
@@ -452,8 +441,6 @@ impl std::fmt::Debug for Fleet {
     }
 }
 
-/// How long a node that was removed waits until it votes no longer.
-const LAST_VOTE: Duration = Duration::from_secs(3);
 /// How long calls that are being answered may take to end.
 const FAREWELL: Duration = Duration::from_secs(1);
 

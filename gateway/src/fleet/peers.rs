@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Mutex, MutexGuard};
 use portcullis_audit::{Event, kinds};
 use portcullis_certs::fleet::{
     FleetTrust, Joining, NodeIdentity, mesh_client_config, mesh_server_config,
 };
 use portcullis_consensus::{BoxFuture, Transport, TransportError};
-use portcullis_policy::NodeId;
+use portcullis_policy::{KeyHash, NodeId};
+use tokio::time::{sleep, timeout};
 
 use super::answers::Answers;
-use super::home::{Home, Membership, Piece};
-use super::words;
+use super::home::{Home, Membership, Piece, Seed};
+use super::{Fleet, words};
 use crate::config::node::NodeConfig;
 use crate::ledger::Ledger;
-use crate::mesh::{Denied, Member, Mesh, MeshParts};
+use crate::mesh::{Denied, Member, Mesh, MeshError, MeshParts};
 use crate::runtime::clock::{self, Duration};
 use crate::runtime::random;
 
@@ -120,6 +122,123 @@ pub(super) fn members(
         (node.id.get(), member)
     });
     (fleet.epoch.max(membership.epoch), members.collect())
+}
+
+/// The other nodes as the mesh knows them, also on disk: a voter that was removed is in no state any
+/// more, and its vote is needed until it is let go, also by a node that starts again meanwhile.
+pub(super) struct Peers {
+    home: Home,
+    known: Mutex<BTreeMap<u64, Member>>,
+    /// One decides at a time who they are,
+    deciding: Mutex<()>,
+    /// and one writes at a time, always the latest.
+    writing: Mutex<()>,
+}
+
+impl Peers {
+    /// Those whom this node knew when it was last up.
+    pub(super) fn load(home: Home) -> Arc<Self> {
+        let text = home.find(Piece::Peers).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the other nodes as they were last known could not be read; the state says who they are");
+            None
+        });
+        let seeds: Vec<Seed> = text
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        let known = seeds.into_iter().map(|seed| {
+            let (key, address) = (*seed.key.as_bytes(), seed.address);
+            (seed.node.get(), Member { key, address })
+        });
+        Arc::new(Self {
+            home,
+            known: Mutex::new(known.collect()),
+            deciding: Mutex::default(),
+            writing: Mutex::default(),
+        })
+    }
+
+    /// Held by whoever decides who they are, until the mesh is told.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock()
+    }
+
+    /// A node as it was known before.
+    pub(super) fn get(&self, node: u64) -> Option<Member> {
+        self.known.lock().get(&node).cloned()
+    }
+
+    /// From now on these are known; whether that is news, which [`Peers::write`] keeps.
+    pub(super) fn are(&self, members: &BTreeMap<u64, Member>) -> bool {
+        let mut known = self.known.lock();
+        let news = *known != *members;
+        if news {
+            known.clone_from(members);
+        }
+        news
+    }
+
+    /// Keeps them on disk. Waits for the disk.
+    pub(super) fn write(&self) {
+        let _one = self.writing.lock();
+        let known = self.known.lock().clone();
+        let seeds = known.into_iter().filter_map(|(node, member)| {
+            Some(Seed {
+                node: NodeId::new(node)?,
+                key: KeyHash::new(member.key),
+                address: member.address,
+                view_key: None,
+            })
+        });
+        let seeds: Vec<Seed> = seeds.collect();
+        let written = serde_json::to_string_pretty(&seeds)
+            .map_err(|error| error.to_string())
+            .and_then(|text| {
+                let written = self.home.write(Piece::Peers, &text);
+                written.map_err(|error| error.to_string())
+            });
+        if let Err(error) = written {
+            tracing::warn!(
+                error,
+                "the other nodes could not be kept on disk; it is tried again when they change"
+            );
+        }
+    }
+}
+
+/// How long a node that was removed stays there to vote.
+const LAST_VOTE: Duration = Duration::from_secs(30);
+/// How often it looks whether it still may.
+const LAST_VOTE_LOOK: Duration = Duration::from_millis(250);
+
+impl Fleet {
+    /// Of a node that was removed and serves nobody any more: waits until the others have let it
+    /// go, or until nobody can wait for its vote any longer.
+    pub async fn last_vote(&self) {
+        let let_go = async {
+            while self.may_vote().await {
+                sleep(LAST_VOTE_LOOK).await;
+            }
+        };
+        if timeout(LAST_VOTE, let_go).await.is_err() {
+            tracing::warn!("nobody has let this node go, which was removed: it ends all the same");
+        }
+    }
+
+    async fn may_vote(&self) -> bool {
+        let status = self.source.status();
+        let Some(status) = status.filter(|status| status.voters.contains(&self.me)) else {
+            return false;
+        };
+        // Whoever is let go may be told nothing more, also not that.
+        let (Some(mesh), Some(other)) = (
+            &self.mesh,
+            status.voters.iter().find(|voter| **voter != self.me),
+        ) else {
+            return false;
+        };
+        let asked = mesh.call(other.get(), words::CONFIRM, Vec::new(), LAST_VOTE_LOOK);
+        !matches!(asked.await, Err(MeshError::Denied(_)))
+    }
 }
 
 /// What carries consensus' messages: the mesh, once it is there.

@@ -117,6 +117,9 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     if timeout(BACKENDS_GONE, node.front.settled()).await.is_err() {
         error!("stopped before every cancelled backend was seen gone");
     }
+    if removed {
+        node.fleet.last_vote().await;
+    }
     over.cancel();
     while control.join_next().await.is_some() {}
     node.front.tick();
