@@ -146,6 +146,7 @@ and_back_again() {
 a_node_is_killed() {
     heading "A node is killed, under load"
     say "A client of n2 asks ten times a second; n1, which most likely leads, is killed with -9 meanwhile."
+    : >"$scratch/load"
     (
         for _ in $(seq 100); do echo 'select 1;'; sleep 0.1; done
     ) | psql -X -q -At -v ON_ERROR_STOP=1 "$ACME port=$second_port hostaddr=127.0.0.1 host=$(host_of "$ACME")" \
@@ -156,6 +157,8 @@ a_node_is_killed() {
     expect_status 0 "the fleet to be shown"
     shown "kill -9 $node    # n1"
     kill -9 "$node"
+    # Until the process is gone its listener takes connections that nobody will answer.
+    wait_for 5 "n1 to be gone" is_gone "$node"
     PORTCULLIS_SOCKET=$second_socket
     say "New connections go to the next node that answers:"
     try 'psql -X "$ACME" -Atc "select '"'still here, '"' || current_user"'
@@ -270,7 +273,8 @@ is_live() { portcullis connections 2>/dev/null | grep -q ' open '; }
 caught_up() { portcullis apply "$POLICY" --receipt >/dev/null 2>&1; }
 # The first host of a connection string.
 host_of() { [[ $1 =~ host=([^ ,]+) ]] && printf '%s\n' "${BASH_REMATCH[1]}"; }
-is_over() { ! kill -0 "$live" 2>/dev/null; }
+is_over() { is_gone "$live"; }
+is_gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # told KEY [AFTER]: the text of a key, the first behind AFTER, in the line that `portcullis dev
 # --json` printed. Nothing in it is escaped: paths are of plain characters, the rest is names.
