@@ -69,9 +69,16 @@ const STALE_SHOWN: u64 = 5;
 pub(in crate::cli) fn ago(milliseconds: u64) -> String {
     match milliseconds / 1_000 {
         0..=2 => "now".to_owned(),
-        seconds @ 3..=119 => format!("{seconds} s ago"),
-        seconds @ 120..=7_199 => format!("{} min ago", seconds / 60),
-        seconds => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} ago", lasting(seconds)),
+    }
+}
+
+/// `12 s`, `3 min`, `24 h`.
+pub(in crate::cli) fn lasting(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one line of a receipt, and those of the nodes that did not confirm it.
 
 use super::change::milliseconds;
-use super::fleet::ago;
+use super::fleet::{ago, lasting};
 use crate::api::types::{ApplyReply, NodeReceipt};
 use crate::cli::output::counted;
 
@@ -50,7 +50,8 @@ fn silent(node: &NodeReceipt) -> String {
     );
     let serves = match (node.revision, node.stale_limit) {
         (Some(revision), Some(limit)) => format!(
-            "; it goes on serving revision {revision} until it has been without confirmation for {limit} s"
+            "; it goes on serving revision {revision} until it has been without confirmation for {}",
+            lasting(limit)
         ),
         (Some(revision), None) => format!("; it may go on serving revision {revision}"),
         (None, _) => String::new(),
