@@ -1,7 +1,8 @@
 //! The facade.
 
+use crate::arriving::Arriving;
 use crate::machine::{Published, Shown, Told};
-use crate::network::{Arriving, TransportError, answer};
+use crate::network::{TransportError, answer};
 use crate::opening::open;
 use crate::settings::Settings;
 use crate::tables;
@@ -73,7 +74,7 @@ pub struct Consensus {
     node: NodeId,
     raft: Raft,
     shown: Arc<Shown>,
-    arriving: Arriving,
+    arriving: Arc<Arriving>,
     own: Mutex<Option<(Runtime, Thread)>>,
 }
 
@@ -117,7 +118,7 @@ impl Consensus {
                 node: opened.node,
                 raft: opened.raft,
                 shown: opened.shown,
-                arriving: Arriving::default(),
+                arriving: opened.arriving,
                 own: Mutex::new(Some((runtime, opened.thread))),
             }),
             Ok(Err(error)) => {
@@ -233,11 +234,9 @@ impl Consensus {
     /// Answers what another node's [`crate::Transport`] carried here.
     ///
     /// # Errors
-    /// In words: it is not a message of consensus.
+    /// In words: it is not a message of consensus, or a node spoke in the name of another.
     pub async fn answer(&self, from: NodeId, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        answer(&self.raft, &self.arriving, from, &request)
-            .await
-            .map_err(|problem| TransportError::new(&problem))
+        answer(&self.raft, &self.arriving, from, &request).await
     }
 
     /// Where consensus stands. Never waits.

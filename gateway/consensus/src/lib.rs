@@ -20,6 +20,7 @@
 //!
 //! This package is the only door for openraft and redb.
 
+mod arriving;
 mod backup;
 mod consensus;
 #[cfg(test)]
@@ -44,6 +45,7 @@ mod types;
 pub mod view;
 mod writer;
 
+pub use arriving::{TRANSFER_IDLE, TRANSFERS};
 pub use backup::{BackupError, MAX_BACKUP, from_backup, to_backup};
 pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};
 pub use error::{OpenError, ProposeError};

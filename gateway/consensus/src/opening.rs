@@ -1,6 +1,7 @@
 //! From a file to a node that takes part.
 
 use crate::OpenError;
+use crate::arriving::{Arriving, TRANSFER_IDLE};
 use crate::log::Log;
 use crate::machine::{Machine, Shown};
 use crate::network::Network;
@@ -10,7 +11,7 @@ use crate::types::Raft;
 use crate::writer::{Thread, Writer};
 use openraft::{Config, SnapshotPolicy};
 use portcullis_policy::NodeId;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -27,6 +28,7 @@ pub(crate) struct Opened {
     pub(crate) raft: Raft,
     pub(crate) shown: Arc<Shown>,
     pub(crate) thread: Thread,
+    pub(crate) arriving: Arc<Arriving>,
     /// For tests that make a write fail.
     #[cfg(test)]
     pub(crate) writer: Writer,
@@ -78,11 +80,14 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
             .map_err(|error| OpenError::Engine(error.to_string()))?;
     }
     tokio::spawn(keep_small(raft.clone(), full));
+    let arriving = Arc::<Arriving>::default();
+    tokio::spawn(expire(Arc::downgrade(&arriving)));
     Ok(Opened {
         node,
         raft,
         shown,
         thread,
+        arriving,
         #[cfg(test)]
         writer: to_fail,
     })
@@ -97,6 +102,17 @@ async fn keep_small(raft: Raft, full: Arc<Notify>) {
             return;
         }
         sleep(SNAPSHOT_PAUSE).await;
+    }
+}
+
+/// Lets go of snapshots that arrive no further.
+async fn expire(arriving: Weak<Arriving>) {
+    loop {
+        sleep(TRANSFER_IDLE).await;
+        let Some(arriving) = arriving.upgrade() else {
+            return;
+        };
+        arriving.expire();
     }
 }
 

@@ -69,13 +69,20 @@ impl Fleet {
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))
             }
-            words::RAFT => match self.source.consensus() {
-                Some(consensus) => consensus
-                    .answer(from, request.to_vec())
-                    .await
-                    .map_err(|error| Refused(error.to_string())),
-                None => Err(Refused("this node does not vote".to_owned())),
-            },
+            words::RAFT => {
+                match self.source.consensus() {
+                    Some(consensus) => consensus.answer(from, request.to_vec()).await.map_err(
+                        |error| {
+                            if error.is_forged() {
+                                metrics::counter!("portcullis_consensus_forged_total").increment(1);
+                                tracing::error!(%error, %from, "a message of consensus is refused");
+                            }
+                            Refused(error.to_string())
+                        },
+                    ),
+                    None => Err(Refused("this node does not vote".to_owned())),
+                }
+            }
             words::SIGN => self.countersign(from, request),
             words::PROPOSE => {
                 let draft: Draft = words::decode(request).map_err(Refused)?;

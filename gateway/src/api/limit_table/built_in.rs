@@ -8,6 +8,7 @@ use crate::ledger::limits as ledger;
 use crate::mesh::limits as mesh;
 use crate::runtime::limits as node;
 use crate::runtime::sockets;
+use portcullis_consensus as consensus;
 use portcullis_policy::limits as policy;
 use portcullis_wire::limits as wire;
 use std::time::Duration;
@@ -209,6 +210,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_back_off_first", time(mesh::BACK_OFF_FIRST), "a node that could not be reached is not dialled again"),
     ("mesh_back_off_most", time(mesh::BACK_OFF_MOST), "the same, after many failures"),
     ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
+    ("snapshot_transfers", count(consensus::TRANSFERS), "control nodes that send this one a snapshot at once"),
+    ("snapshot_transfer_idle", time(consensus::TRANSFER_IDLE), "between two looks at snapshots of which no further piece came: they are given up"),
     // Evidence.
     ("audit_queue", count(ORDINARY.queue_events), "events that wait to be written"),
     ("audit_queue_durable", count(ledger::QUEUE_DURABLE), "durable events that wait to be written"),
