@@ -25,6 +25,7 @@ mod backup;
 mod consensus;
 #[cfg(test)]
 mod corpus;
+mod engine;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -36,6 +37,8 @@ mod mark;
 mod network;
 mod opening;
 mod pieces;
+mod reinstall;
+mod roots;
 mod salvage;
 mod settings;
 #[cfg(test)]
@@ -52,5 +55,7 @@ pub use error::{OpenError, ProposeError};
 pub use machine::Published;
 pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
 pub use pieces::in_pieces;
+pub use reinstall::PROBE_BYTES;
+pub use roots::{ROOTS_TOLD, Rooted};
 pub use salvage::{Salvaged, salvage};
 pub use settings::{Settings, Timing, await_leader, begin_alone};

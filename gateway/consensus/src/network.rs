@@ -231,11 +231,13 @@ impl RaftNetworkV2<Types> for Peer {
 /// Answers a peer's request.
 ///
 /// Whom the transport has found the sender to be must be the one in whose name it speaks: no member
-/// can vote, lead or send a snapshot for another.
+/// can vote, lead or send a snapshot for another. A node that is `fenced` forgot what others may
+/// count on it for: it votes for nobody.
 pub(crate) async fn answer(
     raft: &Raft,
     arriving: &Arriving,
     from: NodeId,
+    fenced: bool,
     request: &[u8],
 ) -> Result<Vec<u8>, TransportError> {
     let asked: Asked = postcard::from_bytes(request).map_err(|error| unclear(&error))?;
@@ -244,6 +246,9 @@ pub(crate) async fn answer(
         return Err(TransportError::forged(from, spoken_for));
     }
     match asked {
+        Asked::Vote(_) | Asked::PreVote(_) | Asked::Transfer(_) if fenced => Err(
+            TransportError::new("this node reinstalls its state and votes when that is done"),
+        ),
         Asked::Append(rpc) => reply(raft.append_entries(rpc).await),
         Asked::Vote(rpc) => reply(raft.vote(rpc).await),
         Asked::PreVote(rpc) => reply(raft.pre_vote(rpc).await),
@@ -312,7 +317,7 @@ mod tests {
             .join(format!("forged-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&directory));
         std::fs::create_dir_all(&directory).unwrap();
-        let Opened { raft, .. } = open(Settings::alone(&directory)).await.unwrap();
+        let Opened { raft, .. } = open(Settings::alone(&directory), None).await.unwrap();
         let term = raft.metrics().borrow_watched().current_term;
         let (candidate, leader) = (Vote::new(term + 9, 2), Vote::new_committed(term + 9, 2));
         let install = || Asked::Install {
@@ -345,19 +350,31 @@ mod tests {
         let other = NodeId::new(3).unwrap();
         for asked in spoken {
             let request = postcard::to_stdvec(&asked).unwrap();
-            let told = answer(&raft, &arriving, other, &request).await;
+            let told = answer(&raft, &arriving, other, false, &request).await;
             assert!(told.unwrap_err().is_forged());
         }
         // Nothing of it reached the engine.
         let now = raft.metrics().borrow_watched().clone();
         assert!(now.current_term < term + 9, "{now}");
-        // In its own name, and of a term that is over.
+        // In its own name, by a node that reinstalls its state.
         let own = NodeId::new(2).unwrap();
+        for asked in [
+            Asked::Vote(VoteRequest::new(candidate, None)),
+            Asked::PreVote(VoteRequest::new(candidate, None)),
+            Asked::Transfer(TransferLeaderRequest::new(leader, 1, None)),
+        ] {
+            let request = postcard::to_stdvec(&asked).unwrap();
+            let told = answer(&raft, &arriving, own, true, &request).await;
+            assert!(told.is_err(), "it voted");
+        }
+        let now = raft.metrics().borrow_watched().clone();
+        assert!(now.current_term < term + 9, "{now}");
+        // Of a term that is over.
         let told = |vote| {
             let request = postcard::to_stdvec(&piece(vote)).unwrap();
             let (raft, arriving) = (&raft, &arriving);
             async move {
-                let told = answer(raft, arriving, own, &request).await.unwrap();
+                let told = answer(raft, arriving, own, false, &request).await.unwrap();
                 postcard::from_bytes::<Result<(), String>>(&told).unwrap()
             }
         };

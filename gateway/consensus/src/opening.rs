@@ -10,7 +10,6 @@ use crate::tables;
 use crate::types::Raft;
 use crate::writer::{Thread, Writer};
 use openraft::{Config, SnapshotPolicy};
-use portcullis_policy::NodeId;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -24,7 +23,6 @@ const KEPT: u64 = 500;
 const SNAPSHOT_EVERY: u64 = 2_000;
 /// A node that takes part.
 pub(crate) struct Opened {
-    pub(crate) node: NodeId,
     pub(crate) raft: Raft,
     pub(crate) shown: Arc<Shown>,
     pub(crate) thread: Thread,
@@ -35,7 +33,11 @@ pub(crate) struct Opened {
 }
 
 /// Reads the file and begins to take part.
-pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
+/// `before` is what was shown already, where this process had it open.
+pub(crate) async fn open(
+    settings: Settings,
+    before: Option<Arc<Shown>>,
+) -> Result<Opened, OpenError> {
     let Settings {
         path,
         node,
@@ -59,7 +61,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
     let full = log.full();
     #[cfg(test)]
     let to_fail = writer.clone();
-    let (machine, shown) = Machine::new(&loaded, &path, writer);
+    let (machine, shown) = Machine::new(&loaded, &path, writer, before);
     let applied = loaded.committed.map(|committed| committed.index);
     drop(loaded);
     let config = config(timing).map_err(OpenError::Engine)?;
@@ -83,7 +85,6 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
     let arriving = Arc::<Arriving>::default();
     tokio::spawn(expire(Arc::downgrade(&arriving)));
     Ok(Opened {
-        node,
         raft,
         shown,
         thread,

@@ -93,14 +93,23 @@ impl Fleet {
             // A node on its way out may still vote on that.
             _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
-                let report: Report = words::decode(request).map_err(Refused)?;
+                let report = Report::from_bytes(request).map_err(Refused)?;
                 self.reports.take(from, report);
                 Ok(Vec::new())
             }
             words::CONFIRM => {
-                let left = self.lease.remaining().unwrap_or_default();
+                // One whose state differs is lent nothing.
+                let left = self
+                    .lease
+                    .remaining()
+                    .filter(|_| !self.differing().contains(&from));
+                let left = left.unwrap_or_default();
                 let left = u64::try_from(left.as_millis()).unwrap_or_default();
                 words::encode(&left).map_err(Refused)
+            }
+            words::LET_GO => {
+                let fence = self.let_go(from).await?;
+                words::encode(&fence).map_err(Refused)
             }
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
