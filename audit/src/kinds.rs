@@ -42,6 +42,10 @@ pub const FLEET_INVITED: &str = "fleet.invited";
 pub const FLEET_REMOVED: &str = "fleet.removed";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
+/// A control node's state is not what a majority of the voters have, or none is a majority's.
+pub const FLEET_DIVERGED: &str = "fleet.diverged";
+/// This control node's state was reinstalled, and it takes part again.
+pub const FLEET_REINSTALLED: &str = "fleet.reinstalled";
 /// An operator was made, or what one may do was changed, or one was given a certificate.
 pub const OPERATOR_ADDED: &str = "operator.added";
 /// An operator was removed.
@@ -56,7 +60,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 28] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -70,7 +74,9 @@ pub const ALL: [&str; 26] = [
     CONNECTION_LAPSED,
     CONNECTION_PERMITTED,
     FLEET_DENIED,
+    FLEET_DIVERGED,
     FLEET_INVITED,
+    FLEET_REINSTALLED,
     FLEET_REMOVED,
     GUARD_RAILS_SET,
     LEDGER_TORN,

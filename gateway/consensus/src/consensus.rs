@@ -1,13 +1,14 @@
 //! The facade.
 
+use crate::engine::Engine;
 use crate::machine::{Published, Shown, Told};
-use crate::network::{Arriving, TransportError, answer};
-use crate::opening::open;
+use crate::network::{TransportError, answer};
+use crate::reinstall;
+use crate::roots::Rooted;
 use crate::settings::Settings;
-use crate::tables;
 use crate::types::{Payload, Raft};
-use crate::writer::Thread;
 use crate::{OpenError, ProposeError};
+use arc_swap::ArcSwap;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ReadPolicy};
@@ -19,7 +20,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
 
@@ -51,7 +51,10 @@ pub struct Status {
     pub applied: u64,
     /// On the leader: up to which entry each other node has the log.
     pub reached: BTreeMap<NodeId, u64>,
-    /// Set once this node can take part no longer, until it is started again.
+    /// Whether who votes is agreed on to the end: no change of it is under way, as far as this node
+    /// has applied.
+    pub settled: bool,
+    /// Set once this node can take part no longer, until its state is opened again.
     pub failed: Option<String>,
 }
 
@@ -71,15 +74,15 @@ impl Status {
 /// The state of a fleet, and this node's part in agreeing on it.
 pub struct Consensus {
     node: NodeId,
-    raft: Raft,
+    settings: Settings,
     shown: Arc<Shown>,
-    arriving: Arriving,
-    own: Mutex<Option<(Runtime, Thread)>>,
+    engine: ArcSwap<Engine>,
+    /// Where consensus stood when this node was told to keep out of it.
+    paused: Mutex<Option<Status>>,
+    /// One at a time stops the engine or starts another.
+    turn: tokio::sync::Mutex<()>,
 }
 
-/// Threads of consensus' own runtime: customers' traffic does not hold up a heartbeat, and an
-/// apply does not hold up the next.
-const THREADS: usize = 2;
 /// The largest proposal, in bytes. Larger ones hold up heartbeats.
 pub const MAX_PROPOSAL: usize = 64 << 10;
 /// How long a proposal may take to be executed.
@@ -92,9 +95,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const MEMBERSHIP: Duration = Duration::from_secs(10);
 /// How long another node may take to lead.
 const HANDOVER: Duration = Duration::from_secs(5);
-/// How long stopping may take.
-const STOP: Duration = Duration::from_secs(5);
-
 impl Consensus {
     /// Opens a state and takes part in agreeing on it.
     ///
@@ -104,31 +104,91 @@ impl Consensus {
     /// # Errors
     /// [`OpenError`]; nothing was changed then.
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("consensus")
-            .enable_all()
-            .build()
-            .map_err(|error| tables::io(&settings.path, error))?;
-        let opening = runtime.spawn(open(settings));
-        let opened = opening.await;
-        match opened {
-            Ok(Ok(opened)) => Ok(Self {
-                node: opened.node,
-                raft: opened.raft,
-                shown: opened.shown,
-                arriving: Arriving::default(),
-                own: Mutex::new(Some((runtime, opened.thread))),
-            }),
-            Ok(Err(error)) => {
-                runtime.shutdown_background();
-                Err(error)
-            }
-            Err(error) => {
-                runtime.shutdown_background();
-                Err(OpenError::Engine(error.to_string()))
-            }
-        }
+        let (engine, shown) = Engine::start(settings.clone(), None).await?;
+        Ok(Self {
+            node: settings.node,
+            settings,
+            shown,
+            engine: ArcSwap::from_pointee(engine),
+            paused: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Opens the state again after this node failed: what it has is known by reading it back. What
+    /// it showed stays shown.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the node keeps out as before. [`OpenError::may_pass`] says whether that may
+    /// pass by itself.
+    pub async fn reopen(&self) -> Result<(), OpenError> {
+        let _turn = self.turn.lock().await;
+        self.engine.load().stop().await;
+        let path = self.settings.path.clone();
+        tokio::task::spawn_blocking(move || reinstall::probe(&path))
+            .await
+            .map_err(|error| OpenError::Engine(error.to_string()))??;
+        self.start_again().await
+    }
+
+    /// Keeps out of consensus from now on: no vote, no entry, no lead. What was shown stays shown.
+    pub async fn pause(&self) {
+        let _turn = self.turn.lock().await;
+        let before = Status {
+            leader: None,
+            reached: BTreeMap::new(),
+            settled: false,
+            failed: None,
+            ..self.status()
+        };
+        self.paused().get_or_insert(before);
+        self.engine.load().stop().await;
+    }
+
+    /// Lets go of a paused node's state, and waits for a leader's: like a new node, but for its
+    /// vote. The node votes again once its state has come up to the entry `fence`; until then it
+    /// shows what it showed.
+    ///
+    /// Only for a node that the leader has taken out of the voters and learners, durably: the
+    /// majorities that it was counted in must be ones without it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; it may be tried again.
+    pub async fn reinstall(&self, fence: u64) -> Result<(), OpenError> {
+        let _turn = self.turn.lock().await;
+        self.engine.load().stop().await;
+        let (path, node, state) = (self.settings.path.clone(), self.node, self.state());
+        tokio::task::spawn_blocking(move || reinstall::empty(&path, node, fence.max(1), &state))
+            .await
+            .map_err(|error| OpenError::Engine(error.to_string()))??;
+        self.start_again().await
+    }
+
+    async fn start_again(&self) -> Result<(), OpenError> {
+        let settings = self.settings.clone().again();
+        let (engine, _) = Engine::start(settings, Some(Arc::clone(&self.shown))).await?;
+        self.engine.store(Arc::new(engine));
+        *self.paused() = None;
+        Ok(())
+    }
+
+    /// Up to which entry this node's state must come before it votes again; none where it was not
+    /// reinstalled.
+    #[must_use]
+    pub fn fence(&self) -> Option<u64> {
+        self.shown.fence()
+    }
+
+    /// What other nodes are told of this one's state: at most [`crate::ROOTS_TOLD`].
+    #[must_use]
+    pub fn roots_told(&self) -> Vec<Rooted> {
+        self.shown.roots().told()
+    }
+
+    /// All that is remembered of it.
+    #[must_use]
+    pub fn roots_known(&self) -> Vec<Rooted> {
+        self.shown.roots().known()
     }
 
     /// The latest view that this node knows to be decided, durable here. Never waits.
@@ -179,7 +239,8 @@ impl Consensus {
                 maximum: MAX_PROPOSAL,
             });
         }
-        let written = timeout(PROPOSAL, self.raft.client_write(Payload(bytes))).await;
+        let raft = self.raft();
+        let written = timeout(PROPOSAL, raft.client_write(Payload(bytes))).await;
         match written {
             Err(_) => Err(ProposeError::Unknown),
             Ok(Ok(response)) => match response.data.0 {
@@ -216,7 +277,8 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError::NotLeader`], [`ProposeError::NoQuorum`]
     pub async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
-        let asked = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let raft = self.raft();
+        let asked = raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match timeout(within, asked).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => match self.status().leader {
@@ -233,18 +295,21 @@ impl Consensus {
     /// Answers what another node's [`crate::Transport`] carried here.
     ///
     /// # Errors
-    /// In words: it is not a message of consensus.
+    /// In words: it is not a message of consensus, or a node spoke in the name of another.
     pub async fn answer(&self, from: NodeId, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        answer(&self.raft, &self.arriving, from, &request)
-            .await
-            .map_err(|problem| TransportError::new(&problem))
+        let engine = self.engine.load_full();
+        let fenced = self.shown.fence().is_some();
+        answer(&engine.raft, &engine.arriving, from, fenced, &request).await
     }
 
     /// Where consensus stands. Never waits.
     #[must_use]
     pub fn status(&self) -> Status {
+        if let Some(paused) = self.paused().clone() {
+            return paused;
+        }
         // Cloned at once: holding the borrow would hold up the engine.
-        let metrics = self.raft.metrics().borrow_watched().clone();
+        let metrics = self.raft().metrics().borrow_watched().clone();
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(NodeId::new).collect();
         let membership = metrics.membership_config.membership();
         let reached = metrics.replication.iter().flatten();
@@ -258,6 +323,8 @@ impl Consensus {
             log: metrics.last_log_index.unwrap_or_default(),
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             reached: reached.collect(),
+            settled: membership.get_joint_config().len() == 1
+                && *metrics.membership_config.log_id() <= metrics.last_applied,
             failed: metrics.running_state.err().map(|error| error.to_string()),
         }
     }
@@ -265,18 +332,19 @@ impl Consensus {
     /// Waits until this node can take part no longer, and says why. What it did
     /// not make durable is known only by reading the file back.
     pub async fn failed(&self) -> String {
-        let mut metrics = self.raft.metrics();
         loop {
-            if let Some(problem) = self.status().failed {
-                if self.own().is_none() {
-                    // It was told to stop.
-                    return std::future::pending().await;
+            let engine = self.engine.load_full();
+            let mut metrics = engine.raft.metrics();
+            // One that was told to stop has not failed.
+            while engine.own().is_some() {
+                if let Some(problem) = self.status().failed {
+                    return problem;
                 }
-                return problem;
+                if metrics.changed().await.is_err() {
+                    break;
+                }
             }
-            if metrics.changed().await.is_err() {
-                return "consensus has ended".to_owned();
-            }
+            sleep(LOOK).await;
         }
     }
 
@@ -285,9 +353,8 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError`]
     pub async fn add_learner(&self, node: NodeId) -> Result<(), ProposeError> {
-        let added = self
-            .raft
-            .add_learner(node.get(), openraft::impls::EmptyNode {}, false);
+        let raft = self.raft();
+        let added = raft.add_learner(node.get(), openraft::impls::EmptyNode {}, false);
         changed(timeout(MEMBERSHIP, added).await)
     }
 
@@ -297,7 +364,8 @@ impl Consensus {
     /// [`ProposeError`]
     pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
         let change = ChangeMembers::AddVoterIds(BTreeSet::from([node.get()]));
-        changed(timeout(MEMBERSHIP, self.raft.change_membership(change, true)).await)
+        let raft = self.raft();
+        changed(timeout(MEMBERSHIP, raft.change_membership(change, true)).await)
     }
 
     /// Takes a voter or learner out. For a leader, and not about itself.
@@ -311,7 +379,8 @@ impl Consensus {
         } else {
             ChangeMembers::RemoveNodes(id)
         };
-        changed(timeout(MEMBERSHIP, self.raft.change_membership(change, false)).await)
+        let raft = self.raft();
+        changed(timeout(MEMBERSHIP, raft.change_membership(change, false)).await)
     }
 
     /// Lets another voter lead, and waits until this node does no longer. For a leader.
@@ -319,7 +388,7 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError`]
     pub async fn step_down(&self, to: NodeId) -> Result<(), ProposeError> {
-        self.raft
+        self.raft()
             .trigger()
             .transfer_leader(to.get())
             .await
@@ -338,37 +407,18 @@ impl Consensus {
             .map_err(|_| ProposeError::Unknown)
     }
 
-    fn own(&self) -> MutexGuard<'_, Option<(Runtime, Thread)>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Stops taking part; what was shown is durable.
     pub async fn shutdown(&self) {
-        let own = self.own().take();
-        let Some((runtime, thread)) = own else {
-            return;
-        };
-        // It fails only where it has stopped already.
-        drop(self.raft.shutdown().await);
-        let stopped = tokio::task::spawn_blocking(move || {
-            runtime.shutdown_timeout(STOP);
-            thread.join();
-        });
-        drop(timeout(STOP, stopped).await);
+        let _turn = self.turn.lock().await;
+        self.engine.load().stop().await;
     }
-}
 
-impl Drop for Consensus {
-    fn drop(&mut self) {
-        let own = self
-            .own
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((runtime, _thread)) = own {
-            // A runtime may not wait for its end inside another.
-            runtime.shutdown_background();
-        }
+    fn raft(&self) -> Raft {
+        self.engine.load().raft.clone()
+    }
+
+    fn paused(&self) -> MutexGuard<'_, Option<Status>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -391,6 +441,8 @@ pub enum Heard {
     Next(Arc<Published>),
     /// Steps were missed: the latest view is the one to go on from.
     CatchUp,
+    /// The state was reinstalled: the latest view replaces what was shown before, whatever that said.
+    Reinstalled,
     /// There will be no more.
     Closed,
 }
@@ -400,6 +452,7 @@ impl Subscription {
     pub async fn next(&mut self) -> Heard {
         match self.0.recv().await {
             Ok(Told::Next(published)) => Heard::Next(published),
+            Ok(Told::Reinstalled) => Heard::Reinstalled,
             Ok(Told::Replaced) | Err(broadcast::error::RecvError::Lagged(_)) => Heard::CatchUp,
             Err(broadcast::error::RecvError::Closed) => Heard::Closed,
         }

@@ -56,6 +56,22 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it may pass without anybody mending the state's file: a full disk, a file that is still
+    /// open. What is damaged never does.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::InUse { .. } | Self::Io { .. } | Self::Engine(_) => true,
+            Self::Corrupt { .. }
+            | Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::Lost { .. }
+            | Self::Rejected { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

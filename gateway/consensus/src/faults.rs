@@ -31,7 +31,7 @@ async fn after_a_write_that_failed_nothing_more_is_written_and_the_node_says_so(
     end(opened).await;
 
     // What the disk has is known by reading it back.
-    let again = open(directory.settings()).await.unwrap();
+    let again = open(directory.settings(), None).await.unwrap();
     assert_eq!(again.shown.view.load().revision(), Revision::new(1));
     end(again).await;
 }
@@ -52,7 +52,7 @@ async fn an_entry_that_is_not_understood_stops_the_node_and_is_never_skipped() {
 }
 
 async fn begin(directory: &Directory) -> Opened {
-    let opened = open(directory.settings()).await.unwrap();
+    let opened = open(directory.settings(), None).await.unwrap();
     opened
         .raft
         .wait(Some(Duration::from_secs(10)))

@@ -20,10 +20,12 @@
 //!
 //! This package is the only door for openraft and redb.
 
+mod arriving;
 mod backup;
 mod consensus;
 #[cfg(test)]
 mod corpus;
+mod engine;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -35,6 +37,8 @@ mod mark;
 mod network;
 mod opening;
 mod pieces;
+mod reinstall;
+mod roots;
 mod salvage;
 mod settings;
 #[cfg(test)]
@@ -44,11 +48,14 @@ mod types;
 pub mod view;
 mod writer;
 
+pub use arriving::{TRANSFER_IDLE, TRANSFERS};
 pub use backup::{BackupError, MAX_BACKUP, from_backup, to_backup};
 pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};
 pub use error::{OpenError, ProposeError};
 pub use machine::Published;
 pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
 pub use pieces::in_pieces;
+pub use reinstall::PROBE_BYTES;
+pub use roots::{ROOTS_TOLD, Rooted};
 pub use salvage::{Salvaged, salvage};
 pub use settings::{Settings, Timing, await_leader, begin_alone};

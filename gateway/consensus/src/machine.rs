@@ -6,7 +6,9 @@
 //! quorum.
 
 use crate::image::{Image, damaged};
-use crate::tables::{COMMITTED, Loaded, SNAPSHOT, image_name, sweep};
+use crate::reinstall::forget_served;
+use crate::roots::Roots;
+use crate::tables::{COMMITTED, FENCE, Loaded, SNAPSHOT, image_name, sweep};
 use crate::types::{Answer, Entry, LogId, Membership, Snapshot, SnapshotMeta, Types};
 use crate::writer::Writer;
 use arc_swap::ArcSwap;
@@ -17,7 +19,8 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use portcullis_policy::{Applied, Rejection, State, View, decode_proposal};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, broadcast};
 
 /// A view, and what led to it.
@@ -36,6 +39,8 @@ pub(crate) enum Told {
     Next(Arc<Published>),
     /// A view that does not follow step by step: a snapshot was installed.
     Replaced,
+    /// The state was reinstalled: what was shown before was not what the others have.
+    Reinstalled,
 }
 
 /// What everybody may read, without waiting.
@@ -43,6 +48,11 @@ pub(crate) struct Shown {
     pub(crate) state: ArcSwap<State>,
     pub(crate) view: ArcSwap<View>,
     pub(crate) told: broadcast::Sender<Told>,
+    /// What the state hashed to, and where.
+    pub(crate) roots: std::sync::Mutex<Roots>,
+    /// While the state is being reinstalled: up to which entry it must come before this node takes
+    /// part again. 0 otherwise.
+    pub(crate) fence: AtomicU64,
 }
 
 /// Views that somebody may be behind until they are told to catch up.
@@ -54,7 +64,17 @@ impl Shown {
             state: ArcSwap::from_pointee(state.clone()),
             view: ArcSwap::from_pointee(state.view()),
             told: broadcast::Sender::new(BEHIND),
+            roots: std::sync::Mutex::default(),
+            fence: AtomicU64::new(0),
         })
+    }
+
+    pub(crate) fn roots(&self) -> std::sync::MutexGuard<'_, Roots> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn fence(&self) -> Option<u64> {
+        Some(self.fence.load(Ordering::SeqCst)).filter(|fence| *fence > 0)
     }
 }
 
@@ -64,6 +84,8 @@ pub(crate) struct Machine {
     applied: Option<LogId>,
     membership: Membership,
     shown: Arc<Shown>,
+    /// Up to which entry nothing is shown: what is shown already is later.
+    hold: Option<u64>,
     keeper: Keeper,
 }
 
@@ -80,15 +102,34 @@ pub(crate) struct Keeper {
 }
 
 impl Machine {
-    pub(crate) fn new(loaded: &Loaded, path: &Path, writer: Writer) -> (Self, Arc<Shown>) {
+    /// `before` is what was shown already by this process: it stays until the state has come as far.
+    pub(crate) fn new(
+        loaded: &Loaded,
+        path: &Path,
+        writer: Writer,
+        before: Option<Arc<Shown>>,
+    ) -> (Self, Arc<Shown>) {
         let meta = loaded.snapshot.as_ref().map(|(meta, _)| meta.clone());
         let meta = meta.unwrap_or_default();
-        let shown = Shown::of(&loaded.state);
+        let recovered = loaded.committed.map(|committed| committed.index);
+        let reopened = before.is_some();
+        let recovered = recovered.filter(|_| reopened);
+        let served = loaded.served.as_ref().unwrap_or(&loaded.state);
+        let shown = before.unwrap_or_else(|| Shown::of(served));
+        *shown.roots() = Roots::default();
+        if let Some(last) = meta.last_log_id {
+            shown.roots().note(last.index, true, &loaded.state);
+        }
+        let fence = loaded.fence.unwrap_or_default();
+        shown.fence.store(fence, Ordering::SeqCst);
+        let hold = loaded.fence.max(recovered);
+        let applied = meta.last_log_id.map(|last| last.index);
         let machine = Self {
             state: loaded.state.clone(),
             applied: meta.last_log_id,
             membership: meta.last_membership,
             shown: Arc::clone(&shown),
+            hold: hold.filter(|hold| applied < Some(*hold)),
             keeper: Keeper {
                 path: Arc::new(path.to_owned()),
                 writer,
@@ -96,6 +137,13 @@ impl Machine {
                 turn: Arc::default(),
             },
         };
+        if reopened && machine.hold.is_none() {
+            // A snapshot may have been installed that was not shown any more.
+            shown.state.store(Arc::new(loaded.state.clone()));
+            shown.view.store(Arc::new(loaded.state.view()));
+            // Nobody may be listening.
+            drop(shown.told.send(Told::Replaced));
+        }
         (machine, shown)
     }
 
@@ -106,7 +154,34 @@ impl Machine {
         Ok(self.state.apply(&proposal).map(Arc::new))
     }
 
+    /// Shows again what has come as far as what was shown before, or as the others were when this
+    /// node had to reinstall its state.
+    async fn release(&mut self) -> io::Result<()> {
+        let applied = self.applied.map(|applied| applied.index);
+        if self.hold.is_none_or(|hold| applied < Some(hold)) {
+            return Ok(());
+        }
+        let told = if self.shown.fence().is_some() {
+            let cleared = postcard::to_stdvec(&None::<u64>).map_err(damaged)?;
+            self.keeper.writer.put(FENCE, cleared).await?;
+            forget_served(&self.keeper.path);
+            Told::Reinstalled
+        } else {
+            Told::Replaced
+        };
+        self.hold = None;
+        self.shown.state.store(Arc::new(self.state.clone()));
+        self.shown.view.store(Arc::new(self.state.view()));
+        self.shown.fence.store(0, Ordering::SeqCst);
+        // Nobody may be listening.
+        drop(self.shown.told.send(told));
+        Ok(())
+    }
+
     fn show(&self, applied: &Arc<Applied>) {
+        if self.hold.is_some() {
+            return;
+        }
         let view = Arc::new(self.state.view());
         self.shown.state.store(Arc::new(self.state.clone()));
         self.shown.view.store(Arc::clone(&view));
@@ -163,6 +238,12 @@ impl RaftStateMachine<Types> for Machine {
         self.state = state;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        if let Some(last) = self.applied {
+            self.shown.roots().note(last.index, true, &self.state);
+        }
+        if self.hold.is_some() {
+            return self.release().await;
+        }
         self.shown.state.store(Arc::new(self.state.clone()));
         self.shown.view.store(Arc::new(self.state.view()));
         // Nobody may be listening.
@@ -194,6 +275,9 @@ impl Machine {
             let before = self.state.revision();
             let answer = self.apply_one(&entry)?;
             self.applied = Some(entry.log_id());
+            let position = entry.log_id().index;
+            let end = position == last.index;
+            self.shown.roots().note(position, end, &self.state);
             if let Some(Ok(applied)) = &answer.0
                 && self.state.revision() > before
             {
@@ -202,6 +286,9 @@ impl Machine {
             if let Some(responder) = responder {
                 responder.send(answer);
             }
+        }
+        if self.hold.is_some() {
+            return self.release().await;
         }
         // Also what changed without a new revision: requests, pieces.
         self.shown.state.store(Arc::new(self.state.clone()));

@@ -1,8 +1,10 @@
 //! What control nodes say to each other, and how it travels: postcard over a [`Transport`].
 
-use crate::image::{Image, MAX_IMAGE};
+use crate::arriving::Arriving;
+use crate::image::Image;
 use crate::types::{Raft, Snapshot, SnapshotMeta, Types, Vote};
 use openraft::alias::VoteOf;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::EmptyNode;
 use openraft::network::RPCOption;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A boxed future.
@@ -37,19 +39,38 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Why a message was not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransportError(String);
+pub struct TransportError {
+    problem: String,
+    forged: bool,
+}
 
 impl TransportError {
     /// In words.
     #[must_use]
     pub fn new(problem: &str) -> Self {
-        Self(problem.to_owned())
+        Self {
+            problem: problem.to_owned(),
+            forged: false,
+        }
+    }
+
+    fn forged(from: NodeId, spoken_for: u64) -> Self {
+        Self {
+            problem: format!("node {from} spoke in the name of node {spoken_for}"),
+            forged: true,
+        }
+    }
+
+    /// Whether a node spoke in the name of another.
+    #[must_use]
+    pub fn is_forged(&self) -> bool {
+        self.forged
     }
 }
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.problem)
     }
 }
 
@@ -69,6 +90,7 @@ enum Asked {
     Transfer(TransferLeaderRequest<Types>),
     /// A piece of a snapshot, from this byte on.
     Piece {
+        vote: Vote,
         transfer: u64,
         from: u64,
         bytes: Vec<u8>,
@@ -116,7 +138,7 @@ impl Peer {
             .await
             .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         let answer: Result<T, String> = postcard::from_bytes(&answer).map_err(network)?;
-        answer.map_err(|problem| network(TransportError(problem)))
+        answer.map_err(|problem| network(TransportError::new(&problem)))
     }
 
     async fn send_snapshot(
@@ -129,6 +151,7 @@ impl Peer {
         let mut from = 0_u64;
         for piece in snapshot.snapshot.0.chunks(PIECE) {
             let asked = Asked::Piece {
+                vote,
                 transfer,
                 from,
                 bytes: piece.to_vec(),
@@ -205,74 +228,43 @@ impl RaftNetworkV2<Types> for Peer {
     }
 }
 
-/// A snapshot that arrives in pieces; one at a time.
-#[derive(Default)]
-pub(crate) struct Arriving(Mutex<Option<Pieces>>);
-
-struct Pieces {
-    from: NodeId,
-    transfer: u64,
-    bytes: Vec<u8>,
-}
-
-impl Arriving {
-    /// Takes a piece; one from the beginning starts anew.
-    fn take(&self, from: NodeId, transfer: u64, at: u64, bytes: &[u8]) -> Result<(), String> {
-        let mut arriving = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if at == 0 {
-            *arriving = Some(Pieces {
-                from,
-                transfer,
-                bytes: Vec::new(),
-            });
-        }
-        let pieces = arriving
-            .as_mut()
-            .filter(|pieces| pieces.from == from && pieces.transfer == transfer)
-            .ok_or("there is no such snapshot on its way")?;
-        if u64::try_from(pieces.bytes.len()) != Ok(at) {
-            return Err("a piece of the snapshot is missing".to_owned());
-        }
-        if pieces.bytes.len().saturating_add(bytes.len()) > MAX_IMAGE {
-            *arriving = None;
-            return Err("the snapshot is larger than one may be".to_owned());
-        }
-        pieces.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn whole(&self, from: NodeId, transfer: u64, digest: [u8; 32]) -> Result<Image, String> {
-        let pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let pieces = pieces
-            .filter(|pieces| pieces.from == from && pieces.transfer == transfer)
-            .ok_or("there is no such snapshot on its way")?;
-        let image = Image(Arc::new(pieces.bytes));
-        if image.digest() == digest {
-            Ok(image)
-        } else {
-            Err("the snapshot did not arrive as it was sent".to_owned())
-        }
-    }
-}
-
 /// Answers a peer's request.
+///
+/// Whom the transport has found the sender to be must be the one in whose name it speaks: no member
+/// can vote, lead or send a snapshot for another. A node that is `fenced` forgot what others may
+/// count on it for: it votes for nobody.
 pub(crate) async fn answer(
     raft: &Raft,
     arriving: &Arriving,
     from: NodeId,
+    fenced: bool,
     request: &[u8],
-) -> Result<Vec<u8>, String> {
-    let asked: Asked = postcard::from_bytes(request).map_err(|error| error.to_string())?;
+) -> Result<Vec<u8>, TransportError> {
+    let asked: Asked = postcard::from_bytes(request).map_err(|error| unclear(&error))?;
+    let spoken_for = asked.speaks_for();
+    if spoken_for != from.get() {
+        return Err(TransportError::forged(from, spoken_for));
+    }
     match asked {
+        Asked::Vote(_) | Asked::PreVote(_) | Asked::Transfer(_) if fenced => Err(
+            TransportError::new("this node reinstalls its state and votes when that is done"),
+        ),
         Asked::Append(rpc) => reply(raft.append_entries(rpc).await),
         Asked::Vote(rpc) => reply(raft.vote(rpc).await),
         Asked::PreVote(rpc) => reply(raft.pre_vote(rpc).await),
         Asked::Transfer(rpc) => reply(raft.handle_transfer_leader(rpc).await),
         Asked::Piece {
+            vote,
             transfer,
             from: at,
             bytes,
-        } => reply(arriving.take(from, transfer, at, &bytes)),
+        } => {
+            let own = raft.metrics().borrow_watched().current_term;
+            if vote.leader_id().term < own {
+                return reply::<(), _>(Err("it is of a term that is over"));
+            }
+            reply(arriving.take(from, transfer, at, &bytes))
+        }
         Asked::Install {
             transfer,
             vote,
@@ -288,7 +280,108 @@ pub(crate) async fn answer(
     }
 }
 
-fn reply<T: Serialize, E: fmt::Display>(outcome: Result<T, E>) -> Result<Vec<u8>, String> {
+impl Asked {
+    /// In whose name it speaks: the candidate, or the leader.
+    fn speaks_for(&self) -> u64 {
+        let vote = match self {
+            Self::Append(rpc) => &rpc.vote,
+            Self::Vote(rpc) | Self::PreVote(rpc) => &rpc.vote,
+            Self::Transfer(rpc) => rpc.from_leader(),
+            Self::Piece { vote, .. } | Self::Install { vote, .. } => vote,
+        };
+        vote.leader_id().voted_for
+    }
+}
+
+fn unclear(error: &postcard::Error) -> TransportError {
+    TransportError::new(&error.to_string())
+}
+
+fn reply<T: Serialize, E: fmt::Display>(outcome: Result<T, E>) -> Result<Vec<u8>, TransportError> {
     let outcome = outcome.map_err(|error| error.to_string());
-    postcard::to_stdvec(&outcome).map_err(|error| error.to_string())
+    postcard::to_stdvec(&outcome).map_err(|error| unclear(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opening::{Opened, open};
+    use crate::settings::Settings;
+    use openraft::raft::TransferLeaderRequest;
+    use std::path::Path;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_speaks_in_the_name_of_another() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../target/tmp")
+            .join(format!("forged-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&directory));
+        std::fs::create_dir_all(&directory).unwrap();
+        let Opened { raft, .. } = open(Settings::alone(&directory), None).await.unwrap();
+        let term = raft.metrics().borrow_watched().current_term;
+        let (candidate, leader) = (Vote::new(term + 9, 2), Vote::new_committed(term + 9, 2));
+        let install = || Asked::Install {
+            transfer: 1,
+            vote: leader,
+            meta: SnapshotMeta::default(),
+            digest: [0; 32],
+        };
+        let piece = |vote| Asked::Piece {
+            vote,
+            transfer: 1,
+            from: 0,
+            bytes: vec![1],
+        };
+        let append = AppendEntriesRequest {
+            vote: leader,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let spoken = [
+            Asked::Append(append),
+            Asked::Vote(VoteRequest::new(candidate, None)),
+            Asked::PreVote(VoteRequest::new(candidate, None)),
+            Asked::Transfer(TransferLeaderRequest::new(leader, 3, None)),
+            piece(leader),
+            install(),
+        ];
+        let arriving = Arriving::default();
+        let other = NodeId::new(3).unwrap();
+        for asked in spoken {
+            let request = postcard::to_stdvec(&asked).unwrap();
+            let told = answer(&raft, &arriving, other, false, &request).await;
+            assert!(told.unwrap_err().is_forged());
+        }
+        // Nothing of it reached the engine.
+        let now = raft.metrics().borrow_watched().clone();
+        assert!(now.current_term < term + 9, "{now}");
+        // In its own name, by a node that reinstalls its state.
+        let own = NodeId::new(2).unwrap();
+        for asked in [
+            Asked::Vote(VoteRequest::new(candidate, None)),
+            Asked::PreVote(VoteRequest::new(candidate, None)),
+            Asked::Transfer(TransferLeaderRequest::new(leader, 1, None)),
+        ] {
+            let request = postcard::to_stdvec(&asked).unwrap();
+            let told = answer(&raft, &arriving, own, true, &request).await;
+            assert!(told.is_err(), "it voted");
+        }
+        let now = raft.metrics().borrow_watched().clone();
+        assert!(now.current_term < term + 9, "{now}");
+        // Of a term that is over.
+        let told = |vote| {
+            let request = postcard::to_stdvec(&piece(vote)).unwrap();
+            let (raft, arriving) = (&raft, &arriving);
+            async move {
+                let told = answer(raft, arriving, own, false, &request).await.unwrap();
+                postcard::from_bytes::<Result<(), String>>(&told).unwrap()
+            }
+        };
+        assert_eq!(told(leader).await, Ok(()));
+        raft.wait(None).current_leader(1, "alone").await.unwrap();
+        assert!(told(Vote::new_committed(0, 2)).await.is_err());
+        drop(raft.shutdown().await);
+        drop(std::fs::remove_dir_all(&directory));
+    }
 }

@@ -1,6 +1,7 @@
 //! From a file to a node that takes part.
 
 use crate::OpenError;
+use crate::arriving::{Arriving, TRANSFER_IDLE};
 use crate::log::Log;
 use crate::machine::{Machine, Shown};
 use crate::network::Network;
@@ -9,8 +10,7 @@ use crate::tables;
 use crate::types::Raft;
 use crate::writer::{Thread, Writer};
 use openraft::{Config, SnapshotPolicy};
-use portcullis_policy::NodeId;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -23,17 +23,21 @@ const KEPT: u64 = 500;
 const SNAPSHOT_EVERY: u64 = 2_000;
 /// A node that takes part.
 pub(crate) struct Opened {
-    pub(crate) node: NodeId,
     pub(crate) raft: Raft,
     pub(crate) shown: Arc<Shown>,
     pub(crate) thread: Thread,
+    pub(crate) arriving: Arc<Arriving>,
     /// For tests that make a write fail.
     #[cfg(test)]
     pub(crate) writer: Writer,
 }
 
 /// Reads the file and begins to take part.
-pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
+/// `before` is what was shown already, where this process had it open.
+pub(crate) async fn open(
+    settings: Settings,
+    before: Option<Arc<Shown>>,
+) -> Result<Opened, OpenError> {
     let Settings {
         path,
         node,
@@ -57,7 +61,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
     let full = log.full();
     #[cfg(test)]
     let to_fail = writer.clone();
-    let (machine, shown) = Machine::new(&loaded, &path, writer);
+    let (machine, shown) = Machine::new(&loaded, &path, writer, before);
     let applied = loaded.committed.map(|committed| committed.index);
     drop(loaded);
     let config = config(timing).map_err(OpenError::Engine)?;
@@ -78,11 +82,13 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, OpenError> {
             .map_err(|error| OpenError::Engine(error.to_string()))?;
     }
     tokio::spawn(keep_small(raft.clone(), full));
+    let arriving = Arc::<Arriving>::default();
+    tokio::spawn(expire(Arc::downgrade(&arriving)));
     Ok(Opened {
-        node,
         raft,
         shown,
         thread,
+        arriving,
         #[cfg(test)]
         writer: to_fail,
     })
@@ -97,6 +103,17 @@ async fn keep_small(raft: Raft, full: Arc<Notify>) {
             return;
         }
         sleep(SNAPSHOT_PAUSE).await;
+    }
+}
+
+/// Lets go of snapshots that arrive no further.
+async fn expire(arriving: Weak<Arriving>) {
+    loop {
+        sleep(TRANSFER_IDLE).await;
+        let Some(arriving) = arriving.upgrade() else {
+            return;
+        };
+        arriving.expire();
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How a state is opened.
+#[derive(Clone)]
 pub struct Settings {
     pub(crate) path: PathBuf,
     pub(crate) node: NodeId,
@@ -64,6 +65,12 @@ impl Settings {
             transport,
             timing: Timing::default(),
         }
+    }
+
+    /// For a state that this process had open already.
+    pub(crate) fn again(mut self) -> Self {
+        self.beginning = Beginning::Never;
+        self
     }
 
     /// With other times.

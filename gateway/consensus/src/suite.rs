@@ -45,7 +45,7 @@ impl StoreBuilder<Types, Log, Machine, Directory> for Files {
         )
         .unwrap();
         let log = Log::new(&loaded, writer.clone());
-        let (machine, _) = Machine::new(&loaded, &path, writer);
+        let (machine, _) = Machine::new(&loaded, &path, writer, None);
         Ok((Directory(directory), log, machine))
     }
 }

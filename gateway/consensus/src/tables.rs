@@ -7,6 +7,7 @@ use crate::OpenError;
 use crate::format::{self, DecodeError};
 use crate::image::Image;
 use crate::mark::Mark;
+use crate::reinstall;
 use crate::types::{Entry, LogId, Membership, SnapshotMeta, Vote};
 use openraft::entry::RaftEntry;
 use openraft::vote::RaftLeaderIdExt;
@@ -33,6 +34,9 @@ pub(crate) const SEQUENCE: &str = "sequence";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 /// Whose state this is.
 const NODE: &str = "node";
+/// While the state is being reinstalled (`Some`): the entry up to which it must come before this
+/// node votes again, for it forgot what it had.
+pub(crate) const FENCE: &str = "fence";
 
 /// [`LAYOUT_KEY`], and in layout 1 [`REVISION_KEY`].
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -60,6 +64,10 @@ pub(crate) struct Loaded {
     pub(crate) entries: BTreeMap<u64, (Entry, usize)>,
     pub(crate) snapshot: Option<(SnapshotMeta, Image)>,
     pub(crate) state: State,
+    /// See [`FENCE`].
+    pub(crate) fence: Option<u64>,
+    /// What is served while the state is being reinstalled.
+    pub(crate) served: Option<State>,
 }
 
 /// Where a file begins that is not there yet.
@@ -79,7 +87,7 @@ pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Lo
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => match beginning {
             Beginning::Alone => begin(path, node, &State::default())?,
-            Beginning::Joining => create(path, node, None)?,
+            Beginning::Joining => create(path, node, Vec::new())?,
             Beginning::Never => {
                 return Err(OpenError::Lost {
                     path: path.to_owned(),
@@ -138,7 +146,15 @@ pub(crate) fn begin(path: &Path, node: NodeId, state: &State) -> Result<(), Open
     image
         .write(&file, &meta)
         .map_err(|error| io(&file, error))?;
-    create(path, node, Some((first, name)))
+    let told = |error: postcard::Error| io(path, std::io::Error::other(error));
+    let first = postcard::to_stdvec(&first).map_err(told)?;
+    let name = postcard::to_stdvec(&name).map_err(told)?;
+    let begins = vec![
+        (PURGED, first.clone()),
+        (COMMITTED, first),
+        (SNAPSHOT, name),
+    ];
+    create(path, node, begins)
 }
 
 /// Terms begin here: above the one that an empty log has.
@@ -193,7 +209,11 @@ pub(crate) fn sweep(path: &Path, current: Option<&str>) {
 
 /// Makes a file under another name and moves it into place, so that a file which is there is a
 /// whole one: an empty file is then known to be a damaged one.
-fn create(path: &Path, node: NodeId, begins: Option<(LogId, String)>) -> Result<(), OpenError> {
+pub(crate) fn create(
+    path: &Path,
+    node: NodeId,
+    begins: Vec<(&str, Vec<u8>)>,
+) -> Result<(), OpenError> {
     let new = new_name(path);
     match fs::remove_file(&new) {
         Ok(()) => {}
@@ -214,10 +234,8 @@ fn create(path: &Path, node: NodeId, begins: Option<(LogId, String)>) -> Result<
             let mut raft = transaction.open_table(RAFT)?;
             let mut put = |key: &str, bytes: Vec<u8>| raft.insert(key, bytes.as_slice()).map(drop);
             put(NODE, postcard::to_stdvec(&node.get())?)?;
-            if let Some((first, name)) = begins {
-                put(PURGED, postcard::to_stdvec(&first)?)?;
-                put(COMMITTED, postcard::to_stdvec(&first)?)?;
-                put(SNAPSHOT, postcard::to_stdvec(&name)?)?;
+            for (key, bytes) in begins {
+                put(key, bytes)?;
             }
             let mut meta = transaction.open_table(META)?;
             meta.insert(LAYOUT_KEY, LAYOUT)?;
@@ -255,7 +273,7 @@ fn builder() -> Builder {
     clippy::wildcard_enum_match_arm,
     reason = "an open enum: whatever else is wrong with the file, it is not used"
 )]
-fn open_database(path: &Path) -> Result<Database, OpenError> {
+pub(crate) fn open_database(path: &Path) -> Result<Database, OpenError> {
     let length = fs::metadata(path).map_err(|error| io(path, error))?.len();
     if length == 0 {
         // The library would take it for a new file.
@@ -343,7 +361,11 @@ fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenErr
             ),
         ));
     }
+    let fence = value::<Option<u64>>(&raft, FENCE, path)?.flatten();
+    let served = reinstall::served(path, fence)?;
     let loaded = Loaded {
+        fence,
+        served,
         sequence,
         mark: Arc::new(mark),
         vote: value(&raft, VOTE, path)?,
@@ -397,7 +419,7 @@ fn check(loaded: &Loaded, path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn value<T: DeserializeOwned>(
+pub(crate) fn value<T: DeserializeOwned>(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &str,
     path: &Path,

@@ -183,6 +183,126 @@ async fn a_node_that_was_away_gets_large_entries_and_then_a_snapshot_in_pieces()
     other.close(&[first, second]).await;
 }
 
+/// A node that lets go of its state is given it anew, as far as the others were at least, before it
+/// votes again; what it showed stays shown meanwhile, also after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_state_is_reinstalled_shows_what_it_showed_and_votes_when_it_has_come_as_far()
+{
+    let fleet = Fleet::new("reinstalled");
+    let mut nodes = fleet.three().await;
+    for name in ["b", "c", "d"] {
+        put(&nodes[0], name).await.unwrap();
+    }
+    reaches(&nodes[2], 4).await;
+    nodes[2].pause().await;
+    let paused = nodes[2].status();
+    assert_eq!((paused.leader, paused.failed), (None, None));
+    assert!(
+        nodes[2]
+            .propose(draft(apply(vec![], vec![])), || NOW)
+            .await
+            .is_err()
+    );
+    put(&nodes[0], "e").await.unwrap();
+    nodes[0].drop_member(id(3)).await.unwrap();
+    for _ in 0..200 {
+        if nodes[0].status().settled {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let status = nodes[0].status();
+    assert!(status.settled, "{status:?}");
+    assert_eq!(status.voters, BTreeSet::from([id(1), id(2)]));
+    let fence = status.applied;
+    nodes[2].reinstall(fence).await.unwrap();
+    assert_eq!(nodes[2].fence(), Some(fence));
+    assert_eq!(nodes[2].view().revision(), Revision::new(4));
+
+    // It is killed in the middle.
+    nodes[2].shutdown().await;
+    drop(nodes.pop());
+    let again = fleet.open(3).await;
+    assert_eq!(again.fence(), Some(fence));
+    assert_eq!(again.view().revision(), Revision::new(4));
+    // A leader that is not there any more cannot be elected with its help.
+    fleet.isolate(1);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(nodes[1].confirm(Duration::from_millis(300)).await.is_err());
+    fleet.heal();
+    let leader = fleet.leader_among(&nodes).await;
+    put(&leader, "f").await.unwrap();
+
+    leader.add_learner(id(3)).await.unwrap();
+    reaches(&again, 6).await;
+    assert_eq!(again.fence(), None);
+    for _ in 0..200 {
+        if leader.status().caught_up(id(3)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    leader.promote(id(3)).await.unwrap();
+    nodes.push(again);
+    put(&leader, "g").await.unwrap();
+    for node in &nodes {
+        reaches(node, 7).await;
+    }
+    let roots: BTreeSet<_> = nodes.iter().map(|node| node.state().root()).collect();
+    assert_eq!(roots.len(), 1);
+    let known = nodes[0].roots_known();
+    let common = nodes[2].roots_told();
+    assert!(
+        common.iter().any(|rooted| known.contains(rooted)),
+        "{common:?} {known:?}"
+    );
+    // Its vote counts again.
+    let second = if Arc::ptr_eq(&leader, &nodes[0]) {
+        1
+    } else {
+        0
+    };
+    fleet.isolate(if second == 0 { 1 } else { 2 });
+    put(&leader, "h").await.unwrap();
+    reaches(&nodes[2], 8).await;
+    drop(leader);
+    fleet.heal();
+    fleet.close(&nodes).await;
+}
+
+/// Opened again in the same process, a node shows what it showed all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_opened_again_takes_part_again_and_shows_nothing_older_meanwhile() {
+    let fleet = Fleet::new("opened-again");
+    let nodes = fleet.three().await;
+    for name in ["b", "c", "d"] {
+        put(&nodes[0], name).await.unwrap();
+    }
+    reaches(&nodes[2], 4).await;
+    nodes[2].shutdown().await;
+    put(&nodes[0], "e").await.unwrap();
+    assert!(nodes[2].status().failed.is_some());
+    let looking = Arc::clone(&nodes[2]);
+    let oldest = tokio::spawn(async move {
+        let mut oldest = looking.view().revision();
+        for _ in 0..20_000 {
+            oldest = oldest.min(looking.view().revision());
+            tokio::task::yield_now().await;
+        }
+        oldest
+    });
+    nodes[2].reopen().await.unwrap();
+    assert_eq!(nodes[2].status().failed, None);
+    reaches(&nodes[2], 5).await;
+    assert_eq!(oldest.await.unwrap(), Revision::new(4));
+    assert_eq!(nodes[2].fence(), None);
+    fleet.isolate(2);
+    put(&nodes[0], "f").await.unwrap();
+    reaches(&nodes[2], 6).await;
+    fleet.heal();
+    fleet.close(&nodes).await;
+}
+
 async fn stage(node: &Consensus, index: u8) {
     let command = Command::Stage {
         stage: RequestId::new([3; 16]),

@@ -30,6 +30,7 @@ pub(super) fn status(node: &Node) -> FleetReply {
         leader: standing.leader.map(|leader| leader.to_string()),
         quorum: standing.lease.is_some(),
         lease_ms: standing.lease.map_or(0, milliseconds),
+        problems: fleet.problems(),
         nodes: standing.nodes.iter().map(node_reply).collect(),
     }
 }
@@ -42,6 +43,7 @@ fn node_reply(known: &Known) -> FleetNode {
         roles: known.node.roles.iter().map(ToString::to_string).collect(),
         address: known.node.address.clone(),
         consensus: known.part.to_owned(),
+        state: known.state.map(str::to_owned),
         revision: report.map(|report| report.through.get()),
         connections: report.map(|report| report.connections),
         heard_ms: known.heard.as_ref().map(|heard| milliseconds(heard.ago)),

@@ -19,6 +19,9 @@ pub struct FleetReply {
     pub quorum: bool,
     /// For how much longer what needs a quorum may be done here, in milliseconds; 0 is not at all.
     pub lease_ms: u64,
+    /// What is wrong with the fleet's state or the asked node's part in it, in words, each with what
+    /// to do.
+    pub problems: Vec<String>,
     /// The nodes, by id.
     pub nodes: Vec<FleetNode>,
 }
@@ -36,6 +39,9 @@ pub struct FleetNode {
     pub address: Option<String>,
     /// `leader`, `voter`, `learner`, or `none` for one that does not vote.
     pub consensus: String,
+    /// Its state beside those of the other control nodes at equal positions of the log: `same` as that
+    /// of a majority, `differs`, `reinstalling`, or `unknown`; none of one that has only the view.
+    pub state: Option<String>,
     /// Up to which revision it enforces every change; none if it was never heard.
     pub revision: Option<u64>,
     /// Its live connections, as it said last.

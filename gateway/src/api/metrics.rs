@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::limit_table;
+use crate::fleet::Fleet;
 use crate::http::{Peer, Request, Response, Route, Router, Service, server};
 use crate::proxy::Front;
 use crate::runtime::clock::Duration;
@@ -21,13 +22,17 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// Serves `GET /metrics` (Prometheus text) and `GET /healthz` until `stop`.
+///
+/// Whoever asks for health wants to know whether customers are served here: they are also where this
+/// node's part in the fleet is out of order, which is said on further lines.
 pub async fn serve(
     front: Arc<Front>,
+    fleet: Arc<Fleet>,
     listener: TcpListener,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) {
-    let service = Arc::new(Metrics::new(front, metrics.clone()));
+    let service = Arc::new(Metrics::new(front, fleet, metrics.clone()));
     tokio::select! {
         () = server::serve_tcp(listener, service, stop) => {}
         () = upkeep(metrics) => {}
@@ -49,11 +54,12 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 struct Metrics {
     router: Router<Action>,
     front: Arc<Front>,
+    fleet: Arc<Fleet>,
     metrics: PrometheusHandle,
 }
 
 impl Metrics {
-    fn new(front: Arc<Front>, metrics: PrometheusHandle) -> Self {
+    fn new(front: Arc<Front>, fleet: Arc<Fleet>, metrics: PrometheusHandle) -> Self {
         let router = Router::new(vec![
             Route::get("/metrics", Action::Metrics),
             Route::get("/healthz", Action::Health),
@@ -61,6 +67,7 @@ impl Metrics {
         Self {
             router,
             front,
+            fleet,
             metrics,
         }
     }
@@ -90,7 +97,14 @@ impl Service for Metrics {
                 limit_table::measure(&self.front);
                 Response::text(PROMETHEUS_TEXT, self.metrics.render())
             }
-            Action::Health => Response::text("text/plain; charset=utf-8", "ok\n".to_owned()),
+            Action::Health => {
+                let mut text = "ok\n".to_owned();
+                for problem in self.fleet.problems() {
+                    text.push_str(&problem);
+                    text.push('\n');
+                }
+                Response::text("text/plain; charset=utf-8", text)
+            }
         }
     }
 }

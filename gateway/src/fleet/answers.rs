@@ -72,13 +72,20 @@ impl Fleet {
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))
             }
-            words::RAFT => match self.source.consensus() {
-                Some(consensus) => consensus
-                    .answer(from, request.to_vec())
-                    .await
-                    .map_err(|error| Refused(error.to_string())),
-                None => Err(Refused("this node does not vote".to_owned())),
-            },
+            words::RAFT => {
+                match self.source.consensus() {
+                    Some(consensus) => consensus.answer(from, request.to_vec()).await.map_err(
+                        |error| {
+                            if error.is_forged() {
+                                metrics::counter!("portcullis_consensus_forged_total").increment(1);
+                                tracing::error!(%error, %from, "a message of consensus is refused");
+                            }
+                            Refused(error.to_string())
+                        },
+                    ),
+                    None => Err(Refused("this node does not vote".to_owned())),
+                }
+            }
             words::SIGN => self.countersign(from, request),
             words::PROPOSE => {
                 let draft: Draft = words::decode(request).map_err(Refused)?;
@@ -89,14 +96,23 @@ impl Fleet {
             // A node on its way out may still vote on that.
             _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
-                let report: Report = words::decode(request).map_err(Refused)?;
+                let report = Report::from_bytes(request).map_err(Refused)?;
                 self.reports.take(from, report);
                 Ok(Vec::new())
             }
             words::CONFIRM => {
-                let left = self.lease.remaining().unwrap_or_default();
+                // One whose state differs is lent nothing.
+                let left = self
+                    .lease
+                    .remaining()
+                    .filter(|_| !self.differing().contains(&from));
+                let left = left.unwrap_or_default();
                 let left = u64::try_from(left.as_millis()).unwrap_or_default();
                 words::encode(&left).map_err(Refused)
+            }
+            words::LET_GO => {
+                let fence = self.let_go(from).await?;
+                words::encode(&fence).map_err(Refused)
             }
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,

@@ -66,10 +66,15 @@ impl Enforcer {
     /// the one in force is left alone.
     pub(super) fn take(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let before = self.front.view();
-        let revision = after.revision();
-        if (epoch(&after), revision) <= (epoch(&before), before.revision()) {
-            return;
+        if (epoch(&after), after.revision()) > (epoch(&before), before.revision()) {
+            self.replace(after, applied);
         }
+    }
+
+    /// The same, whatever the revision: the view in force was not what the fleet decided.
+    pub(super) fn replace(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
+        let before = self.front.view();
+        let revision = after.revision();
         self.going_on.lock().insert(revision);
         let ending = self.front.enforce(Arc::clone(&after), &applied.changes);
         let step = Arc::new(Step {

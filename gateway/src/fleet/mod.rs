@@ -14,6 +14,8 @@
 //! needs the clock of another node.
 
 mod admission;
+mod agreeing;
+mod agreement;
 mod answers;
 pub mod backup;
 mod enforcer;
@@ -40,6 +42,7 @@ mod writes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
@@ -50,13 +53,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
+use self::agreeing::Agreement;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
 use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
-use self::reports::{Report, Reports};
+use self::reports::{Condition, Report, Reports};
 use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
@@ -64,7 +68,9 @@ use crate::ledger::Ledger;
 use crate::mesh::Mesh;
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
+use crate::runtime::random;
 
+pub use agreeing::REINSTALLS;
 pub use enforcer::Step;
 pub use reports::NodeReceipt;
 pub use standing::{Known, Standing};
@@ -80,6 +86,11 @@ pub struct Fleet {
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
+    /// This start of the process, as its reports name it, and how many there were.
+    start: u64,
+    reported: AtomicU64,
+    agreement: Agreement,
+    ledger: Arc<Ledger>,
     gathered: soft::Gathered,
     lease: Lease,
     /// None on a node that is a fleet by itself.
@@ -215,6 +226,15 @@ impl Fleet {
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
         }
+        let reinstalling = source.consensus().is_some_and(|it| it.fence().is_some());
+        if let Some(signing) = signing.as_ref().filter(|_| reinstalling) {
+            signing.be_silent();
+        }
+        let agreement = Agreement::new(if reinstalling {
+            Condition::Reinstalling
+        } else {
+            Condition::InStep
+        });
         let fleet = Arc::new(Self {
             me: membership
                 .as_ref()
@@ -228,6 +248,10 @@ impl Fleet {
             signing,
             front,
             reports: Reports::default(),
+            start: u64::from_be_bytes(random::bytes()),
+            reported: AtomicU64::new(0),
+            agreement,
+            ledger,
             gathered: soft::Gathered::default(),
             lease: Lease::over(clock::boottime()),
             mesh,
@@ -402,6 +426,9 @@ impl Fleet {
 
     /// Puts the latest view in force though not every step to it is known.
     fn catch_up(&self) {
+        if self.was_reinstalled() {
+            return self.begin_again();
+        }
         let view = self.source.view();
         if let Some(signing) = &self.signing {
             signing.show(Arc::clone(&view), None);
@@ -420,14 +447,18 @@ impl Fleet {
     }
 
     fn own_report(&self) -> Report {
+        let consensus = self.source.consensus();
         Report {
+            start: self.start,
+            sequence: self.reported.fetch_add(1, Ordering::SeqCst),
             through: self.enforcer.through(),
             recent: self.enforcer.recent(),
             connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
             stale_limit: self.stale_limit.as_secs(),
             stale: self.stale().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            root: None,
+            condition: self.agreement.condition(),
+            roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
         }
     }
 }

@@ -7,16 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
+use portcullis_consensus::{ROOTS_TOLD, Rooted};
 use portcullis_policy::{NodeId, Revision};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
+use super::words;
 use crate::runtime::clock::{self, Duration, Instant};
 
 /// What one node says of itself.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Report {
+    /// Which start of its process says so: drawn anew at each.
+    pub start: u64,
+    /// Counts the reports of one start.
+    pub sequence: u64,
     /// Every change up to this revision is enforced there.
     pub through: Revision,
     /// What it took to enforce the latest of them, oldest first; at most [`RECENT`].
@@ -30,8 +36,51 @@ pub struct Report {
     pub stale: u64,
     /// Its version.
     pub version: String,
-    /// The hash of its whole state, where it has one, at the revision.
-    pub root: Option<(Revision, [u8; 32])>,
+    /// How its state stands among those of the others.
+    pub condition: Condition,
+    /// What its state hashed to, and at which positions of the log; at most [`ROOTS_TOLD`]. Nothing
+    /// on a node that does not vote.
+    pub roots: Vec<Rooted>,
+}
+
+/// How a node's state stands among those of the others, as the node itself knows it.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It is what the others have, as far as is known.
+    InStep,
+    /// It is not what a majority has: the node keeps out until it may let go of it.
+    Differs,
+    /// The node has let go of it and is given it anew.
+    Reinstalling,
+}
+
+/// A report on its way: versions are added at the end.
+#[derive(Serialize, Deserialize)]
+enum Message {
+    First(Report),
+}
+
+impl Report {
+    /// As it is sent.
+    ///
+    /// # Errors
+    /// In words: it cannot be encoded.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        words::encode(&Message::First(self.clone()))
+    }
+
+    /// As it came, of this version or a later one that adds to its end. It is no longer than ours
+    /// are.
+    ///
+    /// # Errors
+    /// In words: what is wrong with the bytes.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let (Message::First(mut report), _) =
+            postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
+        report.recent.truncate(RECENT);
+        report.roots.truncate(ROOTS_TOLD);
+        Ok(report)
+    }
 }
 
 /// What enforcing one change took on one node.
@@ -93,7 +142,12 @@ struct Known {
     heard: Instant,
     report: Report,
     summaries: VecDeque<Summary>,
+    /// Earlier starts of its process: what arrives late of them is not believed.
+    over: VecDeque<u64>,
 }
+
+/// Earlier starts of a node that are remembered.
+const STARTS: usize = 4;
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -114,27 +168,34 @@ impl Default for Reports {
 }
 
 impl Reports {
-    /// Takes what a node says of itself. A report that was overtaken by a newer one adds what it
-    /// tells of changes and takes nothing back.
+    /// Takes what a node says of itself. A report that was overtaken by a newer one of the same
+    /// start adds what it tells of changes and takes nothing back. The first of a new start replaces
+    /// what was known: a node that was started again may be behind what it had in force before.
     pub(super) fn take(&self, node: NodeId, report: Report) {
         let mut nodes = self.nodes.lock();
         let heard = clock::instant();
         match nodes.get_mut(&node) {
             None => {
                 let summaries = report.recent.iter().cloned().collect();
-                nodes.insert(
-                    node,
-                    Known {
-                        heard,
-                        report,
-                        summaries,
-                    },
-                );
+                let known = Known {
+                    heard,
+                    report,
+                    summaries,
+                    over: VecDeque::new(),
+                };
+                nodes.insert(node, known);
             }
+            Some(known) if known.over.contains(&report.start) => {}
             Some(known) => {
                 known.remember(&report.recent);
                 known.heard = heard;
-                if report.through >= known.report.through {
+                if report.start != known.report.start {
+                    known.over.push_back(known.report.start);
+                    if known.over.len() > STARTS {
+                        known.over.pop_front();
+                    }
+                    known.report = report;
+                } else if report.sequence > known.report.sequence {
                     known.report = report;
                 }
             }
@@ -233,13 +294,16 @@ mod tests {
             slowest_ms: Some(1.5),
         };
         Report {
+            start: 1,
+            sequence: through,
             through: Revision::new(through),
             recent: recent.iter().map(summary).collect(),
             connections: 0,
             stale_limit: 60,
             stale: 0,
             version: String::new(),
-            root: None,
+            condition: Condition::InStep,
+            roots: Vec::new(),
         }
     }
 
@@ -278,6 +342,61 @@ mod tests {
             Revision::new(9)
         );
         assert!(reports.summary(node(1), Revision::new(8)).is_some());
+    }
+
+    #[test]
+    fn a_node_that_was_started_again_behind_what_it_had_no_longer_counts() {
+        let reports = Reports::default();
+        reports.take(node(1), report(9, &[9]));
+        let again = |start, sequence, through| Report {
+            start,
+            sequence,
+            ..report(through, &[])
+        };
+        reports.take(node(1), again(2, 1, 5));
+        let one = BTreeSet::from([node(1)]);
+        assert_eq!(reports.missing(Revision::new(9), &one), one);
+        assert!(reports.missing(Revision::new(5), &one).is_empty());
+        // What the process before still said arrives late.
+        reports.take(node(1), report(9, &[9]));
+        assert_eq!(reports.missing(Revision::new(9), &one), one);
+        reports.take(node(1), again(2, 3, 9));
+        assert!(reports.missing(Revision::new(9), &one).is_empty());
+        reports.take(node(1), again(2, 2, 6));
+        assert!(reports.missing(Revision::new(9), &one).is_empty());
+        for start in 3..100 {
+            reports.take(node(1), again(start, 1, 9));
+        }
+        assert_eq!(reports.nodes.lock()[&node(1)].over.len(), STARTS);
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_first_written_and_a_later_one_may_say_more() {
+        let meant = Report {
+            start: u64::MAX - 1,
+            connections: 300,
+            version: "0.1.0".to_owned(),
+            condition: Condition::Reinstalling,
+            roots: vec![Rooted {
+                position: 812,
+                root: [7; 32],
+            }],
+            ..report(811, &[810, 811])
+        };
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mesh/report.v1.bin");
+        if std::env::var_os("BLESS").is_some() && !path.exists() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, meant.to_bytes().unwrap()).unwrap();
+        }
+        let mut written = std::fs::read(&path).unwrap();
+        assert_eq!(Report::from_bytes(&written).unwrap(), meant);
+        assert_eq!(meant.to_bytes().unwrap(), written);
+        for end in 0..written.len() {
+            assert!(Report::from_bytes(&written[..end]).is_err(), "cut at {end}");
+        }
+        written.extend([1, 2, 3]);
+        assert_eq!(Report::from_bytes(&written).unwrap(), meant);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::lease::{LEASE, RENEW_EVERY};
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, signing, soft, subscription, words};
+use super::{Fleet, agreeing, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
@@ -50,6 +50,8 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         if let Some(consensus) = fleet.source.consensus() {
             let keeping = keep_voters(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(keeping);
+            let agreeing = agreeing::agree(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(agreeing);
         }
         fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
         fleet.tasks.spawn(introduce(Arc::clone(fleet)));
@@ -77,6 +79,7 @@ async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
                 }
             }
             Heard::CatchUp => fleet.catch_up(),
+            Heard::Reinstalled => fleet.begin_again(),
             Heard::Closed => return,
         }
     }
@@ -106,7 +109,13 @@ async fn confirm(fleet: Arc<Fleet>) {
         }
         // A voter that was removed is let go once it votes no longer.
         fleet.set_members();
-        if let Some(lasting) = fleet.confirmed().await {
+        if !fleet.agreement.in_step() {
+            fleet.lease.give_up(asked);
+            continue;
+        }
+        if let Some(lasting) = fleet.confirmed().await
+            && fleet.agreement.in_step()
+        {
             fleet.lease.confirmed(asked, lasting);
         }
     }
@@ -172,7 +181,8 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
         if status.leader != Some(fleet.me) {
             continue;
         }
-        let Some(step) = voters::next(fleet.me, &consensus.state(), &status) else {
+        let wrong = fleet.differing();
+        let Some(step) = voters::next(fleet.me, &consensus.state(), &status, &wrong) else {
             continue;
         };
         let taking = async {
@@ -221,13 +231,13 @@ impl Fleet {
         (left > 0).then(|| Duration::from_millis(left))
     }
 
-    fn send_report(self: &Arc<Self>) {
+    pub(super) fn send_report(self: &Arc<Self>) {
         let report = self.own_report();
         self.reports.take(self.me, report.clone());
         let Some(mesh) = self.mesh.clone() else {
             return;
         };
-        let Ok(bytes) = words::encode(&report) else {
+        let Ok(bytes) = report.to_bytes() else {
             return;
         };
         let view = self.source.view();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use portcullis_certs::fleet::ViewKey;
@@ -26,6 +27,8 @@ pub(super) struct Signing {
     changed: watch::Sender<u64>,
     /// Those who are being told at this moment.
     told: Mutex<BTreeSet<NodeId>>,
+    /// Set while this node's state is not what the others have.
+    silent: AtomicBool,
 }
 
 impl Signing {
@@ -40,13 +43,34 @@ impl Signing {
             feed: Mutex::new(Feed::new(me, key)),
             changed: watch::Sender::new(0),
             told: Mutex::default(),
+            silent: AtomicBool::new(false),
         })))
     }
 
     /// Signs a view that was applied here.
     pub(super) fn show(&self, view: Arc<View>, touched: Option<BTreeSet<TenantId>>) {
+        if self.is_silent() {
+            return;
+        }
         self.feed.lock().show(view, touched);
         self.turn();
+    }
+
+    /// Signs nothing more, and says nothing of what it signed.
+    pub(super) fn be_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+        self.feed.lock().forget();
+        self.turn();
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::SeqCst)
+    }
+
+    /// Signs again what it is shown from now on.
+    pub(super) fn speak_again(&self) {
+        self.feed.lock().forget();
+        self.silent.store(false, Ordering::SeqCst);
     }
 
     /// Turns whenever there may be something new to tell.

@@ -30,6 +30,9 @@ pub struct Known {
     /// Its part in consensus: `leader`, `voter`, `learner`, `none`, or of this
     /// very node `failed`.
     pub part: &'static str,
+    /// How its state stands: `same` as that of a majority, `differs`, `reinstalling`, or `unknown`;
+    /// none of one that has only the view.
+    pub state: Option<&'static str>,
     /// What it last said of itself.
     pub heard: Option<Heard>,
 }
@@ -79,9 +82,13 @@ impl Fleet {
         let status = self.source.status();
         let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
-            part: status
-                .as_ref()
-                .map_or("none", |status| part(status, node.id, self.me)),
+            part: match &status {
+                Some(_) if node.id == self.me && !self.agreement.in_step() => "none",
+                Some(status) => part(status, node.id, self.me),
+                None => "none",
+            },
+            state: (status.is_some() && fleet.is_some() && node.is_control())
+                .then(|| self.state_of(node.id)),
             heard: self.reports.of(node.id),
             node,
         });

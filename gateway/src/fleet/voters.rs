@@ -16,16 +16,26 @@ pub(super) enum Change {
     Learn(NodeId),
     /// Give it a vote: it has caught up.
     Promote(NodeId),
-    /// It is no longer of the fleet.
+    /// It is no longer of the fleet, or its state is not what the others have.
     Drop(NodeId),
     /// This node itself is to go, so another must lead first.
     HandOver(NodeId),
 }
 
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
-/// a learner to catch up.
-pub(super) fn next(me: NodeId, state: &State, status: &Status) -> Option<Change> {
-    let wanted: BTreeSet<NodeId> = state.fleet()?.control().map(|node| node.id).collect();
+/// a learner to catch up. Those whose state is `wrong` are taken out until it is reinstalled: they
+/// are put in anew then, like ones that join, since what they had acknowledged is gone.
+pub(super) fn next(
+    me: NodeId,
+    state: &State,
+    status: &Status,
+    wrong: &BTreeSet<NodeId>,
+) -> Option<Change> {
+    let wanted = state.fleet()?.control().map(|node| node.id);
+    // A leader that is wrong keeps out by itself.
+    let wanted: BTreeSet<NodeId> = wanted
+        .filter(|node| *node == me || !wrong.contains(node))
+        .collect();
     let voters = &status.voters;
     let learners = &status.learners;
     // First whoever is to go, one at a time: a dead voter still counts for the quorum.
@@ -122,6 +132,7 @@ mod tests {
             log: 1_000,
             applied: 1_000,
             reached: reached.iter().copied().collect(),
+            settled: true,
             failed: None,
         }
     }
@@ -131,13 +142,19 @@ mod tests {
         let mut state = founded();
         let new = admitted(&mut state, "n2", 2, NodeRole::Control);
         let alone = status(&[node(1)], &[], &[]);
-        assert_eq!(next(node(1), &state, &alone), Some(Change::Learn(new)));
+        assert_eq!(
+            next(node(1), &state, &alone, &BTreeSet::new()),
+            Some(Change::Learn(new))
+        );
         let behind = status(&[node(1)], &[new], &[(new, 10)]);
-        assert_eq!(next(node(1), &state, &behind), None);
+        assert_eq!(next(node(1), &state, &behind, &BTreeSet::new()), None);
         let there = status(&[node(1)], &[new], &[(new, 990)]);
-        assert_eq!(next(node(1), &state, &there), Some(Change::Promote(new)));
+        assert_eq!(
+            next(node(1), &state, &there, &BTreeSet::new()),
+            Some(Change::Promote(new))
+        );
         let both = status(&[node(1), new], &[], &[(new, 1_000)]);
-        assert_eq!(next(node(1), &state, &both), None);
+        assert_eq!(next(node(1), &state, &both, &BTreeSet::new()), None);
     }
 
     #[test]
@@ -145,7 +162,7 @@ mod tests {
         let mut state = founded();
         admitted(&mut state, "g1", 3, NodeRole::Gateway);
         let alone = status(&[node(1)], &[], &[]);
-        assert_eq!(next(node(1), &state, &alone), None);
+        assert_eq!(next(node(1), &state, &alone, &BTreeSet::new()), None);
     }
 
     #[test]
@@ -154,14 +171,52 @@ mod tests {
         let second = admitted(&mut state, "n2", 2, NodeRole::Control);
         apply(&mut state, Command::Remove { node: node(1) });
         let both = status(&[node(1), second], &[], &[(second, 1_000)]);
-        assert_eq!(next(node(1), &state, &both), Some(Change::HandOver(second)));
-        assert_eq!(next(second, &state, &both), Some(Change::Drop(node(1))));
+        assert_eq!(
+            next(node(1), &state, &both, &BTreeSet::new()),
+            Some(Change::HandOver(second))
+        );
+        assert_eq!(
+            next(second, &state, &both, &BTreeSet::new()),
+            Some(Change::Drop(node(1)))
+        );
+    }
+
+    #[test]
+    fn a_node_whose_state_is_wrong_is_taken_out_and_learns_anew_when_it_is_not() {
+        let mut state = founded();
+        let second = admitted(&mut state, "n2", 2, NodeRole::Control);
+        let third = admitted(&mut state, "n3", 3, NodeRole::Control);
+        let wrong = BTreeSet::from([third]);
+        let all = status(&[node(1), second, third], &[], &[(third, 1_000)]);
+        assert_eq!(
+            next(node(1), &state, &all, &wrong),
+            Some(Change::Drop(third))
+        );
+        let learning = status(&[node(1), second], &[third], &[(third, 1_000)]);
+        assert_eq!(
+            next(node(1), &state, &learning, &wrong),
+            Some(Change::Drop(third))
+        );
+        let out = status(&[node(1), second], &[], &[]);
+        assert_eq!(next(node(1), &state, &out, &wrong), None);
+        assert_eq!(
+            next(node(1), &state, &out, &BTreeSet::new()),
+            Some(Change::Learn(third))
+        );
+        // One that leads and is wrong keeps out by itself.
+        let own = BTreeSet::from([node(1)]);
+        assert_eq!(next(node(1), &state, &all, &own), None);
     }
 
     #[test]
     fn without_a_fleet_nothing_is_to_be_done() {
         assert_eq!(
-            next(node(1), &State::default(), &status(&[node(1)], &[], &[])),
+            next(
+                node(1),
+                &State::default(),
+                &status(&[node(1)], &[], &[]),
+                &BTreeSet::new()
+            ),
             None
         );
     }

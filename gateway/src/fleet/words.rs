@@ -29,6 +29,10 @@ pub(super) const SOFT: u8 = 7;
 /// A cancel request whose key the called node issued (`PassedCancel`).
 pub(super) const CANCEL: u8 = 8;
 
+/// Whether the calling node, whose state differs, may let go of it (`Option<u64>`: then, up to which
+/// entry its state must come anew).
+pub(super) const LET_GO: u8 = 9;
+
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct JoinRequest {

@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod disk;
+mod image;
 mod load;
 mod node;
 pub mod wires;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use admin::Answer;
 pub use disk::Disk;
+pub use image::alter;
 pub use load::{Failure, Load};
 pub use node::Node;
 pub use wires::{Host, Wires};

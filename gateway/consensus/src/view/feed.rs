@@ -108,6 +108,12 @@ impl Feed {
         }
     }
 
+    /// Lets go of every view and every word: they were not what the fleet decided.
+    pub fn forget(&mut self) {
+        self.views.clear();
+        self.early.clear();
+    }
+
     /// Signs a view that this node has applied. `touched` are the tenants that differ from the one
     /// shown before; none where steps were missed.
     pub fn show(&mut self, view: Arc<View>, touched: Option<BTreeSet<TenantId>>) {

@@ -3,11 +3,13 @@
 use super::{Amount, bytes, count, pace, time};
 use crate::api::limits as api;
 use crate::database::{backend, departures, service, upstream, verifiers};
+use crate::fleet;
 use crate::http::limits as http;
 use crate::ledger::limits as ledger;
 use crate::mesh::limits as mesh;
 use crate::runtime::limits as node;
 use crate::runtime::sockets;
+use portcullis_consensus as consensus;
 use portcullis_policy::limits as policy;
 use portcullis_wire::limits as wire;
 use std::time::Duration;
@@ -211,6 +213,10 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_back_off_first", time(mesh::BACK_OFF_FIRST), "a node that could not be reached is not dialled again"),
     ("mesh_back_off_most", time(mesh::BACK_OFF_MOST), "the same, after many failures"),
     ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
+    ("roots_told", count(consensus::ROOTS_TOLD), "positions of the log at which a control node says what its state hashed to"),
+    ("state_reinstalls", count(fleet::REINSTALLS as usize), "times that one process reinstalls its state"),
+    ("snapshot_transfers", count(consensus::TRANSFERS), "control nodes that send this one a snapshot at once"),
+    ("snapshot_transfer_idle", time(consensus::TRANSFER_IDLE), "between two looks at snapshots of which no further piece came: they are given up"),
     // Evidence.
     ("audit_queue", count(ORDINARY.queue_events), "events that wait to be written"),
     ("audit_queue_durable", count(ledger::QUEUE_DURABLE), "durable events that wait to be written"),

@@ -84,8 +84,9 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
         control.spawn(api::serve_tls(node, listener, handshake, over.clone()));
     }
     if let Some((listener, metrics)) = build::metrics(&config).await? {
-        let front = Arc::clone(&node.front);
-        control.spawn(api::metrics::serve(front, listener, metrics, over.clone()));
+        let (front, fleet) = (Arc::clone(&node.front), Arc::clone(&node.fleet));
+        let serving = api::metrics::serve(front, fleet, listener, metrics, over.clone());
+        control.spawn(serving);
     }
     control.spawn(expiries(Arc::clone(&node.front), over.clone()));
     control.spawn(sheds(Arc::clone(&node.front), over.clone()));

@@ -22,6 +22,7 @@ pub(in crate::cli) fn status(reply: &FleetReply) -> String {
             "id",
             "roles",
             "consensus",
+            "state",
             "revision",
             "connections",
             "heard",
@@ -31,8 +32,13 @@ pub(in crate::cli) fn status(reply: &FleetReply) -> String {
         .to_vec(),
     ];
     rows.extend(reply.nodes.iter().map(row));
+    let problems: String = reply
+        .problems
+        .iter()
+        .map(|problem| format!("\n{problem}\n"))
+        .collect();
     format!(
-        "fleet {fleet}, epoch {}: {leads}; revision {} is in force on {}\n\n{}",
+        "fleet {fleet}, epoch {}: {leads}; revision {} is in force on {}\n\n{}{problems}",
         reply.epoch,
         reply.revision,
         reply.node,
@@ -53,6 +59,7 @@ fn row(node: &FleetNode) -> Vec<String> {
         node.id.to_string(),
         node.roles.join("+"),
         node.consensus.clone(),
+        node.state.clone().unwrap_or_else(|| "-".to_owned()),
         revision,
         or_dash(node.connections),
         node.heard_ms.map_or_else(|| "never".to_owned(), ago),
@@ -101,6 +108,7 @@ mod tests {
             roles: vec!["control".to_owned(), "gateway".to_owned()],
             address: Some("10.0.0.1:7443".to_owned()),
             consensus: consensus.to_owned(),
+            state: Some("same".to_owned()),
             revision: heard_ms.map(|_| 7),
             connections: heard_ms.map(|_| 3),
             heard_ms,
@@ -120,6 +128,7 @@ mod tests {
             leader: Some("n1".to_owned()),
             quorum: true,
             lease_ms: 9_000,
+            problems: vec!["the state of n3 is not that of a majority".to_owned()],
             nodes: vec![
                 node("n1", "leader", Some(0), 0),
                 node("n2", "voter", Some(65_000), 60),
@@ -132,8 +141,9 @@ mod tests {
             lines[0],
             "fleet 00ff, epoch 1: n1 leads; revision 7 is in force on n1"
         );
-        assert!(lines[3].starts_with("n1    1   control+gateway  leader"));
+        assert!(lines[3].starts_with("n1    1   control+gateway  leader     same"));
         assert!(lines[4].contains("7 (stale for 60 s)") && lines[4].contains("65 s ago"));
         assert!(lines[5].contains("never"));
+        assert_eq!(lines[7], "the state of n3 is not that of a majority");
     }
 }

@@ -1,0 +1,164 @@
+//! States that differ though every checksum holds: they are noticed, said and reinstalled, and
+//! customers go on.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use portcullis_policy::{Snapshot, Tenant, TenantAt};
+use portcullis_tests::fleet::{Guests, Load, Node, alter, figure};
+use portcullis_tests::{Fleet, wait};
+use serde_json::Value;
+
+/// How long anything that should happen soon may take.
+const SOON: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_node_with_another_state_says_so_keeps_out_and_is_given_it_anew_while_customers_go_on() {
+    let mut fleet = Fleet::of(3);
+    let victim = (fleet.leader() + 1) % 3;
+    let others: Vec<usize> = (0..3).filter(|index| *index != victim).collect();
+    let name = fleet.nodes[victim].name().to_owned();
+    fleet.nodes[victim].stop();
+    alter(&fleet.nodes[victim].data(), ghost);
+    let began = Instant::now();
+    fleet.nodes[victim].start();
+    assert_eq!(
+        tenants(&fleet.nodes[victim]),
+        2,
+        "it has what nobody decided"
+    );
+    let load = Load::through(&fleet, &[0, 1, 2]);
+
+    // What the others and the node itself say of it, until it is healed; changes are made meanwhile.
+    let (mut own, mut of_it) = (BTreeSet::new(), BTreeSet::new());
+    let (mut detected, mut number) = (None, 0);
+    let healed = wait::until(SOON, || {
+        number += 1;
+        // There may be so many tokens.
+        if number < 200 {
+            let (answer, _) = fleet.nodes[others[0]].write(&format!("meanwhile-{number}"));
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+        let status = fleet.nodes[victim].status()?;
+        let seen = |status: &Value, all: &mut BTreeSet<String>| {
+            let node = &status["nodes"][victim];
+            let said = [&node["state"], &node["consensus"], &status["quorum"]];
+            let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+            all.insert(said.join(" "));
+        };
+        seen(&status, &mut own);
+        for other in &others {
+            seen(&fleet.nodes[*other].status()?, &mut of_it);
+        }
+        if detected.is_none() && !status["problems"].as_array()?.is_empty() {
+            detected = Some(began.elapsed());
+        }
+        let events = fleet.nodes[victim].events();
+        let again = events
+            .iter()
+            .any(|event| event["kind"] == "fleet.reinstalled");
+        (again && same_everywhere(&fleet)).then(|| began.elapsed())
+    });
+    let Some(healed) = healed else {
+        panic!(
+            "not healed: {own:?} {of_it:?}\n{}\n{:?}",
+            fleet.nodes[victim].said(),
+            fleet.nodes[others[0]].status()
+        );
+    };
+    let detected = detected.expect("it said that it differs");
+    figure("state-differs-detected-ms", detected.as_millis());
+    figure("state-differs-healed-ms", healed.as_millis());
+
+    // Each says which node differs, and the node itself too; it had no lease and no vote.
+    for node in &fleet.nodes {
+        let event = node.event("the difference", |event| {
+            event["kind"] == "fleet.diverged" && event["name"] == *name
+        });
+        assert_eq!(event["by"].as_array().map(Vec::len), Some(2), "{event}");
+        assert_ne!(event["root"], event["majority"], "{event}");
+    }
+    let kept_out = |said: &String| said.ends_with("\"none\" false");
+    assert!(own.iter().any(kept_out), "{own:?}");
+    let out = |said: &String| said.contains("\"none\"") || said.contains("\"learner\"");
+    assert!(of_it.iter().any(out), "{of_it:?}");
+    // Whoever differs or is being reinstalled votes nowhere and has no lease.
+    for said in &own {
+        assert!(
+            said.starts_with("\"same\"") || said.starts_with("\"unknown\"") || kept_out(said),
+            "{said}"
+        );
+    }
+
+    fleet.settled();
+    assert_eq!(
+        tenants(&fleet.nodes[victim]),
+        1,
+        "what nobody decided is gone"
+    );
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+    let (queries, connections) = load.served();
+    figure("state-differs-queries", queries);
+    assert!(queries > 100 && connections > 10, "{queries} {connections}");
+    // It takes part: with one of the others gone, the two decide.
+    let reply = fleet.nodes[victim].apply(&[fleet.policy(Guests::Unwelcome)]);
+    assert_eq!(reply.ok()["nodes_in_force"], 3);
+    drop(load);
+    fleet.nodes[others[1]].kill();
+    let (answer, _) = fleet.nodes[victim].write("with-its-vote");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    // And its state is good after a restart.
+    fleet.nodes[victim].stop();
+    fleet.nodes[victim].start();
+    fleet.nodes[others[1]].start();
+    fleet.settled();
+    let same = wait::until(SOON, || same_everywhere(&fleet).then_some(()));
+    assert!(same.is_some(), "{:?}", fleet.nodes[victim].status());
+}
+
+#[test]
+fn of_two_that_differ_nobody_is_told_wrong_and_both_say_so() {
+    let mut fleet = Fleet::of(2);
+    fleet.nodes[1].stop();
+    alter(&fleet.nodes[1].data(), ghost);
+    fleet.nodes[1].start();
+    for node in &fleet.nodes {
+        let event = node.event("the difference", |event| event["kind"] == "fleet.diverged");
+        assert!(event["name"].is_null(), "{event}");
+        assert_eq!(event["states"].as_array().map(Vec::len), Some(2), "{event}");
+    }
+    fleet.settled();
+    // Nothing is reinstalled, and what is decided is decided.
+    let (answer, _) = fleet.nodes[0].write("all-the-same");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(tenants(&fleet.nodes[1]), 2);
+    for node in &fleet.nodes {
+        let status = node.status().unwrap();
+        let problem = status["problems"][0].as_str().unwrap_or_default();
+        assert!(problem.contains("different states"), "{status}");
+        assert!(problem.contains("n1, n2"), "{status}");
+    }
+}
+
+/// A tenant that nobody decided on.
+fn ghost(snapshot: &mut Snapshot) {
+    snapshot.tenants.push(TenantAt {
+        revision: snapshot.revision,
+        document: Tenant::new("ghost".parse().expect("an id")),
+    });
+}
+
+fn tenants(node: &Node) -> u64 {
+    let status = node.ask("GET", "/v1/status", &Value::Null);
+    status.expect("an answer").ok()["tenants"]
+        .as_u64()
+        .expect("a number")
+}
+
+fn same_everywhere(fleet: &Fleet) -> bool {
+    fleet.nodes.iter().all(|node| {
+        let status = node.status().unwrap_or_default();
+        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.len() == fleet.nodes.len() && nodes.iter().all(|node| node["state"] == "same")
+    })
+}
