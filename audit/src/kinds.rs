@@ -28,6 +28,8 @@ pub const POLICY_REJECTED: &str = "policy.rejected";
 pub const NODE_STARTED: &str = "node.started";
 /// A node stopped in order.
 pub const NODE_STOPPED: &str = "node.stopped";
+/// A node had slept, and went on once its policy was confirmed or nobody could confirm it.
+pub const NODE_WOKE: &str = "node.woke";
 /// A database could not be reached, verified or signed in to.
 pub const UPSTREAM_FAILED: &str = "upstream.failed";
 /// Work was turned away because a limit was reached; the field `code` names it.
@@ -56,7 +58,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 27] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -77,6 +79,7 @@ pub const ALL: [&str; 26] = [
     LIMIT_SHED,
     NODE_STARTED,
     NODE_STOPPED,
+    NODE_WOKE,
     OPERATOR_ADDED,
     OPERATOR_REMOVED,
     POLICY_APPLIED,

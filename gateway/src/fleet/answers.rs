@@ -95,6 +95,7 @@ impl Fleet {
                 let left = u64::try_from(left.as_millis()).unwrap_or_default();
                 words::encode(&left).map_err(Refused)
             }
+            words::LATEST => self.tell_latest(request).await,
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),

@@ -33,6 +33,9 @@ pub struct Step {
 #[derive(Debug)]
 pub(super) struct Enforcer {
     front: Arc<Front>,
+    /// Held from the moment a view is published until everybody was told to close whom it does not
+    /// permit.
+    publishing: Mutex<()>,
     steps: Mutex<VecDeque<Arc<Step>>>,
     /// Published and not enforced to the end.
     going_on: Mutex<BTreeSet<Revision>>,
@@ -53,6 +56,7 @@ impl Enforcer {
         let revision = front.view().revision();
         Arc::new(Self {
             front,
+            publishing: Mutex::default(),
             steps: Mutex::default(),
             going_on: Mutex::default(),
             published: watch::Sender::new(revision),
@@ -71,7 +75,9 @@ impl Enforcer {
             return;
         }
         self.going_on.lock().insert(revision);
+        let publishing = self.publishing.lock();
         let ending = self.front.enforce(Arc::clone(&after), &applied.changes);
+        drop(publishing);
         let step = Arc::new(Step {
             before,
             after,
@@ -135,6 +141,22 @@ impl Enforcer {
         timeout_at(deadline.into(), reached)
             .await
             .is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// Waits until a view that fits is in force: published, and everybody told to close whom it does
+    /// not permit.
+    pub(super) async fn enforces(&self, fits: impl Fn(&View) -> bool) {
+        let mut published = self.published.subscribe();
+        while !fits(&self.in_force()) {
+            if published.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn in_force(&self) -> Arc<View> {
+        let _publishing = self.publishing.lock();
+        self.front.view()
     }
 
     /// Every change up to this revision is enforced here.

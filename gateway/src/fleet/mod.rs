@@ -35,6 +35,7 @@ mod staleness;
 mod standing;
 mod subscription;
 mod voters;
+mod waking;
 mod words;
 mod writes;
 
@@ -258,6 +259,8 @@ impl Fleet {
             fleet.front.join(Arc::new(way));
         }
         rounds::spawn(&fleet);
+        let waking = waking::watch(Arc::clone(&fleet), ledger);
+        fleet.tasks.spawn(waking);
         Ok(fleet)
     }
 

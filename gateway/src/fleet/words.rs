@@ -26,6 +26,9 @@ pub(super) const VIEW: u8 = 6;
 
 /// What a node holds and which sign-ins failed there (`Soft`).
 pub(super) const SOFT: u8 = 7;
+/// Which view is the latest, by a quorum that is asked now (`Option<(epoch, revision)>`); the request
+/// says whether the called node may ask the leader.
+pub(super) const LATEST: u8 = 9;
 /// A cancel request whose key the called node issued (`PassedCancel`).
 pub(super) const CANCEL: u8 = 8;
 
