@@ -24,6 +24,8 @@ pub const CANCEL_DENIED: &str = "cancel.denied";
 pub const POLICY_APPLIED: &str = "policy.applied";
 /// A policy change was refused whole.
 pub const POLICY_REJECTED: &str = "policy.rejected";
+/// A policy change is decided and was not in force in time on the node that was asked, or nobody said whether it is decided.
+pub const POLICY_UNCONFIRMED: &str = "policy.unconfirmed";
 /// A node began to serve.
 pub const NODE_STARTED: &str = "node.started";
 /// A node stopped in order.
@@ -58,7 +60,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 27] = [
+pub const ALL: [&str; 28] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -84,6 +86,7 @@ pub const ALL: [&str; 27] = [
     OPERATOR_REMOVED,
     POLICY_APPLIED,
     POLICY_REJECTED,
+    POLICY_UNCONFIRMED,
     PROTOCOL_VIOLATION,
     UPSTREAM_FAILED,
 ];

@@ -67,10 +67,10 @@ use crate::mesh::{Member, Mesh};
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
 
-pub use enforcer::Step;
+pub use enforcer::{Step, Stepped};
 pub use reports::NodeReceipt;
 pub use standing::{Known, Standing};
-pub use writes::{WRITE_LIMIT, WriteError, Written};
+pub use writes::{Made, WRITE_LIMIT, WriteError, Written};
 
 /// This node's place in its fleet.
 pub struct Fleet {
@@ -270,9 +270,11 @@ impl Fleet {
         self.source.view()
     }
 
-    /// The step that led to `revision`, once this node has it in force.
-    pub async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
-        self.enforcer.step(revision, deadline).await
+    /// The step that a command made, once this node has its revision in force.
+    pub async fn step(&self, written: &Written, deadline: Instant) -> Stepped {
+        self.enforcer
+            .step(written.revision, written.at, deadline)
+            .await
     }
 
     /// Takes a node out of the fleet for good.
