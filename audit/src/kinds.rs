@@ -24,10 +24,14 @@ pub const CANCEL_DENIED: &str = "cancel.denied";
 pub const POLICY_APPLIED: &str = "policy.applied";
 /// A policy change was refused whole.
 pub const POLICY_REJECTED: &str = "policy.rejected";
+/// A policy change is decided and was not in force in time on the node that was asked, or nobody said whether it is decided.
+pub const POLICY_UNCONFIRMED: &str = "policy.unconfirmed";
 /// A node began to serve.
 pub const NODE_STARTED: &str = "node.started";
 /// A node stopped in order.
 pub const NODE_STOPPED: &str = "node.stopped";
+/// A node had slept, and went on once its policy was confirmed or nobody could confirm it.
+pub const NODE_WOKE: &str = "node.woke";
 /// A database could not be reached, verified or signed in to.
 pub const UPSTREAM_FAILED: &str = "upstream.failed";
 /// Work was turned away because a limit was reached; the field `code` names it.
@@ -60,7 +64,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 28] = [
+pub const ALL: [&str; 30] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -83,10 +87,12 @@ pub const ALL: [&str; 28] = [
     LIMIT_SHED,
     NODE_STARTED,
     NODE_STOPPED,
+    NODE_WOKE,
     OPERATOR_ADDED,
     OPERATOR_REMOVED,
     POLICY_APPLIED,
     POLICY_REJECTED,
+    POLICY_UNCONFIRMED,
     PROTOCOL_VIOLATION,
     UPSTREAM_FAILED,
 ];

@@ -102,59 +102,6 @@ fn losing_a_follower_and_then_the_majority_stops_no_customer_of_those_who_stay()
 }
 
 #[test]
-fn a_frozen_node_is_named_and_closes_what_lapsed_when_it_wakes() {
-    let fleet = Fleet::of(3);
-    let leader = fleet.leader();
-    let frozen = (leader + 1) % 3;
-    let mut guest = fleet.connect(frozen, fleet.guest());
-    assert_eq!(guest.query("select 1").unwrap().len(), 1);
-    let resident = fleet.connect(frozen, fleet.resident());
-    fleet.nodes[frozen].freeze();
-    let reply = fleet.nodes[leader]
-        .apply(&[fleet.policy(Guests::Unwelcome)])
-        .ok();
-    assert_eq!(
-        (&reply["nodes_in_force"], &reply["nodes"]),
-        (&2.into(), &3.into()),
-        "{reply}"
-    );
-    let receipts = reply["receipts"].as_array().unwrap();
-    let named: Vec<&str> = receipts
-        .iter()
-        .filter(|receipt| receipt["in_force"] == false)
-        .map(|receipt| receipt["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(named, [fleet.nodes[frozen].name()], "{reply}");
-    // What the client says while the node sleeps waits in its socket.
-    guest.send_query("select 'after the withdrawal'").unwrap();
-    let began = Instant::now();
-    fleet.nodes[frozen].thaw();
-    let told = guest.read_to_end();
-    figure("woken-node-closes-ms", began.elapsed().as_millis());
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
-    // It may still answer what waited there before it hears of the withdrawal; then it closes.
-    let answered = told.0.iter().any(|message| message.kind == b'D');
-    figure("woken-node-answers-what-waited", answered);
-    let last = told.0.last().map(|message| message.sqlstate());
-    assert_eq!(last.as_deref(), Some("57P01"), "{told:?}");
-    let refused = fleet
-        .dial(frozen, fleet.guest())
-        .start(&[("user", "app"), ("database", "postgres")]);
-    assert!(
-        refused
-            .unwrap()
-            .authenticate("app", "secret", portcullis_tests::client::Binding::None)
-            .is_err()
-    );
-    drop(resident);
-    fleet.settled();
-}
-
-#[test]
 fn a_leader_that_sleeps_is_replaced_and_nothing_it_took_is_lost_or_doubled() {
     let fleet = Fleet::of(3);
     let leader = fleet.leader();

@@ -150,6 +150,9 @@ async fn record(node: &Node, kind: &'static str, by: &str, name: &str) {
     }
 }
 
+/// The code of a command that may have been executed: nobody said.
+pub(super) const UNKNOWN_OUTCOME: &str = "unknown_outcome";
+
 /// Why a command was not executed, as whoever gave it is told.
 pub(super) fn not_written(error: &WriteError) -> Refusal {
     match error {
@@ -164,7 +167,7 @@ pub(super) fn not_written(error: &WriteError) -> Refusal {
         .next("`portcullis fleet status` on each control node; `portcullis recover` when a majority is lost for good"),
         WriteError::Unknown => Refusal::new(
             504,
-            "unknown_outcome",
+            UNKNOWN_OUTCOME,
             "nobody confirmed the change in time: it may have been made",
         )
         .next("repeat it: what was made already is not made twice"),

@@ -23,6 +23,7 @@ pub mod operator_types;
 mod operators;
 pub mod people;
 pub mod policy;
+mod policy_events;
 mod questions;
 mod refusal;
 mod routes;

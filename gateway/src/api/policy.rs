@@ -8,20 +8,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use portcullis_audit::{Event, kinds};
 use portcullis_policy::{
     Author, Command, Rehearsed, RequestId, Revision, Tenant, TenantId, Timestamp, Told, warnings,
 };
-use serde_json::json;
 
 use super::changeset::Changeset;
 pub use super::changeset::{Missing, Wanted};
 use super::operator_types::PendingChange;
+use super::policy_events::{applied_event, record_refusal};
 use super::types::{ApplyReply, Difference, NodeReceipt, PlanReply, Warning};
 use super::{Node, Refusal, Who, describe, fleet, operators};
 use crate::config::FileError;
 use crate::config::policy_files;
-use crate::fleet::{Step, WriteError, Written};
+use crate::fleet::{Made, Step, Stepped, WriteError, Written};
 use crate::proxy::Enforcement;
 use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::limits::BACKENDS_GONE;
@@ -145,13 +144,8 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
     let author = proposal.who.author();
     let patience = proposal.patience;
     match decide(&node, proposal).await {
-        Ok(decided) => match &decided.step {
-            Some(step) => {
-                let step = Arc::clone(step);
-                Ok(enforce(&node, &author, patience, decided, &step).await)
-            }
-            None => Ok(unchanged(&node, &author, patience, decided).await),
-        },
+        Ok(decided) if decided.changed => Ok(enforce(&node, &author, patience, decided).await),
+        Ok(decided) => Ok(unchanged(&node, &author, patience, decided).await),
         Err(refusal) => {
             record_refusal(&node, &author.name, &refusal).await;
             Err(refusal)
@@ -160,21 +154,33 @@ async fn apply_to_the_end(node: Arc<Node>, proposal: Proposal) -> Result<ApplyRe
 }
 
 /// A change that is decided by the fleet, as far as this node has it in force.
-struct Decided {
-    revision: Revision,
-    /// From the view before to the view after; none if nothing differed.
-    step: Option<Arc<Step>>,
-    difference: Difference,
+pub(super) struct Decided {
+    pub(super) revision: Revision,
+    /// When it was executed.
+    pub(super) at: Timestamp,
+    /// Whether anything differed.
+    changed: bool,
+    pub(super) made: Made,
+    /// From the view before to the view after; none if nothing differed, or it is not known by
+    /// itself.
+    pub(super) step: Option<Arc<Step>>,
+    /// What else is to be said of it.
+    pub(super) note: Option<String>,
+    pub(super) difference: Difference,
     warnings: Vec<Warning>,
     /// A second person must approve first.
     pending: Option<PendingChange>,
 }
 
 impl Decided {
-    fn nothing(written: &Written, kept: Vec<TenantId>) -> Self {
+    fn nothing(written: &Written, kept: &[TenantId]) -> Self {
         Self {
             revision: written.revision,
+            at: written.at,
+            changed: false,
+            made: written.made,
             step: None,
+            note: None,
             difference: Difference {
                 left_alone: kept.iter().map(ToString::to_string).collect(),
                 ..Difference::default()
@@ -209,33 +215,52 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
         Ok(written) => written,
         Err(error) => return repeated(node, author, command, kept, &error),
     };
-    if !written.changed {
-        return Ok(Decided::nothing(&written, kept));
+    // Of a request that was executed earlier only the step itself says whether it changed anything.
+    let at_once = written.made == Made::Now;
+    if PendingChange::of(&written.told).is_some() || (at_once && !written.changed) {
+        return Ok(Decided::nothing(&written, &kept));
     }
-    let step = node
-        .fleet
-        .step(written.revision, since + ENFORCED_HERE)
-        .await;
-    let Some(step) = step else {
-        return Err(Refusal::new(
-            504,
-            "not_in_force_here",
-            format!(
-                "revision {} is decided, and this node does not have it in force yet",
+    let deadline = since + ENFORCED_HERE;
+    let mut decided = match node.fleet.step(&written, deadline).await {
+        Stepped::Own(step) => {
+            let touched: BTreeSet<&TenantId> = step.applied.tenants.iter().collect();
+            let documents = put.iter().filter(|document| touched.contains(&document.id));
+            Decided {
+                changed: true,
+                difference: describe::difference(&step.before, &step.after, &step.applied, &kept),
+                warnings: warned(documents, step.applied.at),
+                step: Some(step),
+                ..Decided::nothing(&written, &kept)
+            }
+        }
+        Stepped::Another if !at_once => Decided::nothing(&written, &kept),
+        Stepped::Another | Stepped::Passed => Decided {
+            changed: true,
+            note: Some(format!(
+                "this node came to revision {} and others in one step: what this change did by itself is not known here",
                 written.revision
-            ),
-        )
-        .next("`portcullis fleet status` shows which node enforces which revision"));
+            )),
+            ..Decided::nothing(&written, &kept)
+        },
+        Stepped::Late => {
+            return Err(Refusal::new(
+                504,
+                NOT_IN_FORCE_HERE,
+                format!(
+                    "revision {} is decided, and this node does not have it in force yet",
+                    written.revision
+                ),
+            )
+            .next("`portcullis fleet status` shows which node enforces which revision"));
+        }
     };
-    let touched: BTreeSet<&TenantId> = step.applied.tenants.iter().collect();
-    let documents = put.iter().filter(|document| touched.contains(&document.id));
-    Ok(Decided {
-        revision: written.revision,
-        difference: describe::difference(&step.before, &step.after, &step.applied, &kept),
-        warnings: warned(documents, step.applied.at),
-        step: Some(step),
-        pending: None,
-    })
+    if written.made == Made::Before {
+        decided.note = Some(format!(
+            "the same request was executed before, at revision {}: nothing was done now",
+            written.revision
+        ));
+    }
+    Ok(decided)
 }
 
 /// Somebody who was not told what became of a request gives it again, and what it would change
@@ -255,10 +280,12 @@ fn repeated(
         Ok(rehearsed) if rehearsed.applied.tenants.is_empty() => Ok(Decided::nothing(
             &Written {
                 revision: rehearsed.applied.revision,
+                at: rehearsed.applied.at,
                 told: Told::Done,
                 changed: false,
+                made: Made::Before,
             },
-            kept,
+            &kept,
         )),
         Ok(_) | Err(_) => Err(refusal),
     }
@@ -268,23 +295,27 @@ fn repeated(
 const ENFORCED_HERE: Duration = Duration::from_secs(10);
 
 /// Evidence and enforcement at the same time: a slow disk keeps no lapsed connection alive.
-async fn enforce(
-    node: &Node,
-    author: &Author,
-    patience: Patience,
-    decided: Decided,
-    step: &Step,
-) -> ApplyReply {
+async fn enforce(node: &Node, author: &Author, patience: Patience, decided: Decided) -> ApplyReply {
     let evidence = node
         .ledger
-        .record_durable(applied_event(node, &author.name, &decided, step));
+        .record_durable(applied_event(node, &author.name, &decided));
     let deadline = patience.deadline();
+    let enforced = async {
+        match &decided.step {
+            Some(step) => step.enforcement().await,
+            None => None,
+        }
+    };
     let (evidence, enforcement, receipts) = tokio::join!(
         evidence,
-        step.enforcement(),
+        enforced,
         node.fleet.receipts(decided.revision, deadline)
     );
-    metrics::counter!("portcullis_policy_applies_total", "outcome" => "applied").increment(1);
+    let outcome = match decided.made {
+        Made::Now | Made::Unheard => "applied",
+        Made::Before => "repeated",
+    };
+    metrics::counter!("portcullis_policy_applies_total", "outcome" => outcome).increment(1);
     if let Err(error) = &evidence {
         tracing::error!(%error, "a policy change is in force and its audit event could not be made durable");
     }
@@ -348,7 +379,8 @@ fn receipt(
     ApplyReply {
         node: node.name.clone(),
         revision: decided.revision.get(),
-        changed: decided.step.is_some(),
+        changed: decided.changed,
+        note: decided.note,
         nodes_in_force: receipts.iter().filter(|node| node.in_force).count(),
         nodes: receipts.len(),
         slowest_ms: here.chain(elsewhere).reduce(f64::max),
@@ -361,61 +393,8 @@ fn receipt(
     }
 }
 
-fn applied_event(node: &Node, author: &str, decided: &Decided, step: &Step) -> Event {
-    let Difference {
-        added,
-        altered,
-        removed,
-        ..
-    } = &decided.difference;
-    let mut event = Event::new(
-        step.applied.at.as_millis(),
-        kinds::POLICY_APPLIED,
-        &*node.name,
-    )
-    .with("by", author)
-    .with("added", json!(added))
-    .with("altered", json!(altered))
-    .with("removed", json!(removed))
-    .with(
-        "reachability",
-        describe::difference_for_event(&step.applied),
-    );
-    event.revision = Some(decided.revision.get());
-    if let [only] = step.applied.tenants.as_slice() {
-        event.tenant = Some(only.to_string());
-    }
-    event
-}
-
-async fn record_refusal(node: &Node, author: &str, refusal: &Refusal) {
-    metrics::counter!("portcullis_policy_applies_total", "outcome" => "rejected").increment(1);
-    let body = refusal.body();
-    tracing::warn!(author, code = body.code, "policy refused: {}", body.message);
-    let mistakes: Vec<String> = body
-        .files
-        .iter()
-        .take(MAX_EVENT_MISTAKES)
-        .map(ToString::to_string)
-        .collect();
-    let mut event = Event::new(
-        clock::now().as_millis(),
-        kinds::POLICY_REJECTED,
-        &*node.name,
-    )
-    .with("by", author)
-    .with("code", body.code.as_str())
-    .with("story", body.message.as_str())
-    .with("mistakes", json!(mistakes))
-    .with("mistakes_in_all", body.files.len());
-    event.revision = Some(node.fleet.view().revision().get());
-    if let Err(error) = node.ledger.record_durable(event).await {
-        tracing::error!(%error, "the audit event of a refused policy could not be made durable");
-    }
-}
-
-/// Mistakes that the event of a refused apply carries; the rest is counted.
-const MAX_EVENT_MISTAKES: usize = 16;
+/// The code of a change that is decided and not in force on the node that was asked.
+pub(super) const NOT_IN_FORCE_HERE: &str = "not_in_force_here";
 
 fn warned<'a>(documents: impl IntoIterator<Item = &'a Tenant>, at: Timestamp) -> Vec<Warning> {
     let of_one = |document: &'a Tenant| {

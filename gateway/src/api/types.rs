@@ -174,6 +174,10 @@ pub struct ApplyReply {
     /// What waits for a second person; nothing was changed yet then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<PendingChange>,
+    /// What else is to be said of it: the same request was executed before, or what it changed by
+    /// itself is not known on the node that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Set if the change is in force and its audit event could not be made durable.
     pub evidence: Option<String>,
 }

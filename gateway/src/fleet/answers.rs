@@ -114,6 +114,7 @@ impl Fleet {
                 let fence = self.let_go(from).await?;
                 words::encode(&fence).map_err(Refused)
             }
+            words::LATEST => self.tell_latest(request).await,
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use portcullis_policy::{Applied, Revision, View};
+use portcullis_policy::{Applied, Revision, Timestamp, View};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
@@ -29,10 +29,27 @@ pub struct Step {
     enforced: watch::Sender<Option<Arc<Enforcement>>>,
 }
 
+/// What this node knows of the step that a command made.
+#[derive(Clone, Debug)]
+pub enum Stepped {
+    /// This one.
+    Own(Arc<Step>),
+    /// Another command led to this revision: this one found nothing to change.
+    Another,
+    /// It is in force, and what it changed is not known by itself: this node took several steps as
+    /// one, or it is too long ago.
+    Passed,
+    /// It was not in force here before the deadline.
+    Late,
+}
+
 /// Puts views in force, one after the other.
 #[derive(Debug)]
 pub(super) struct Enforcer {
     front: Arc<Front>,
+    /// Held from the moment a view is published until everybody was told to close whom it does not
+    /// permit.
+    publishing: Mutex<()>,
     steps: Mutex<VecDeque<Arc<Step>>>,
     /// Published and not enforced to the end.
     going_on: Mutex<BTreeSet<Revision>>,
@@ -53,6 +70,7 @@ impl Enforcer {
         let revision = front.view().revision();
         Arc::new(Self {
             front,
+            publishing: Mutex::default(),
             steps: Mutex::default(),
             going_on: Mutex::default(),
             published: watch::Sender::new(revision),
@@ -76,13 +94,10 @@ impl Enforcer {
         let before = self.front.view();
         let revision = after.revision();
         self.going_on.lock().insert(revision);
+        let publishing = self.publishing.lock();
         let ending = self.front.enforce(Arc::clone(&after), &applied.changes);
-        let step = Arc::new(Step {
-            before,
-            after,
-            applied,
-            enforced: watch::Sender::new(None),
-        });
+        drop(publishing);
+        let step = Arc::new(Step::new(before, after, applied));
         {
             let mut steps = self.steps.lock();
             steps.push_back(Arc::clone(&step));
@@ -120,17 +135,19 @@ impl Enforcer {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// The step that led to `revision`, once this node has published it, or nothing if that is
-    /// not before the deadline, or too long ago.
-    pub(super) async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
+    /// The step to `revision` of a command that was executed at a moment, once this node has
+    /// published it.
+    pub(super) async fn step(
+        &self,
+        revision: Revision,
+        at: Timestamp,
+        deadline: Instant,
+    ) -> Stepped {
         if !self.reaches(revision, deadline).await {
-            return None;
+            return Stepped::Late;
         }
         let steps = self.steps.lock();
-        steps
-            .iter()
-            .find(|step| step.after.revision() == revision)
-            .cloned()
+        stepped(steps.iter(), revision, at)
     }
 
     /// Waits until this node has published `revision`; whether it has before the deadline.
@@ -140,6 +157,22 @@ impl Enforcer {
         timeout_at(deadline.into(), reached)
             .await
             .is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// Waits until a view that fits is in force: published, and everybody told to close whom it does
+    /// not permit.
+    pub(super) async fn enforces(&self, fits: impl Fn(&View) -> bool) {
+        let mut published = self.published.subscribe();
+        while !fits(&self.in_force()) {
+            if published.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn in_force(&self) -> Arc<View> {
+        let _publishing = self.publishing.lock();
+        self.front.view()
     }
 
     /// Every change up to this revision is enforced here.
@@ -167,7 +200,36 @@ impl Enforcer {
     }
 }
 
+/// What is known of the step to `revision` of a command that was executed at a moment.
+fn stepped<'a>(
+    mut steps: impl Iterator<Item = &'a Arc<Step>>,
+    revision: Revision,
+    at: Timestamp,
+) -> Stepped {
+    match steps.find(|step| step.after.revision() == revision) {
+        // The state's moments: of steps that were taken as one it is this node's own.
+        Some(step) if step.is_single() && step.applied.at == at => Stepped::Own(Arc::clone(step)),
+        Some(step) if step.is_single() => Stepped::Another,
+        Some(_) | None => Stepped::Passed,
+    }
+}
+
 impl Step {
+    fn new(before: Arc<View>, after: Arc<View>, applied: Arc<Applied>) -> Self {
+        Self {
+            before,
+            after,
+            applied,
+            enforced: watch::Sender::new(None),
+        }
+    }
+
+    /// Whether one command led from one view to the other.
+    fn is_single(&self) -> bool {
+        epoch(&self.before) == epoch(&self.after)
+            && self.before.revision().next() == self.after.revision()
+    }
+
     /// What enforcing it took here, once that is known. It always is in the end: enforcement has
     /// limits of its own.
     pub async fn enforcement(&self) -> Option<Arc<Enforcement>> {
@@ -199,4 +261,61 @@ fn summary(revision: Revision, enforcement: &Enforcement) -> Summary {
 
 fn count(of: usize) -> u64 {
     u64::try_from(of).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_policy::{Command, Proposal, State, Tenant};
+
+    use super::*;
+
+    fn step(state: &mut State, id: &str, at: i64) -> Arc<Step> {
+        let document = format!(
+            r#"{{"id": "{id}", "suspended": false, "networks": [], "private-links": [], "limits": {{}},
+                "clusters": {{}}, "endpoints": {{}}}}"#
+        );
+        let tenant: Tenant = serde_json::from_str(&document).unwrap();
+        let command = Command::Apply {
+            base: None,
+            put: vec![tenant],
+            remove: vec![],
+            expected: std::collections::BTreeMap::new(),
+        };
+        let before = Arc::new(state.view().clone());
+        let proposal = Proposal::local("test", Timestamp::from_millis(at), command);
+        let applied = state.apply(&proposal).unwrap();
+        let after = Arc::new(state.view().clone());
+        Arc::new(Step::new(before, after, Arc::new(applied)))
+    }
+
+    #[test]
+    fn a_step_is_told_from_anothers_and_from_several_taken_as_one() {
+        let mut state = State::default();
+        let steps = [step(&mut state, "a", 10), step(&mut state, "b", 20)];
+        let (moment, revision) = (Timestamp::from_millis, Revision::new);
+        let find = |steps: &[Arc<Step>], at, number| stepped(steps.iter(), number, at);
+        assert!(matches!(
+            find(&steps, moment(20), revision(2)),
+            Stepped::Own(step) if step.applied.tenants.len() == 1
+        ));
+        assert!(matches!(
+            find(&steps, moment(25), revision(2)),
+            Stepped::Another
+        ));
+        // Forgotten.
+        assert!(matches!(
+            find(&steps[1..], moment(10), revision(1)),
+            Stepped::Passed
+        ));
+        // Both in one step: whose revision it is, is not whose change it is.
+        let (before, after) = (Arc::clone(&steps[0].before), Arc::clone(&steps[1].after));
+        let applied = after.applied_since(&before, moment(20));
+        let both = [Arc::new(Step::new(before, after, Arc::new(applied)))];
+        for number in [1, 2] {
+            assert!(matches!(
+                find(&both, moment(20), revision(number)),
+                Stepped::Passed
+            ));
+        }
+    }
 }

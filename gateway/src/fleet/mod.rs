@@ -37,6 +37,7 @@ mod staleness;
 mod standing;
 mod subscription;
 mod voters;
+mod waking;
 mod words;
 mod writes;
 
@@ -71,10 +72,10 @@ use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
 pub use agreeing::REINSTALLS;
-pub use enforcer::Step;
+pub use enforcer::{Step, Stepped};
 pub use reports::NodeReceipt;
 pub use standing::{Known, Standing};
-pub use writes::{WRITE_LIMIT, WriteError, Written};
+pub use writes::{Made, WRITE_LIMIT, WriteError, Written};
 
 /// This node's place in its fleet.
 pub struct Fleet {
@@ -277,6 +278,7 @@ impl Fleet {
             fleet.front.join(Arc::new(way));
         }
         rounds::spawn(&fleet);
+        fleet.tasks.spawn(waking::watch(Arc::clone(&fleet)));
         Ok(fleet)
     }
 
@@ -286,9 +288,11 @@ impl Fleet {
         self.source.view()
     }
 
-    /// The step that led to `revision`, once this node has it in force.
-    pub async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
-        self.enforcer.step(revision, deadline).await
+    /// The step that a command made, once this node has its revision in force.
+    pub async fn step(&self, written: &Written, deadline: Instant) -> Stepped {
+        self.enforcer
+            .step(written.revision, written.at, deadline)
+            .await
     }
 
     /// Takes a node out of the fleet for good.

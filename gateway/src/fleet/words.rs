@@ -23,15 +23,16 @@ pub(super) const REPORT: u8 = 4;
 pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;
-
 /// What a node holds and which sign-ins failed there (`Soft`).
 pub(super) const SOFT: u8 = 7;
 /// A cancel request whose key the called node issued (`PassedCancel`).
 pub(super) const CANCEL: u8 = 8;
-
+/// Which view is the latest, by a quorum that is asked now (`Option<(epoch, revision)>`); the request
+/// says whether the called node may ask the leader.
+pub(super) const LATEST: u8 = 9;
 /// Whether the calling node, whose state differs, may let go of it (`Option<u64>`: then, up to which
 /// entry its state must come anew).
-pub(super) const LET_GO: u8 = 9;
+pub(super) const LET_GO: u8 = 10;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use portcullis_consensus::{Draft, ProposeError, in_pieces};
-use portcullis_policy::{Author, Command, NodeId, Rejection, RequestId, Revision, Told};
+use portcullis_policy::{Author, Command, NodeId, Rejection, RequestId, Revision, Timestamp, Told};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -27,10 +27,25 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub struct Written {
     /// The revision at which it holds.
     pub revision: Revision,
+    /// The moment at which it was executed.
+    pub at: Timestamp,
     /// What its author needs to know besides.
     pub told: Told,
-    /// Whether anything differs from before.
+    /// Whether anything differs from before; unknown of one that was executed earlier.
     pub changed: bool,
+    /// When it was executed.
+    pub made: Made,
+}
+
+/// When a command was executed.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// When it was given, which was the only time or the last.
+    Now,
+    /// When the same call had given it before: that answer was lost.
+    Unheard,
+    /// When an earlier call had given it with the same request.
+    Before,
 }
 
 /// Why a command was not executed, or is not known to be.
@@ -115,7 +130,15 @@ impl Fleet {
                 Some(leader) => self.propose_at(leader, &draft).await,
             };
             match reply {
-                ProposeReply::Written(written) => return Ok(written),
+                ProposeReply::Written(written) => {
+                    return Ok(match written.made {
+                        Made::Before if given => Written {
+                            made: Made::Unheard,
+                            ..written
+                        },
+                        Made::Now | Made::Unheard | Made::Before => written,
+                    });
+                }
                 ProposeReply::Failed(WriteError::NoQuorum) => {}
                 ProposeReply::Failed(WriteError::Unknown) => given = true,
                 // It was given to the log before: it may have been made all the same.
@@ -147,6 +170,12 @@ impl Fleet {
         match consensus.propose(draft, clock::now).await {
             Ok(applied) => ProposeReply::Written(Written {
                 revision: applied.revision,
+                at: applied.at,
+                made: if applied.repeated {
+                    Made::Before
+                } else {
+                    Made::Now
+                },
                 told: applied.told.clone(),
                 changed: !applied.tenants.is_empty() || applied.fleet_changed,
             }),

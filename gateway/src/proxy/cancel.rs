@@ -211,6 +211,7 @@ impl Front {
         let Some((arrival, request, server_name)) = passed.understood() else {
             return false;
         };
+        self.vigil().awake().await;
         match cancel(self, arrival, &request, server_name, Bringer::Node) {
             // It ends in any case: carrying it out has limits of its own.
             Some(done) => done.await.is_ok(),

@@ -56,7 +56,9 @@ pub(super) async fn connection(
     let client = match attempt.in_time(&ticket, greeting).await {
         Ok(Greeting::Client(client)) => client,
         Ok(Greeting::Cancel(request, name, asker)) => {
-            if let Some(done) = cancel(&attempt.front, arrival, &request, name, Bringer::Client) {
+            if attempt.in_time(&ticket, attempt.awake()).await.is_ok()
+                && let Some(done) = cancel(&attempt.front, arrival, &request, name, Bringer::Client)
+            {
                 // Its sender may have gone; then there is nothing to wait for either.
                 let told = async { Ok(done.await.is_ok()) };
                 drop(attempt.in_time(&ticket, told).await);
@@ -65,6 +67,9 @@ pub(super) async fn connection(
         }
         Err(refusal) => return attempt.record(&refusal, Known::Arrival(&arrival)),
     };
+    if let Err(refusal) = attempt.in_time(&ticket, attempt.awake()).await {
+        return attempt.record(&refusal, Known::Arrival(&arrival));
+    }
     let facts = attempt.facts(&arrival, &client);
     let (permit, mut guard) = match admit(&attempt.front, facts.clone(), &ticket) {
         Ok(admitted) => admitted,
@@ -131,6 +136,12 @@ impl Attempt {
         }
     }
 
+    /// After this process slept nobody is decided on by what it knew before.
+    async fn awake(&self) -> Result<(), Refusal> {
+        self.front.vigil().awake().await;
+        Ok(())
+    }
+
     fn facts(&self, arrival: &Arrival, client: &Client) -> Facts {
         Facts {
             reference: self.reference,
@@ -156,6 +167,7 @@ impl Attempt {
         let facts = &guard.handle().facts;
         let proof = authenticate(&self.front, client, &permit, facts, until);
         let credential = self.in_time(ticket, proof).await?;
+        self.in_time(ticket, self.awake()).await?;
         let permit = confirm(&self.front, permit, guard)?;
         let how = credential.describe();
         // In relay the client is still to prove itself, yet it takes its place now: the proof is
@@ -198,10 +210,14 @@ impl Attempt {
         let Client { mut stream, .. } = client;
         let handle = Arc::clone(guard.handle());
         self.permitted(&handle, &how);
+        let handing_over = async {
+            self.front.vigil().awake().await;
+            send(&mut stream, &owed).await
+        };
         let sent = tokio::select! {
             biased;
             _ = handle.lapsed() => Err(std::io::Error::other("the permit lapsed")),
-            sent = timeout(HANDOVER, send(&mut stream, &owed)) => sent.unwrap_or_else(|late| Err(late.into())),
+            sent = timeout(HANDOVER, handing_over) => sent.unwrap_or_else(|late| Err(late.into())),
         };
         if let Err(error) = sent {
             if let Some(lapse) = handle.take_unreported() {
@@ -216,16 +232,18 @@ impl Attempt {
         }
         handle.opened();
         let (tcp, tls) = stream.into_inner();
-        let client = Leg::new(tcp, Some(Connection::from(tls)));
+        let vigil = self.front.vigil();
+        let client = Leg::new(tcp, Some(Connection::from(tls)), vigil);
         let upstream = match upstream {
             UpstreamStream::Tls(stream) => {
                 let (tcp, tls) = stream.into_inner();
-                Leg::new(tcp, Some(Connection::from(tls)))
+                Leg::new(tcp, Some(Connection::from(tls)), vigil)
             }
-            UpstreamStream::Plain(tcp) => Leg::new(tcp, None),
+            UpstreamStream::Plain(tcp) => Leg::new(tcp, None, vigil),
         };
         drop(owed);
-        tasks.spawn(self.carry(Splice::new(client, upstream, handle), guard, claim));
+        let splice = Splice::new(client, upstream, handle, Arc::clone(vigil));
+        tasks.spawn(self.carry(splice, guard, claim));
     }
 
     async fn carry(self, mut splice: Splice, guard: LiveGuard, claim: Claim) {

@@ -131,9 +131,7 @@ impl SignIn<'_> {
             .map(|(name, value)| (name.as_str(), value.as_str()));
         let parameters = options.into_iter().chain(replication).chain(others);
         let packet = encode_startup(&startup.user, &startup.database, parameters)?;
-        send(&mut self.upstream.stream, &packet)
-            .await
-            .map_err(|error| self.lost(&error.to_string()))
+        self.tell(&packet).await
     }
 
     /// SCRAM with the key that the client's proof gave away. A server that does not hold the same
@@ -150,9 +148,7 @@ impl SignIn<'_> {
         let scram = Scram::new(key, verifier, &offered, &binding, random::bytes())
             .map_err(|failure| self.upstream_failed(failure.reason(), failure.to_string()))?;
         let first = sasl_initial_response(scram.mechanism(), &scram.first());
-        send(&mut self.upstream.stream, &first)
-            .await
-            .map_err(|error| self.lost(&error.to_string()))?;
+        self.tell(&first).await?;
         let (message, _) = self.next().await?;
         let Backend::SaslContinue(challenge) = message else {
             return Err(self.unexpected(&message, "a SCRAM challenge"));
@@ -160,9 +156,7 @@ impl SignIn<'_> {
         let (answered, last) = scram
             .challenge(&challenge)
             .map_err(|failure| self.stale(failure.reason(), &failure.to_string()))?;
-        send(&mut self.upstream.stream, &sasl_response(&last))
-            .await
-            .map_err(|error| self.lost(&error.to_string()))?;
+        self.tell(&sasl_response(&last)).await?;
         let (message, _) = self.next().await?;
         let Backend::SaslFinal(signature) = message else {
             return Err(self.unexpected(&message, "a SCRAM signature"));
@@ -233,9 +227,7 @@ impl SignIn<'_> {
             let answer = |bytes: &[u8]| Ok(password_message(bytes, maximum)?.map(drop));
             let ((), answer) = read_unit(&mut self.client.stream, answer).await?;
             let answer = Zeroizing::new(answer);
-            send(&mut self.upstream.stream, &answer)
-                .await
-                .map_err(|error| self.lost(&error.to_string()))?;
+            self.tell(&answer).await?;
             answered = true;
         }
     }
@@ -285,6 +277,14 @@ impl SignIn<'_> {
         .map_err(|error| Refusal::silent("cancel_key", error.to_string()))?;
         self.owed.extend(backend_key_data(key.pid, &key.secret)?);
         Ok(())
+    }
+
+    /// Says something to the database, unless the process slept and nobody saw to it yet.
+    async fn tell(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.front.vigil().awake().await;
+        send(&mut self.upstream.stream, bytes)
+            .await
+            .map_err(|error| self.lost(&error.to_string()))
     }
 
     /// The next message, notices aside; an error of the database ends the sign-in.

@@ -33,6 +33,7 @@ use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
 use crate::runtime::clock::{self, Instant};
 use crate::runtime::limits::CLIENT_TLS_CONFIGURATIONS;
+use crate::runtime::vigil::{Sleep, Vigil};
 
 /// The front door of one node.
 pub struct Front {
@@ -53,6 +54,7 @@ pub struct Front {
     background: Handle,
     after_work: TaskTracker,
     draining: AtomicBool,
+    vigil: Arc<Vigil>,
     /// The other nodes, once this one is of a fleet.
     others: OnceLock<Arc<dyn Others>>,
     identities: ServerIdentities,
@@ -141,6 +143,7 @@ impl Front {
             background: parts.background,
             after_work: TaskTracker::new(),
             draining: AtomicBool::new(false),
+            vigil: Arc::default(),
             others: OnceLock::new(),
             identities: parts.identities,
             plain_configurations,
@@ -270,6 +273,21 @@ impl Front {
     /// From now on nobody new is let in, also of those who are on their way.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether this process slept: nothing passes after that until [`Front::woke`].
+    #[must_use]
+    pub fn vigil(&self) -> &Arc<Vigil> {
+        &self.vigil
+    }
+
+    /// What is in force was confirmed after this sleep, or cannot be: traffic goes on, without those
+    /// who lapsed meanwhile.
+    pub fn woke(&self, sleep: Sleep) {
+        // Entries and proofs that expired in the sleep, before the first byte.
+        self.expire();
+        self.vigil.saw_to(sleep);
+        self.live.rouse();
     }
 
     /// Whether the node is draining.

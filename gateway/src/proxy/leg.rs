@@ -1,8 +1,12 @@
 //! One side of a spliced connection: its socket, TLS driven directly on it, and the little that it
 //! may hold back.
+//!
+//! Before each write to the socket it looks whether this process slept since the connection was
+//! looked at last; then what there is stays here, as if the socket took nothing.
 
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use portcullis_wire::boundary::Boundary;
@@ -13,6 +17,7 @@ use tokio_rustls::rustls::Connection;
 
 use crate::runtime::limits::FAREWELL;
 use crate::runtime::sockets;
+use crate::runtime::vigil::{Clearance, Vigil};
 
 /// One side of a connection: a socket, and TLS on it unless policy says in words that it is not.
 pub(super) struct Leg {
@@ -22,16 +27,50 @@ pub(super) struct Leg {
     /// slow; never more than one scratch buffer.
     held: Vec<u8>,
     pub(super) eof: bool,
+    vigil: Arc<Vigil>,
+    leave: Leave,
+}
+
+/// What of a leg's bytes may leave.
+#[derive(Debug, Clone, Copy)]
+enum Leave {
+    /// Whatever there is, unless the process slept since.
+    Since(Clearance),
+    /// None.
+    Nothing,
+    /// A farewell, and nothing is left but that.
+    Farewell,
 }
 
 impl Leg {
     /// A leg whose handshake is complete. Plaintext already decrypted inside `tls` is passed on.
-    pub(super) fn new(tcp: TcpStream, tls: Option<Connection>) -> Self {
+    pub(super) fn new(tcp: TcpStream, tls: Option<Connection>, vigil: &Arc<Vigil>) -> Self {
         Self {
             tcp,
             tls: tls.map(Box::new),
             held: Vec::new(),
             eof: false,
+            vigil: Arc::clone(vigil),
+            leave: Leave::Nothing,
+        }
+    }
+
+    /// From now on bytes leave, until the process sleeps.
+    pub(super) fn clear(&mut self, clearance: Clearance) {
+        self.leave = Leave::Since(clearance);
+    }
+
+    /// From now on a farewell leaves, whatever was noticed.
+    pub(super) fn clear_for_farewell(&mut self) {
+        self.leave = Leave::Farewell;
+    }
+
+    /// Asked right before each write.
+    fn may_write(&self) -> bool {
+        match self.leave {
+            Leave::Since(clearance) => self.vigil.holds(clearance),
+            Leave::Nothing => false,
+            Leave::Farewell => true,
         }
     }
 
@@ -111,6 +150,9 @@ impl Leg {
 
     /// Offers plaintext; answers how much was taken. Zero means blocked and registered.
     pub(super) fn offer(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> io::Result<usize> {
+        if self.tls.is_none() && !self.may_write() {
+            return Ok(0);
+        }
         let Some(tls) = self.tls.as_mut() else {
             return match Pin::new(&mut self.tcp).poll_write(cx, plain) {
                 Poll::Ready(written) => written,
@@ -137,10 +179,11 @@ impl Leg {
 
     /// Moves encrypted bytes to the socket.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let Some(tls) = self.tls.as_mut() else {
-            return Ok(Poll::Ready(()));
-        };
-        while tls.wants_write() {
+        while self.wants_write() {
+            if !self.may_write() {
+                return Ok(Poll::Pending);
+            }
+            let Some(tls) = self.tls.as_mut() else { break };
             match tls.write_tls(&mut Ready {
                 tcp: &mut self.tcp,
                 cx,
@@ -158,6 +201,9 @@ impl Leg {
 
     /// Says goodbye on this leg: close_notify, then FIN. Safe to call again.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.may_write() {
+            return Poll::Pending;
+        }
         if let Some(tls) = self.tls.as_mut() {
             tls.send_close_notify();
         }

@@ -4,7 +4,8 @@
 //! connection that has nothing to say holds none. Backpressure is the sockets' own: what one side
 //! has not taken stays in a bounded buffer and the other side is not read.
 //!
-//! A connection that lapses stops here, in both directions, before anything else is looked at.
+//! A connection that lapses stops here, in both directions, before anything else is looked at; and
+//! after this process slept nothing passes until it is known who lapsed meanwhile.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -21,6 +22,7 @@ use super::leg::{Fault, Leg};
 use super::live::{Lapse, LiveHandle};
 use crate::runtime::limits::{SPLICE_READS_PER_POLL, SPLICE_SCRATCH_BYTES};
 use crate::runtime::send_queue::unsent;
+use crate::runtime::vigil::Vigil;
 
 /// How a spliced connection ended.
 #[derive(Debug)]
@@ -59,6 +61,7 @@ pub(super) struct Splice {
     to_client: Boundary,
     up: Up,
     live: Arc<LiveHandle>,
+    vigil: Arc<Vigil>,
 }
 
 /// The direction from the client to the database.
@@ -73,13 +76,19 @@ enum Up {
 }
 
 impl Splice {
-    pub(super) fn new(client: Leg, upstream: Leg, live: Arc<LiveHandle>) -> Self {
+    pub(super) fn new(
+        client: Leg,
+        upstream: Leg,
+        live: Arc<LiveHandle>,
+        vigil: Arc<Vigil>,
+    ) -> Self {
         Self {
             client,
             upstream,
             to_client: Boundary::default(),
             up: Up::Open,
             live,
+            vigil,
         }
     }
 
@@ -99,6 +108,12 @@ impl Splice {
             let told = self.farewell(&lapse, cx);
             return Poll::Ready(End::Lapsed { told });
         }
+        // Whoever sees to a sleep looks at every live connection again afterwards.
+        let Some(clearance) = self.vigil.clearance() else {
+            return Poll::Pending;
+        };
+        self.client.clear(clearance);
+        self.upstream.clear(clearance);
         let mut again = false;
         if self.up == Up::Open {
             match pump(cx, &mut self.client, &mut self.upstream, scratch, None) {
@@ -172,6 +187,7 @@ impl Splice {
         if !between_messages || !matches!(unsent(&self.client.tcp), Ok(0)) {
             return false;
         }
+        self.client.clear_for_farewell();
         let told = ErrorResponse::fatal(lapse.sqlstate, &lapse.text)
             .with_hint(lapse.hint)
             .encode();

@@ -77,10 +77,12 @@ async fn scene() -> Scene {
     let (client, ours) = pair().await;
     let (database, theirs) = pair().await;
     let guard = guard();
+    let vigil = Arc::<Vigil>::default();
     let splice = Splice::new(
-        Leg::new(ours, None),
-        Leg::new(theirs, None),
+        Leg::new(ours, None, &vigil),
+        Leg::new(theirs, None, &vigil),
         Arc::clone(guard.handle()),
+        vigil,
     );
     let splice = tokio::spawn(async move {
         let mut splice = splice;

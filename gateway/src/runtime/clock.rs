@@ -37,7 +37,7 @@ pub fn instant() -> Instant {
 
 /// A reading of the clock that starts with the machine, goes on while it sleeps, and cannot be
 /// set: what a lease is measured on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Boottime(u64);
 
 impl Boottime {

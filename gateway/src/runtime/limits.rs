@@ -108,6 +108,13 @@ pub const ISSUER_ANSWER: Duration = Duration::from_secs(5);
 pub const ISSUER_KEYS_HARD_AGE: Duration = Duration::from_secs(3_600);
 /// Handing a client over to its database: writing what it is owed before it may send.
 pub const HANDOVER: Duration = Duration::from_secs(10);
+/// How often a process gives a sign of life.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+/// A process that gave none for so long is taken to have slept.
+pub const ASLEEP: Duration = Duration::from_secs(1);
+/// How long traffic waits, after a sleep, until somebody has confirmed this node's policy; then it
+/// goes on from the last good one.
+pub const WAKING: Duration = Duration::from_secs(3);
 /// How long a stopping node waits for its workers after it has ended their connections.
 pub const STOP: Duration = Duration::from_secs(15);
 /// How many failed sign-ins are free, in what time, and how long the next one waits at most.

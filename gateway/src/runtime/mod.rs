@@ -1,4 +1,4 @@
-//! What every room stands on: clocks, randomness, limits, what the machine has, sockets, and the dialer that opens
+//! What every room stands on: clocks, randomness, limits, what the machine has, sockets, whether the process slept, and the dialer that opens
 //! sockets inside a tenant's network.
 //!
 //! Deliberately absent: anything that knows what a tenant or a database is allowed to do.
@@ -10,3 +10,4 @@ pub mod machine;
 pub mod random;
 pub mod send_queue;
 pub mod sockets;
+pub mod vigil;

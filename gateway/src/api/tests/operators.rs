@@ -91,8 +91,28 @@ async fn a_request_that_comes_twice_is_executed_once() {
     let (status, said) = fleet.post(&paul, "/v1/apply", &request).await;
     assert_eq!(status, 200, "{said}");
     let again: ApplyReply = serde_json::from_str(&said).unwrap();
-    assert!(first.changed && !again.changed);
-    assert_eq!(first.revision, again.revision);
+    assert!(first.changed && first.note.is_none());
+    assert!(again.note.is_some(), "{said}");
+    assert_eq!(
+        (first.revision, first.changed, &first.difference),
+        (again.revision, again.changed, &again.difference)
+    );
+    let events = fleet.served.events(kinds::POLICY_APPLIED);
+    let made = |repeated: bool| {
+        let of = events.iter().filter(|event| {
+            event["revision"] == first.revision && event["repeated"].is_null() != repeated
+        });
+        of.count()
+    };
+    assert_eq!((made(false), made(true)), (1, 1), "{events:?}");
+    // One that changes nothing does so again, whoever changed something before.
+    let mut idle = policy(&tenant("acme", &["192.0.2.1"]));
+    idle.request = Some("ffeeddccbbaa99887766554433221100".to_owned());
+    for _ in 0..2 {
+        let (_, said) = fleet.post(&paul, "/v1/apply", &idle).await;
+        let reply: ApplyReply = serde_json::from_str(&said).unwrap();
+        assert!(!reply.changed, "{said}");
+    }
     request.files = tenant("acme", &["192.0.2.2"]);
     let (status, said) = fleet.post(&paul, "/v1/apply", &request).await;
     assert_eq!(status, 422, "another change under the same number: {said}");

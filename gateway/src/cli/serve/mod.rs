@@ -91,6 +91,10 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     control.spawn(expiries(Arc::clone(&node.front), over.clone()));
     control.spawn(sheds(Arc::clone(&node.front), over.clone()));
 
+    node.front
+        .vigil()
+        .keep()
+        .map_err(|error| format!("could not start the heartbeat: {error}"))?;
     let workers = start_workers(&node, bound.workers, &stop)?;
     announce(&node, &bound.addresses);
     let mut removed = false;

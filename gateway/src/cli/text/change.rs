@@ -51,6 +51,9 @@ pub(in crate::cli) fn applied(reply: &ApplyReply, detail: Detail) -> String {
         difference(&mut out, &reply.difference);
     }
     warnings(&mut out, &reply.warnings);
+    if let Some(note) = &reply.note {
+        out.push_str(&format!("note: {note}\n"));
+    }
     if detail == Detail::Receipt {
         for closed in &reply.enforcement.closed {
             let told = if closed.told {
@@ -455,6 +458,7 @@ warning: acme: endpoints.orders.allow[3]: is shadowed by allow[0]
             },
             slowest_ms: Some(38.2),
             pending: None,
+            note: None,
             evidence: None,
         }
     }

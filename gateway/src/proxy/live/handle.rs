@@ -173,6 +173,13 @@ impl LiveHandle {
         true
     }
 
+    /// Lets its task look again.
+    pub(super) fn rouse(&self) {
+        if let Some(waker) = &self.signal.lock().waker {
+            waker.wake_by_ref();
+        }
+    }
+
     /// The lapse, if there is one that nobody has reported on; from now on it counts as reported.
     pub(in crate::proxy) fn take_unreported(&self) -> Option<Lapse> {
         let mut signal = self.signal.lock();

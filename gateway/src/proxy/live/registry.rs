@@ -69,6 +69,13 @@ impl Live {
         self.index.lock().all.values().cloned().collect()
     }
 
+    /// Lets the task of every connection look again whether it may go on.
+    pub(in crate::proxy) fn rouse(&self) {
+        for handle in self.all() {
+            handle.rouse();
+        }
+    }
+
     /// How many connections are live.
     pub(in crate::proxy) fn len(&self) -> usize {
         self.index.lock().all.len()
