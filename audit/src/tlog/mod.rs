@@ -8,9 +8,11 @@ mod checkpoint;
 mod evidence;
 mod hash;
 mod note;
+mod policy;
 mod proof;
 mod tile;
 mod tree;
+mod verify;
 
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use evidence::{Evidence, MAX_EXTRA_BYTES, NotEvidence};
@@ -18,6 +20,9 @@ pub use hash::{HASH_BYTES, Hash};
 pub use note::{
     KeyKind, MAX_NOTE_BYTES, MAX_NOTE_SIGNATURES, NotAKey, NotANote, Note, NoteKey, NoteSignature,
     Said,
+};
+pub use policy::{
+    Believed, MAX_POLICY_BYTES, MAX_POLICY_LINES, NotAPolicy, NotBelieved, TrustPolicy, Wrong,
 };
 pub use proof::{
     MAX_PROOF_HASHES, MAX_SIZE, NoProof, Subtrees, WrongProof, check_consistency, check_inclusion,
@@ -28,3 +33,4 @@ pub use tile::{
     TileError, Tiles, WrongBundle, append_entry, decode_tile, encode_tile, entries,
 };
 pub use tree::{Subtree, Tree};
+pub use verify::{Finding, Findings, MAX_FINDINGS, verify};

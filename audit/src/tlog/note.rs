@@ -168,6 +168,11 @@ impl NoteKey {
         self.kind
     }
 
+    /// The public key itself (RFC 8032).
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.key
+    }
+
     /// Its number: the first bytes of a hash of name, kind and key.
     pub fn id(&self) -> [u8; 4] {
         let mut hasher = Sha256::new();
