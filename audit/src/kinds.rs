@@ -46,8 +46,10 @@ pub const FLEET_INVITED: &str = "fleet.invited";
 pub const FLEET_REMOVED: &str = "fleet.removed";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
-/// An operator was made, or what one may do was changed, or one was given a certificate.
+/// An operator was made, or what one may do was changed.
 pub const OPERATOR_ADDED: &str = "operator.added";
+/// An operator is known by another key from now on: one was given a certificate.
+pub const OPERATOR_BOUND: &str = "operator.bound";
 /// An operator was removed.
 pub const OPERATOR_REMOVED: &str = "operator.removed";
 /// A change waits for a second person.
@@ -60,7 +62,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 28] = [
+pub const ALL: [&str; 29] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -83,6 +85,7 @@ pub const ALL: [&str; 28] = [
     NODE_STOPPED,
     NODE_WOKE,
     OPERATOR_ADDED,
+    OPERATOR_BOUND,
     OPERATOR_REMOVED,
     POLICY_APPLIED,
     POLICY_REJECTED,

@@ -62,6 +62,43 @@ fn a_node_that_has_just_started_lets_operators_wait_for_its_lease() {
     }
 }
 
+#[test]
+fn a_name_that_is_given_again_does_not_bring_the_old_certificate_back() {
+    let site = Site::new(1);
+    site.add("olga");
+    done(&site.by("olga", &["operator", "list"]));
+    // The same again, with the same key: a new certificate beside which the old one holds.
+    let own = |name: &str| site.fleet.nodes[0].folder().join(name);
+    std::fs::create_dir(own("copy")).unwrap();
+    for file in ["operator.key", "operator.pem", "authority.pem"] {
+        std::fs::copy(own("olga").join(file), own("copy").join(file)).unwrap();
+    }
+    site.add("olga");
+    done(&site.by("copy", &["operator", "list"]));
+
+    done(&site.local(&["operator", "remove", "olga"]));
+    refused(&site.by("olga", &["operator", "list"]));
+    std::fs::rename(own("olga"), own("former")).unwrap();
+    site.add("olga");
+    done(&site.by("olga", &["operator", "list"]));
+    for old in ["former", "copy"] {
+        refused(&site.by(old, &["operator", "list"]));
+    }
+    let node = &site.fleet.nodes[0];
+    node.event("the refusal", |event| {
+        event["kind"] == "admin.refused" && event["by"] == "operator olga"
+    });
+    node.event("the key", |event| {
+        event["kind"] == "operator.bound" && event["name"] == "olga"
+    });
+}
+
+fn refused(finished: &Finished) {
+    assert_eq!(finished.status.code(), Some(3), "{finished}");
+    let told = &finished.stderr;
+    assert!(told.contains("may not command this fleet"), "{finished}");
+}
+
 /// A fleet whose first node listens for operators.
 struct Site {
     fleet: Fleet,
