@@ -14,6 +14,7 @@
 //! needs the clock of another node.
 
 mod admission;
+mod aging;
 mod answers;
 pub mod backup;
 mod enforcer;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
+use self::aging::Aging;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
 use self::following::Following;
@@ -84,6 +86,8 @@ pub struct Fleet {
     reports: Reports,
     gathered: soft::Gathered,
     lease: Lease,
+    /// Of a node that votes and carries the traffic of a fleet.
+    aging: Option<Arc<Aging>>,
     /// None on a node that is a fleet by itself.
     mesh: Option<Mesh>,
     /// What it was told when it became a node; none on a node that is a fleet by itself.
@@ -118,6 +122,7 @@ pub struct FleetParts {
 /// A node's state and identity, read before its doors are made.
 pub struct Opened {
     source: Source,
+    aging: Option<Arc<Aging>>,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -151,6 +156,7 @@ impl Opened {
                     let wire = Arc::<Wire>::default();
                     return Ok(Self {
                         source: Source::Told(Arc::new(following)),
+                        aging: None,
                         place: Some((membership, identity, wire)),
                     });
                 }
@@ -160,11 +166,14 @@ impl Opened {
                 (settings, Some((membership, identity, wire)))
             }
         };
+        let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
+        let aging = carries.map(|it| Arc::new(Aging::open(home.directory(), it.stale_limit)));
         let consensus = Consensus::open(settings)
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
             source: Source::Own(Arc::new(consensus)),
+            aging,
             place,
         })
     }
@@ -173,6 +182,9 @@ impl Opened {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         match &self.source {
+            Source::Own(_) if self.aging.as_ref().is_some_and(|it| it.has_lapsed()) => {
+                Arc::new(View::empty())
+            }
             Source::Own(consensus) => consensus.view(),
             Source::Told(following) => following.in_force(),
         }
@@ -203,7 +215,12 @@ impl Fleet {
     pub fn start(parts: FleetParts) -> Result<Arc<Self>, String> {
         let FleetParts {
             config,
-            opened: Opened { source, place },
+            opened:
+                Opened {
+                    source,
+                    aging,
+                    place,
+                },
             front,
             ledger,
         } = parts;
@@ -235,6 +252,7 @@ impl Fleet {
             reports: Reports::default(),
             gathered: soft::Gathered::default(),
             lease: Lease::over(clock::boottime()),
+            aging,
             mesh,
             membership,
             admission,
@@ -423,7 +441,7 @@ impl Fleet {
             signing.show(Arc::clone(&view), None);
         }
         let applied = view.applied_since(&self.front.view(), clock::now());
-        self.enforcer.take(view, Arc::new(applied));
+        self.put_in_force(|| self.enforcer.take(view, Arc::new(applied)));
         self.set_members();
     }
 
@@ -431,7 +449,11 @@ impl Fleet {
     fn stale(&self) -> Duration {
         match self.source.following() {
             Some(following) => following.staleness.stale(),
-            None => self.lease.stale().unwrap_or_default(),
+            None => match (self.lease.stale(), &self.aging) {
+                (None, _) => Duration::ZERO,
+                (Some(_), Some(aging)) => aging.stale(),
+                (Some(since), None) => since,
+            },
         }
     }
 
