@@ -50,8 +50,10 @@ pub const FLEET_DENIED: &str = "fleet.denied";
 pub const FLEET_DIVERGED: &str = "fleet.diverged";
 /// This control node's state was reinstalled, and it takes part again.
 pub const FLEET_REINSTALLED: &str = "fleet.reinstalled";
-/// An operator was made, or what one may do was changed, or one was given a certificate.
+/// An operator was made, or what one may do was changed.
 pub const OPERATOR_ADDED: &str = "operator.added";
+/// An operator is known by another key from now on: one was given a certificate.
+pub const OPERATOR_BOUND: &str = "operator.bound";
 /// An operator was removed.
 pub const OPERATOR_REMOVED: &str = "operator.removed";
 /// A change waits for a second person.
@@ -64,7 +66,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 30] = [
+pub const ALL: [&str; 31] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -89,6 +91,7 @@ pub const ALL: [&str; 30] = [
     NODE_STOPPED,
     NODE_WOKE,
     OPERATOR_ADDED,
+    OPERATOR_BOUND,
     OPERATOR_REMOVED,
     POLICY_APPLIED,
     POLICY_REJECTED,

@@ -119,6 +119,13 @@ fn examples() -> Vec<(&'static str, Command)> {
             "set-guard-rails",
             Command::SetGuardRails { guard_rails: two },
         ),
+        (
+            "bind-operator",
+            Command::BindOperator {
+                operator: name("alice"),
+                key: key(200),
+            },
+        ),
     ]
 }
 
@@ -163,7 +170,7 @@ fn no_command_is_without_its_file() {
         .map(|(_, command)| encode_command(command).unwrap()[1])
         .collect();
     // Variants are numbered in their order; a new one needs an example above and a number here.
-    assert_eq!(commands, (0..17).collect());
+    assert_eq!(commands, (0..18).collect());
 }
 
 #[test]
@@ -266,6 +273,39 @@ fn snapshots_and_proposals_written_in_format_1_are_read_as_they_were_meant() {
         assert_eq!(decode_proposal(&bytes), Ok(proposal.clone()), "{named}");
         assert_eq!(encode_proposal(&proposal).unwrap(), bytes, "{named}");
     }
+}
+
+/// The same with an operator's key.
+fn with_key() -> State {
+    let mut state = full();
+    let bind = Command::BindOperator {
+        operator: name("alice"),
+        key: key(200),
+    };
+    state
+        .apply(&numbered(99, Proposal::local("a test", at(99), bind)))
+        .unwrap();
+    state
+}
+
+#[test]
+fn snapshots_written_in_format_2_are_read_as_they_were_meant() {
+    let snapshot = with_key().snapshot();
+    let bytes = file("../snapshot.v2.bin", || encode_snapshot(&snapshot).unwrap());
+    assert_eq!(bytes[0], 2);
+    assert_eq!(decode_snapshot(&bytes), Ok(snapshot.clone()));
+    assert_eq!(encode_snapshot(&snapshot).unwrap(), bytes);
+    for end in 0..bytes.len() {
+        assert!(decode_snapshot(&bytes[..end]).is_err(), "cut at {end}");
+    }
+    assert!(decode_snapshot(&[&bytes[..], &[0]].concat()).is_err());
+    let newer = [&[3], &bytes[1..]].concat();
+    assert_eq!(decode_snapshot(&newer), Err(CodecError::Newer(3)));
+    let state = with_key();
+    let roots = format!("{}\n{}\n", state.view().root(), state.root());
+    let kept = file("../roots.v2.txt", || roots.clone().into_bytes());
+    assert_eq!(String::from_utf8(kept).unwrap(), roots);
+    check_kept(&state);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Gateways that do not vote: they are told the view, keep it, and serve from it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::client::Binding;
-use portcullis_tests::fleet::{BOTH, Fleet, GATEWAY, Guests};
+use portcullis_tests::fleet::{BOTH, Fleet, GATEWAY, Guests, figure};
 use portcullis_tests::wait;
 use serde_json::json;
 
@@ -85,6 +85,41 @@ fn a_gateway_that_nobody_confirms_lets_nobody_in_after_its_limit() {
         !is_refused(&fleet, gateway)
     });
     drop(fleet.connect(gateway, fleet.resident()));
+}
+
+#[test]
+fn a_node_that_votes_and_hears_no_quorum_lets_nobody_in_after_its_limit() {
+    let mut fleet = Fleet::of(2);
+    fleet.nodes[0].stop();
+    fleet.nodes[0].rewrite("[fleet]\n", "[fleet]\nstale-limit = 6\n");
+    fleet.nodes[0].start();
+    fleet.settled();
+    let mut resident = fleet.connect(0, fleet.resident());
+    let revision = fleet.nodes[0].revision();
+    fleet.nodes[1].kill();
+    let began = Instant::now();
+    assert_eq!(resident.query("select 1").unwrap().len(), 1);
+    assert_eq!(resident.refusal().sqlstate(), "57P01");
+    let closed = began.elapsed();
+    figure("stale-limit-6s-voter-closes-ms", closed.as_millis());
+    assert!(closed >= Duration::from_secs(4), "{closed:?}");
+    assert!(is_refused(&fleet, 0));
+
+    // A restart does not make it younger.
+    fleet.nodes[0].kill();
+    fleet.nodes[0].start();
+    assert!(is_refused(&fleet, 0));
+
+    fleet.nodes[1].start();
+    wait::wait_for("customers come in again", SOON, || !is_refused(&fleet, 0));
+    drop(fleet.connect(0, fleet.resident()));
+    fleet.settled();
+    assert_eq!(fleet.nodes[0].revision(), revision);
+    // And changes are in force there as before.
+    let reply = fleet.nodes[1]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
 }
 
 #[test]

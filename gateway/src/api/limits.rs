@@ -19,6 +19,10 @@ pub const CHECK_TIME: Duration = Duration::from_secs(120);
 /// A change of the fleet, with every attempt to find the leader.
 pub const FLEET_TIME: Duration = Duration::from_secs(30);
 
+/// How long an operator's request waits for the node to hear of a quorum. One that has just started
+/// hears within a second.
+pub const QUORUM_TIME: Duration = Duration::from_secs(2);
+
 /// Plans at work at the same time, each with its documents in memory; further ones wait their
 /// turn. Applies go one by one.
 pub const PLANS: usize = 2;

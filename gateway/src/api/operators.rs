@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use portcullis_audit::{Event, kinds};
 use portcullis_certs::fleet::JoinRequest;
-use portcullis_policy::{Command, Digest, OperatorId, Pending, PendingId, People, Role, TenantId};
+use portcullis_policy::{
+    Command, Digest, KeyHash, OperatorId, Pending, PendingId, People, Role, TenantId,
+};
 use serde_json::Value;
 
 use super::operator_types::{
@@ -95,6 +97,14 @@ pub(super) async fn put(
     })
     .await;
     if let Some(request) = request.filter(|_| reply.pending.is_none()) {
+        let key = KeyHash::new(request.key().hash());
+        let bound = node.fleet.bind_operator(who.author(), &operator, key).await;
+        let bound = bound.map_err(|error| fleet::not_written(&error))?;
+        reply.revision = bound.revision.get();
+        let event = event(node, kinds::OPERATOR_BOUND, who)
+            .with("name", operator.as_str())
+            .with("key", key.to_string());
+        durable(node, event).await;
         let issued = node
             .fleet
             .issue_operator(&operator, &request)
@@ -189,6 +199,7 @@ fn kind(command: &Command) -> &'static str {
         | Command::Discard { .. }
         | Command::Recover { .. }
         | Command::Succession { .. }
+        | Command::BindOperator { .. }
         | Command::Approve { .. }
         | Command::Reject { .. } => "other",
     }

@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{APPLY_TIME, CHECK_TIME, FLEET_TIME, MAX_POLICY_BODY, POLICY_TIME};
+use super::limits::{
+    APPLY_TIME, CHECK_TIME, FLEET_TIME, MAX_POLICY_BODY, POLICY_TIME, QUORUM_TIME,
+};
 use super::people::{Commanders, author};
 use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::types::{PolicyRequest, TenantRequest};
@@ -159,6 +161,24 @@ impl Admin {
         })
     }
 
+    /// Whoever comes over the network is somebody because the state says so, and what they ask is
+    /// theirs to ask: a node that hears no quorum does not know.
+    async fn await_quorum(&self, peer: &Peer) -> Result<(), Refusal> {
+        let heard = match peer {
+            Peer::Operator(_) => self.node.fleet.obtains_lease(QUORUM_TIME).await,
+            Peer::Local(_) | Peer::Remote(_) => true,
+        };
+        match heard {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                503,
+                "no_quorum",
+                "this node hears no quorum of control nodes: who may command it now, it cannot know",
+            )
+            .next("ask another control node; on this one's own machine `portcullis fleet status` works all the same")),
+        }
+    }
+
     /// Whether there is anything about which they may ask this; a no leaves an event.
     fn permit(&self, who: &Who, action: Action) -> Result<(), Refusal> {
         let permission = action.permission();
@@ -187,6 +207,7 @@ impl Admin {
 
     async fn answered(&self, action: Action, request: &Request) -> Result<Response, Refusal> {
         let node = &self.node;
+        self.await_quorum(&request.peer).await?;
         // `admit` has recognised whoever this is, perhaps a while ago: roles can be taken away.
         let who = self.recognise(&request.peer)?;
         self.permit(&who, action)?;
@@ -244,6 +265,10 @@ impl Service for Admin {
     }
 
     fn admit(&self, peer: &Peer) -> Result<(), Response> {
+        // Told in the answer, to whomever it is: without a quorum nobody is a stranger for sure.
+        if matches!(peer, Peer::Operator(_)) && !self.node.fleet.has_lease() {
+            return Ok(());
+        }
         self.recognise(peer).map(drop).map_err(Response::from)
     }
 

@@ -54,6 +54,10 @@ impl Who {
             return None;
         }
         let id: OperatorId = operator.name.parse().ok()?;
+        // A name says who it is only with the key that it was given with.
+        if !node.fleet.knows_operator(&id, operator.key) {
+            return None;
+        }
         Some(Self {
             roles: Some(node.fleet.roles_of(&id)?),
             author: Author {

@@ -82,6 +82,8 @@ fn beginning(kept: State) -> Result<State, portcullis_policy::Rejection> {
         guard_rails: _,
         recovery: _,
         successions: _,
+        // The new fleet has another authority: nobody's certificate is good there.
+        operator_keys: _,
     } = kept.snapshot();
     State::restore(Snapshot {
         revision: Revision::new(revision.get().saturating_add(1)),

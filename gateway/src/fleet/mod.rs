@@ -14,6 +14,7 @@
 //! needs the clock of another node.
 
 mod admission;
+mod aging;
 mod agreeing;
 mod agreement;
 mod answers;
@@ -25,6 +26,7 @@ mod health;
 pub mod home;
 pub mod joining;
 mod lease;
+mod leaving;
 pub mod operators;
 mod peers;
 pub mod recover;
@@ -47,13 +49,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
-    Author, Command, FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole,
-    Revision, View,
+    FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole, Revision, View,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
+use self::aging::Aging;
 use self::agreeing::Agreement;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
@@ -94,6 +96,8 @@ pub struct Fleet {
     ledger: Arc<Ledger>,
     gathered: soft::Gathered,
     lease: Lease,
+    /// Of a node that votes and carries the traffic of a fleet.
+    aging: Option<Arc<Aging>>,
     /// None on a node that is a fleet by itself.
     mesh: Option<Mesh>,
     /// What it was told when it became a node; none on a node that is a fleet by itself.
@@ -125,6 +129,7 @@ pub struct FleetParts {
 /// A node's state and identity, read before its doors are made.
 pub struct Opened {
     source: Source,
+    aging: Option<Arc<Aging>>,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -158,6 +163,7 @@ impl Opened {
                     let wire = Arc::<Wire>::default();
                     return Ok(Self {
                         source: Source::Told(Arc::new(following)),
+                        aging: None,
                         place: Some((membership, identity, wire)),
                     });
                 }
@@ -167,11 +173,14 @@ impl Opened {
                 (settings, Some((membership, identity, wire)))
             }
         };
+        let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
+        let aging = carries.map(|it| Arc::new(Aging::open(home.directory(), it.stale_limit)));
         let consensus = Consensus::open(settings)
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
             source: Source::Own(Arc::new(consensus)),
+            aging,
             place,
         })
     }
@@ -180,6 +189,9 @@ impl Opened {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         match &self.source {
+            Source::Own(_) if self.aging.as_ref().is_some_and(|it| it.has_lapsed()) => {
+                Arc::new(View::empty())
+            }
             Source::Own(consensus) => consensus.view(),
             Source::Told(following) => following.in_force(),
         }
@@ -210,7 +222,12 @@ impl Fleet {
     pub fn start(parts: FleetParts) -> Result<Arc<Self>, String> {
         let FleetParts {
             config,
-            opened: Opened { source, place },
+            opened:
+                Opened {
+                    source,
+                    aging,
+                    place,
+                },
             front,
             ledger,
         } = parts;
@@ -255,6 +272,7 @@ impl Fleet {
             ledger,
             gathered: soft::Gathered::default(),
             lease: Lease::over(clock::boottime()),
+            aging,
             mesh,
             membership,
             admission,
@@ -293,27 +311,6 @@ impl Fleet {
         self.enforcer
             .step(written.revision, written.at, deadline)
             .await
-    }
-
-    /// Takes a node out of the fleet for good.
-    ///
-    /// # Errors
-    /// [`WriteError`]
-    pub async fn remove(
-        &self,
-        author: Author,
-        name: &NodeName,
-    ) -> Result<(NodeId, Written), WriteError> {
-        let state = self.source.state().ok_or(WriteError::NotControl)?;
-        let fleet = state.fleet().ok_or(WriteError::NotControl)?;
-        let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
-            code: "no_such_node".to_owned(),
-            message: format!("no node of this fleet is called {name}"),
-            status: 404,
-        })?;
-        let command = Command::Remove { node: node.id };
-        let written = self.write(None, author, command).await?;
-        Ok((node.id, written))
     }
 
     /// Lets another control node lead, where this one does.
@@ -423,11 +420,6 @@ impl Fleet {
         view.fleet().filter(|_| admitted)
     }
 
-    /// Ends when this node is of its fleet no longer: it must not serve another day.
-    pub async fn until_removed(&self) {
-        self.removed.cancelled().await;
-    }
-
     /// Puts the latest view in force though not every step to it is known.
     fn catch_up(&self) {
         if self.was_reinstalled() {
@@ -438,7 +430,7 @@ impl Fleet {
             signing.show(Arc::clone(&view), None);
         }
         let applied = view.applied_since(&self.front.view(), clock::now());
-        self.enforcer.take(view, Arc::new(applied));
+        self.put_in_force(|| self.enforcer.take(view, Arc::new(applied)));
         self.set_members();
     }
 
@@ -446,7 +438,11 @@ impl Fleet {
     fn stale(&self) -> Duration {
         match self.source.following() {
             Some(following) => following.staleness.stale(),
-            None => self.lease.stale().unwrap_or_default(),
+            None => match (self.lease.stale(), &self.aging) {
+                (None, _) => Duration::ZERO,
+                (Some(_), Some(aging)) => aging.stale(),
+                (Some(since), None) => since,
+            },
         }
     }
 

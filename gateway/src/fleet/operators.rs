@@ -9,16 +9,17 @@ use portcullis_certs::fleet::{
     FleetId as NamedFleet, FleetName, JoinRequest, api_server_config, peer_of,
 };
 use portcullis_policy::{
-    Author, Command, GuardRails, OperatorId, Pending, PendingId, Proposal, Rehearsed, Role,
-    Timestamp,
+    Author, Command, GuardRails, KeyHash, OperatorId, Pending, PendingId, Proposal, Rehearsed,
+    Role, Timestamp,
 };
 
 use super::home::Home;
 use super::peers::Identity;
-use super::writes::{self, WriteError};
+use super::writes::{self, WriteError, Written};
 use super::{Fleet, clock};
 use crate::config::node::NodeConfig;
-use crate::http::Handshake;
+use crate::http::{Handshake, Identified};
+use crate::runtime::clock::Duration;
 
 /// How operators are met at this node's API.
 ///
@@ -38,7 +39,11 @@ pub fn handshake(config: &NodeConfig) -> Result<Handshake, String> {
         identify: |fleet, shown| {
             let peer = peer_of(shown, NamedFleet(fleet)).ok()?;
             match peer.name {
-                FleetName::Operator { name, .. } => Some((name, peer.validity.not_after)),
+                FleetName::Operator { name, .. } => Some(Identified {
+                    name,
+                    key: peer.key,
+                    until: peer.validity.not_after,
+                }),
                 FleetName::Node { .. } => None,
             }
         },
@@ -62,6 +67,15 @@ impl Fleet {
     pub fn roles_of(&self, operator: &OperatorId) -> Option<Vec<Role>> {
         let state = self.source.state()?;
         state.roles_of(operator).map(<[Role]>::to_vec)
+    }
+
+    /// Whether an operator is known by this key, as far as this node knows: one whose name was given
+    /// to somebody else, or to nobody, is not.
+    #[must_use]
+    pub fn knows_operator(&self, operator: &OperatorId, key: [u8; 32]) -> bool {
+        let state = self.source.state();
+        let known = state.and_then(|state| state.key_of(operator));
+        known == Some(KeyHash::new(key))
     }
 
     /// Every operator, as this node knows them.
@@ -121,6 +135,27 @@ impl Fleet {
             .map_err(|rejection| writes::refused(&rejection))
     }
 
+    /// Knows an operator by this key from now on, and by no other; waits until this node does.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub async fn bind_operator(
+        &self,
+        author: Author,
+        operator: &OperatorId,
+        key: KeyHash,
+    ) -> Result<Written, WriteError> {
+        let command = Command::BindOperator {
+            operator: operator.clone(),
+            key,
+        };
+        let written = self.write(None, author, command).await?;
+        // Whoever is given the certificate may use it at once.
+        let deadline = clock::instant() + BOUND_HERE;
+        self.enforcer.reaches(written.revision, deadline).await;
+        Ok(written)
+    }
+
     /// A certificate by which an operator is known. Whether there is such an operator, and whether
     /// whoever asks may have it, has been asked before.
     ///
@@ -149,6 +184,8 @@ impl Fleet {
     }
 }
 
+/// How long this node may take to know what the fleet decided.
+const BOUND_HERE: Duration = Duration::from_secs(2);
 /// A node whose clock is behind by less than this trusts a certificate at once.
 const CLOCK_SKEW_SECONDS: i64 = 3_600;
 /// An operator's certificate: people come back for another one.

@@ -10,14 +10,13 @@ use portcullis_certs::fleet::{
 };
 use portcullis_consensus::{BoxFuture, Transport, TransportError};
 use portcullis_policy::{KeyHash, NodeId};
-use tokio::time::{sleep, timeout};
 
 use super::answers::Answers;
 use super::home::{Home, Membership, Piece, Seed};
-use super::{Fleet, words};
+use super::words;
 use crate::config::node::NodeConfig;
 use crate::ledger::Ledger;
-use crate::mesh::{Denied, Member, Mesh, MeshError, MeshParts};
+use crate::mesh::{Denied, Member, Mesh, MeshParts};
 use crate::runtime::clock::{self, Duration};
 use crate::runtime::random;
 
@@ -202,42 +201,6 @@ impl Peers {
                 "the other nodes could not be kept on disk; it is tried again when they change"
             );
         }
-    }
-}
-
-/// How long a node that was removed stays there to vote.
-const LAST_VOTE: Duration = Duration::from_secs(30);
-/// How often it looks whether it still may.
-const LAST_VOTE_LOOK: Duration = Duration::from_millis(250);
-
-impl Fleet {
-    /// Of a node that was removed and serves nobody any more: waits until the others have let it
-    /// go, or until nobody can wait for its vote any longer.
-    pub async fn last_vote(&self) {
-        let let_go = async {
-            while self.may_vote().await {
-                sleep(LAST_VOTE_LOOK).await;
-            }
-        };
-        if timeout(LAST_VOTE, let_go).await.is_err() {
-            tracing::warn!("nobody has let this node go, which was removed: it ends all the same");
-        }
-    }
-
-    async fn may_vote(&self) -> bool {
-        let status = self.source.status();
-        let Some(status) = status.filter(|status| status.voters.contains(&self.me)) else {
-            return false;
-        };
-        // Whoever is let go may be told nothing more, also not that.
-        let (Some(mesh), Some(other)) = (
-            &self.mesh,
-            status.voters.iter().find(|voter| **voter != self.me),
-        ) else {
-            return false;
-        };
-        let asked = mesh.call(other.get(), words::CONFIRM, Vec::new(), LAST_VOTE_LOOK);
-        !matches!(asked.await, Err(MeshError::Denied(_)))
     }
 }
 

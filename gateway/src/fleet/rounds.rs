@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::lease::{LEASE, RENEW_EVERY};
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, agreeing, signing, soft, subscription, words};
+use super::{Fleet, aging, agreeing, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
@@ -44,6 +44,9 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         let telling = signing::tell(Arc::clone(fleet), Arc::clone(signing));
         fleet.tasks.spawn(telling);
     }
+    if fleet.aging.is_some() {
+        fleet.tasks.spawn(aging::watch(Arc::clone(fleet)));
+    }
     fleet.tasks.spawn(confirm(Arc::clone(fleet)));
     fleet.tasks.spawn(report(Arc::clone(fleet)));
     if fleet.mesh.is_some() {
@@ -71,9 +74,10 @@ async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
                     let touched = next.applied.tenants.iter().cloned().collect();
                     signing.show(Arc::clone(&next.view), Some(touched));
                 }
-                fleet
-                    .enforcer
-                    .take(Arc::clone(&next.view), Arc::clone(&next.applied));
+                fleet.put_in_force(|| {
+                    let (view, applied) = (Arc::clone(&next.view), Arc::clone(&next.applied));
+                    fleet.enforcer.take(view, applied);
+                });
                 if fleet_changed {
                     fleet.set_members();
                 }
@@ -117,6 +121,7 @@ async fn confirm(fleet: Arc<Fleet>) {
             && fleet.agreement.in_step()
         {
             fleet.lease.confirmed(asked, lasting);
+            fleet.policy_confirmed(lasting);
         }
     }
 }

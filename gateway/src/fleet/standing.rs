@@ -8,6 +8,10 @@ use portcullis_policy::{FleetId, Node as FleetNode, NodeId, NodeName, Revision};
 use super::Fleet;
 use super::reports::{Heard, NodeReceipt};
 use crate::runtime::clock::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// How often a lease is looked for that somebody waits for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Where this node stands, and what it knows of the others.
 pub struct Standing {
@@ -73,6 +77,22 @@ impl Fleet {
                 .map(|report| report.stale_limit)
                 .filter(|limit| *limit > 0),
         }
+    }
+
+    /// Whether what needs a quorum may be done here, as far as is known now.
+    #[must_use]
+    pub fn has_lease(&self) -> bool {
+        self.lease.remaining().is_some()
+    }
+
+    /// The same, waiting so long for a yes.
+    pub async fn obtains_lease(&self, within: Duration) -> bool {
+        let obtained = async {
+            while !self.has_lease() {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(within, obtained).await.is_ok()
     }
 
     /// Where this node stands, and what it knows of the others.

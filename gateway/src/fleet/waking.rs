@@ -164,6 +164,7 @@ impl Fleet {
 
     /// Lets nobody in where the view has become too old meanwhile.
     fn grow_old(&self) {
+        self.age();
         if let Some(following) = self.source.following() {
             following.in_turn(|| {
                 if following.lapses() {

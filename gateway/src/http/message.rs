@@ -110,6 +110,8 @@ pub enum Peer {
 pub struct Operator {
     /// The name.
     pub name: Arc<str>,
+    /// SHA-256 of the public key in the certificate (SubjectPublicKeyInfo, DER).
+    pub key: [u8; 32],
     /// Until when the certificate is good, in Unix seconds: a connection may outlive it.
     pub until: i64,
     /// Where the connection came from. For the record only.

@@ -18,7 +18,7 @@ mod unix;
 pub use message::{BodyError, Caller, Method, Operator, Peer, Request, Response};
 pub use router::{Found, Miss, Route, Router};
 pub use server::Service;
-pub use tls::{Handshake, Identify, serve_tls};
+pub use tls::{Handshake, Identified, Identify, serve_tls};
 pub use unix::bind_unix;
 
 #[cfg(test)]

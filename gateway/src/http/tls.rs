@@ -20,14 +20,25 @@ use super::server::{Server, Service, pause};
 pub struct Handshake {
     /// The handshake; it must demand a client certificate.
     pub tls: Arc<ServerConfig>,
-    /// Whom the certificates of a handshake name, and until when, in Unix seconds.
+    /// Whom the certificates of a handshake name.
     pub identify: Identify,
     /// What the names in certificates must be of.
     pub fleet: [u8; 16],
 }
 
-/// From the fleet's id and the certificates of a handshake to a name and an end in Unix seconds.
-pub type Identify = fn([u8; 16], &[CertificateDer<'_>]) -> Option<(String, i64)>;
+/// From the fleet's id and the certificates of a handshake to whom they name.
+pub type Identify = fn([u8; 16], &[CertificateDer<'_>]) -> Option<Identified>;
+
+/// Whom a certificate names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// The name.
+    pub name: String,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo, DER).
+    pub key: [u8; 32],
+    /// When the certificate ends, in Unix seconds.
+    pub until: i64,
+}
 
 /// Serves a TCP listener over TLS until `stop`, then gives open requests `STOP_TIME`. Whoever shows
 /// no certificate that names somebody is not spoken to.
@@ -88,12 +99,13 @@ async fn meet<S: Service>(
         }
     };
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let Some((name, until)) = (with.identify)(with.fleet, shown) else {
+    let Some(Identified { name, key, until }) = (with.identify)(with.fleet, shown) else {
         tracing::debug!(%address, "a caller of the API showed a certificate that names nobody");
         return;
     };
     let operator = Operator {
         name: name.into(),
+        key,
         until,
         address,
     };

@@ -18,6 +18,7 @@ struct Scene {
     client: TcpStream,
     database: TcpStream,
     guard: LiveGuard,
+    vigil: Arc<Vigil>,
     splice: tokio::task::JoinHandle<(End, Option<Leg>)>,
 }
 
@@ -82,7 +83,7 @@ async fn scene() -> Scene {
         Leg::new(ours, None, &vigil),
         Leg::new(theirs, None, &vigil),
         Arc::clone(guard.handle()),
-        vigil,
+        Arc::clone(&vigil),
     );
     let splice = tokio::spawn(async move {
         let mut splice = splice;
@@ -97,6 +98,7 @@ async fn scene() -> Scene {
         client,
         database,
         guard,
+        vigil,
         splice,
     }
 }
@@ -153,6 +155,67 @@ async fn a_lapse_between_messages_is_told_and_nothing_follows_it() {
         rest.ends_with(&[0, 0]),
         "the farewell is the last thing the client hears"
     );
+}
+
+#[tokio::test]
+async fn after_a_sleep_nothing_passes_until_it_was_seen_to() {
+    let mut scene = scene().await;
+    scene.client.write_all(b"before").await.unwrap();
+    scene.database.read_exact(&mut [0; 6]).await.unwrap();
+    scene.vigil.fall_asleep();
+    scene.client.write_all(b"asleep").await.unwrap();
+    scene.database.write_all(ROW).await.unwrap();
+    let (mut up, mut down) = ([0; 6], [0; ROW.len()]);
+    tokio::select! {
+        read = scene.database.read(&mut up) => panic!("to the database: {read:?}"),
+        read = scene.client.read(&mut down) => panic!("to the client: {read:?}"),
+        () = tokio::time::sleep(clock::Duration::from_millis(100)) => {}
+    }
+    scene.vigil.saw_to(*scene.vigil.sleeps().borrow());
+    scene.guard.handle().rouse();
+    scene.database.read_exact(&mut up).await.unwrap();
+    scene.client.read_exact(&mut down).await.unwrap();
+    assert_eq!((&up[..], &down[..]), (&b"asleep"[..], ROW));
+}
+
+#[tokio::test]
+async fn who_lapsed_in_a_sleep_is_told_before_anything_that_waited() {
+    let mut scene = scene().await;
+    scene.vigil.fall_asleep();
+    scene.client.write_all(b"asleep").await.unwrap();
+    scene.database.write_all(ROW).await.unwrap();
+    scene.guard.handle().lapse(lapse());
+    scene.vigil.saw_to(*scene.vigil.sleeps().borrow());
+    scene.guard.handle().rouse();
+    let (end, client) = scene.splice.await.unwrap();
+    assert!(matches!(end, End::Lapsed { told: true }), "{end:?}");
+    drop(client);
+    let mut said = Vec::new();
+    drop(scene.client.read_to_end(&mut said).await);
+    assert_eq!(said.first(), Some(&b'E'), "{said:?}");
+    let mut heard = Vec::new();
+    drop(scene.database.read_to_end(&mut heard).await);
+    assert!(heard.is_empty(), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_write_that_was_about_to_happen_before_a_sleep_does_not_happen_after_it() {
+    let (mut far, ours) = pair().await;
+    let vigil = Arc::<Vigil>::default();
+    let mut leg = Leg::new(ours, None, &vigil);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert_eq!(leg.offer(&mut cx, b"no clearance").unwrap(), 0);
+    leg.clear(vigil.clearance().unwrap());
+    vigil.fall_asleep();
+    assert_eq!(leg.offer(&mut cx, b"asleep").unwrap(), 0);
+    // Seen to meanwhile, perhaps by closing this very connection: it is looked at again first.
+    vigil.saw_to(*vigil.sleeps().borrow());
+    assert_eq!(leg.offer(&mut cx, b"stale").unwrap(), 0);
+    leg.clear(vigil.clearance().unwrap());
+    assert_eq!(leg.offer(&mut cx, b"now").unwrap(), 3);
+    let mut read = [0; 3];
+    far.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"now");
 }
 
 #[tokio::test]

@@ -135,6 +135,13 @@ impl Vigil {
         }
     }
 
+    /// As if it had slept just now.
+    #[cfg(test)]
+    pub(crate) fn fall_asleep(&self) {
+        let slept = self.slept.load(Ordering::SeqCst);
+        self.notice(slept, ASLEEP, clock::boottime());
+    }
+
     /// Turns at each sleep.
     #[must_use]
     pub fn sleeps(&self) -> watch::Receiver<Sleep> {

@@ -275,6 +275,9 @@ impl State {
             Command::RemoveOperator { operator } => {
                 Ok(Done::quietly(self.operators.remove(operator)))
             }
+            Command::BindOperator { operator, key } => {
+                self.operators.bind(operator, *key).map(Done::quietly)
+            }
             Command::Approve { pending, digest } => self.approve(author, *pending, *digest),
             Command::Reject { pending } => match self.pending.remove(*pending) {
                 Some(_) => Ok(Done::quietly(true)),

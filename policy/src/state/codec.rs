@@ -12,6 +12,8 @@ use std::fmt;
 
 /// The format that is written today.
 const CURRENT: u8 = 1;
+/// The format of a snapshot that holds operators' keys.
+const SNAPSHOT_WITH_KEYS: u8 = 2;
 
 /// The bytes of a command in today's format.
 ///
@@ -45,12 +47,19 @@ pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
     decode(bytes)
 }
 
-/// The bytes of a snapshot in today's format.
+/// The bytes of a snapshot: in format 1 where that can say it, which every version reads.
 ///
 /// # Errors
 /// As [`encode_command`].
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
-    encode(snapshot)
+    let mut bytes = encode(snapshot)?;
+    if snapshot.operator_keys.is_empty() {
+        // The last field, of which nothing but its length of 0 is written.
+        bytes.pop();
+    } else if let Some(format) = bytes.first_mut() {
+        *format = SNAPSHOT_WITH_KEYS;
+    }
+    Ok(bytes)
 }
 
 /// Reads a snapshot in any format that was ever written.
@@ -58,7 +67,12 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// As [`decode_command`].
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, CodecError> {
-    decode(bytes)
+    match bytes.split_first() {
+        Some((&CURRENT, body)) => decode_body(&[body, &[0]].concat()),
+        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(body),
+        Some((&format, _)) if format > SNAPSHOT_WITH_KEYS => Err(CodecError::Newer(format)),
+        Some(_) | None => decode(bytes),
+    }
 }
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, CodecError> {
@@ -67,17 +81,24 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, CodecError> {
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let malformed = |found: &str| Err(CodecError::Malformed(found.to_owned()));
     match bytes.split_first() {
-        Some((&CURRENT, body)) => match postcard::take_from_bytes(body) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) => malformed("bytes after its end"),
-            Err(error) => malformed(&error.to_string()),
-        },
+        Some((&CURRENT, body)) => decode_body(body),
         Some((&format, _)) if format > CURRENT => Err(CodecError::Newer(format)),
         Some((format, _)) => malformed(&format!("format {format}")),
         None => malformed("no bytes"),
     }
+}
+
+fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => malformed("bytes after its end"),
+        Err(error) => malformed(&error.to_string()),
+    }
+}
+
+fn malformed<T>(found: &str) -> Result<T, CodecError> {
+    Err(CodecError::Malformed(found.to_owned()))
 }
 
 /// Why bytes are not what they should be.

@@ -166,6 +166,13 @@ pub enum Command {
         /// The guard rails.
         guard_rails: GuardRails,
     },
+    /// An operator is known by this key from now on, and by no other.
+    BindOperator {
+        /// The operator.
+        operator: OperatorId,
+        /// The key in their certificate.
+        key: KeyHash,
+    },
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
@@ -191,6 +198,7 @@ impl Command {
             | Self::Commit { .. }
             | Self::PutOperator { .. }
             | Self::RemoveOperator { .. }
+            | Self::BindOperator { .. }
             | Self::Approve { .. }
             | Self::SetGuardRails { .. } => 1,
         }

@@ -66,6 +66,8 @@ impl State {
             | Command::Discard { .. }
             | Command::Recover { .. }
             | Command::Succession { .. }
+            // Where operators take two people this is for the machines of nodes alone.
+            | Command::BindOperator { .. }
             | Command::Approve { .. }
             | Command::Reject { .. } => false,
         }

@@ -3,26 +3,49 @@
 use super::apply::State;
 use super::command::Command;
 use super::fleet::too_many;
+use super::guard::People;
 use super::proposal::{Author, Principal};
 use super::rejection::Rejection;
-use super::root::HashedMap;
+use super::root::{HashedMap, hash_of};
 use crate::access::{Action, Role, may, only_allow_lists_differ};
-use crate::fleet_id::{Digest, NodeId};
+use crate::fleet_id::{Digest, KeyHash, NodeId};
 use crate::id::{OperatorId, TenantId};
 use crate::limits::{MAX_OPERATORS, MAX_ROLES, MAX_TENANTS_OF_ROLE};
 use crate::tenant::Tenant;
 
-/// The operators and their roles.
+/// The operators, their roles, and the key by which each is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Operators(HashedMap<OperatorId, Vec<Role>>);
+pub(super) struct Operators {
+    roles: HashedMap<OperatorId, Vec<Role>>,
+    keys: HashedMap<OperatorId, KeyHash>,
+}
 
 impl Operators {
     pub(super) fn new() -> Self {
-        Self(HashedMap::new())
+        Self {
+            roles: HashedMap::new(),
+            keys: HashedMap::new(),
+        }
     }
 
     pub(super) fn roles(&self, id: &OperatorId) -> Option<&[Role]> {
-        self.0.get(id).map(Vec::as_slice)
+        self.roles.get(id).map(Vec::as_slice)
+    }
+
+    pub(super) fn key(&self, id: &OperatorId) -> Option<KeyHash> {
+        self.keys.get(id).copied()
+    }
+
+    /// Answers whether that is news.
+    pub(super) fn bind(&mut self, id: &OperatorId, key: KeyHash) -> Result<bool, Rejection> {
+        if self.roles(id).is_none() {
+            return Err(Rejection::NoSuchOperator(id.clone()));
+        }
+        if self.key(id) == Some(key) {
+            return Ok(false);
+        }
+        self.keys.insert(id.clone(), key);
+        Ok(true)
     }
 
     /// Answers whether that is news.
@@ -42,26 +65,35 @@ impl Operators {
         if roles.iter().any(too_wide) {
             return Err(Rejection::OperatorRoles(id.clone()));
         }
-        if self.roles(id).is_none() && self.0.len() >= MAX_OPERATORS {
+        if self.roles(id).is_none() && self.roles.len() >= MAX_OPERATORS {
             return Err(too_many("operators", MAX_OPERATORS));
         }
-        self.0.insert(id.clone(), roles.to_vec());
+        self.roles.insert(id.clone(), roles.to_vec());
         Ok(true)
     }
 
-    /// Answers whether there was one.
+    /// Answers whether there was one. Whoever is given the name later has another key.
     pub(super) fn remove(&mut self, id: &OperatorId) -> bool {
         let there = self.roles(id).is_some();
-        self.0.remove(id);
+        self.roles.remove(id);
+        self.keys.remove(id);
         there
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&OperatorId, &Vec<Role>)> {
-        self.0.iter()
+        self.roles.iter()
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&OperatorId, &KeyHash)> {
+        self.keys.iter()
+    }
+
+    /// As it was before there were keys, where there are none.
     pub(super) fn root(&self) -> Digest {
-        self.0.root()
+        match self.keys.len() {
+            0 => self.roles.root(),
+            _ => hash_of(b"operators", &(self.roles.root(), self.keys.root())),
+        }
     }
 }
 
@@ -102,6 +134,7 @@ impl State {
             | Command::Recover { .. }
             | Command::PutOperator { .. }
             | Command::RemoveOperator { .. }
+            | Command::BindOperator { .. }
             | Command::Approve { .. }
             | Command::Reject { .. }
             | Command::SetGuardRails { .. } => false,
@@ -123,6 +156,13 @@ impl State {
             Command::Remove { .. } => fleet_wide(Action::Remove),
             Command::PutOperator { .. } | Command::RemoveOperator { .. } => {
                 fleet_wide(Action::ChangeOperators)
+            }
+            // Whose key is an operator's, that is the operator.
+            Command::BindOperator { .. } => {
+                let two = self
+                    .guard_rails
+                    .is_some_and(|rails| rails.operators == People::TwoPeople);
+                !two && fleet_wide(Action::ChangeOperators)
             }
             Command::Approve { .. } => fleet_wide(Action::Approve),
             Command::Reject { pending, .. } => {

@@ -59,6 +59,12 @@ impl State {
         self.operators.roles(operator)
     }
 
+    /// The key by which an operator is known; none of one who was never given a certificate.
+    #[must_use]
+    pub fn key_of(&self, operator: &OperatorId) -> Option<KeyHash> {
+        self.operators.key(operator)
+    }
+
     /// The changes that wait for a second person, some of them perhaps for too long.
     pub fn pending(&self) -> impl Iterator<Item = &Pending> {
         self.pending.iter()

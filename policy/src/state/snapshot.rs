@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub recovery: Option<Vec<u8>>,
     /// The successions of voters, each with the revision at which it was kept.
     pub successions: Vec<(u64, Vec<u8>)>,
+    /// The keys by which operators are known. Since format 2, which is format 1 with this behind it.
+    pub operator_keys: Vec<(OperatorId, KeyHash)>,
 }
 
 impl Snapshot {
@@ -95,6 +97,11 @@ impl State {
                 .successions
                 .iter()
                 .map(|(at, bytes)| (*at, bytes.clone()))
+                .collect(),
+            operator_keys: self
+                .operators
+                .keys()
+                .map(|(id, key)| (id.clone(), *key))
                 .collect(),
         }
     }
@@ -142,6 +149,9 @@ impl State {
         state.staged = Staged::restore(snapshot.staged)?;
         for (operator, roles) in &snapshot.operators {
             state.operators.put(operator, roles)?;
+        }
+        for (operator, key) in &snapshot.operator_keys {
+            state.operators.bind(operator, *key)?;
         }
         state.pending = Waiting::restore(snapshot.pending)?;
         state.guard_rails = snapshot.guard_rails;

@@ -183,6 +183,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("policy_apply_time", time(api::APPLY_TIME), "an apply, before it goes on unwatched"),
     ("check_time", time(api::CHECK_TIME), "a cluster check"),
     ("fleet_time", time(api::FLEET_TIME), "a change of the fleet's nodes"),
+    ("quorum_time", time(api::QUORUM_TIME), "an operator's request waits for the node to hear of a quorum"),
     ("plans", count(api::PLANS), "plans at work at once"),
     ("answer_prefixes", count(api::MAX_PREFIXES), "prefixes of one set in an answer"),
     ("event_prefixes", count(api::MAX_EVENT_PREFIXES), "prefixes of one set in an event"),

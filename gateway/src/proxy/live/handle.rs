@@ -174,7 +174,7 @@ impl LiveHandle {
     }
 
     /// Lets its task look again.
-    pub(super) fn rouse(&self) {
+    pub(in crate::proxy) fn rouse(&self) {
         if let Some(waker) = &self.signal.lock().waker {
             waker.wake_by_ref();
         }
