@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_tests::client::Binding;
 use portcullis_tests::fleet::{BOTH, GATEWAY, Guests, Load, Node, figure};
@@ -314,6 +314,7 @@ fn nodes_come_and_go_and_who_went_stays_out() {
         running.map(|(_, node)| count(node)).sum::<usize>()
     };
     let before = denied(&fleet);
+    let since = Instant::now();
     match fleet.nodes[dead].try_start() {
         Err(told) => eprintln!("a removed node does not start: {told}"),
         Ok(()) => {
@@ -324,7 +325,13 @@ fn nodes_come_and_go_and_who_went_stays_out() {
             assert_eq!(status["quorum"], false, "{status}");
             let told = fleet.nodes[dead].apply(&[fleet.policy(Guests::Unwelcome)]);
             assert_ne!(told.status, 200, "{}", told.body);
-            fleet.nodes[dead].kill();
+            // It learns from those who refuse it what its own state will never say.
+            wait::wait_for("the removed node to end", SOON, || {
+                fleet.nodes[dead].ended().is_some()
+            });
+            figure("removed-while-away-ends-ms", since.elapsed().as_millis());
+            let said = fleet.nodes[dead].said();
+            assert!(said.contains("removed from its fleet"), "{said}");
         }
     }
     // Its name may be had again, its id never.

@@ -1,11 +1,13 @@
 //! Nodes that leave the fleet for good: they are removed, serve nobody from then on, and vote a last
 //! time where that takes their vote.
 
+use std::sync::Arc;
+
 use portcullis_policy::{Author, Command, NodeId, NodeName};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Fleet, WriteError, Written, words};
-use crate::mesh::MeshError;
+use crate::mesh::{Closing, MeshError};
 use crate::runtime::clock::Duration;
 
 /// How long a node that was removed stays there to vote.
@@ -13,7 +15,56 @@ const LAST_VOTE: Duration = Duration::from_secs(30);
 /// How often it looks whether it still may.
 const LAST_VOTE_LOOK: Duration = Duration::from_millis(250);
 
+/// How often a node that nobody lends a lease asks whether it is of the fleet at all.
+const REFUSED_LOOK: Duration = Duration::from_secs(3);
+/// How long one node may take to answer that.
+const REFUSED_LIMIT: Duration = Duration::from_secs(2);
+/// How often in a row a majority must refuse it: a node that has just joined is not known to all yet.
+const REFUSALS: u32 = 3;
+
+/// Ends this node's part where a majority of the others refuses it as one that is not of the fleet: it
+/// was removed while it was away, and its own state will never say so.
+pub(super) async fn watch(fleet: Arc<Fleet>) {
+    let mut refusals = 0;
+    let mut ticks = interval(REFUSED_LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if fleet.lease.remaining().is_some() || !fleet.is_refused().await {
+            refusals = 0;
+            continue;
+        }
+        refusals += 1;
+        if refusals == REFUSALS {
+            tracing::error!(
+                "a majority of the control nodes says that this node is not of the fleet: it was removed while it was away"
+            );
+            fleet.removed.cancel();
+            return;
+        }
+    }
+}
+
 impl Fleet {
+    /// Whether more than half of the other control nodes have nothing to do with this one.
+    async fn is_refused(&self) -> bool {
+        let (Some(mesh), view) = (&self.mesh, self.source.view()) else {
+            return false;
+        };
+        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
+        let others: Vec<NodeId> = control
+            .map(|node| node.id)
+            .filter(|id| *id != self.me)
+            .collect();
+        let mut refused = 0;
+        for other in &others {
+            let asked = mesh.call(other.get(), words::CONFIRM, Vec::new(), REFUSED_LIMIT);
+            if matches!(asked.await, Err(MeshError::Denied(Closing::NotAMember))) {
+                refused += 1;
+            }
+        }
+        refused * 2 > others.len()
+    }
+
     /// Takes a node out of the fleet for good.
     ///
     /// # Errors

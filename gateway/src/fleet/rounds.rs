@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::lease::{LEASE, RENEW_EVERY};
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, aging, agreeing, signing, soft, subscription, words};
+use super::{Fleet, aging, agreeing, leaving, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
@@ -58,6 +58,7 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         }
         fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
         fleet.tasks.spawn(introduce(Arc::clone(fleet)));
+        fleet.tasks.spawn(leaving::watch(Arc::clone(fleet)));
     }
 }
 
