@@ -123,6 +123,9 @@ impl Consensus {
     /// pass by itself.
     pub async fn reopen(&self) -> Result<(), OpenError> {
         let _turn = self.turn.lock().await;
+        if self.paused().is_some() {
+            return Err(OpenError::Engine("it was told to keep out".to_owned()));
+        }
         self.engine.load().stop().await;
         let path = self.settings.path.clone();
         tokio::task::spawn_blocking(move || reinstall::probe(&path))

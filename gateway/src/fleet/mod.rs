@@ -25,6 +25,7 @@ mod health;
 pub mod home;
 pub mod joining;
 mod lease;
+mod mending;
 pub mod operators;
 mod peers;
 pub mod recover;
@@ -41,7 +42,7 @@ mod words;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -61,7 +62,7 @@ use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
-use self::reports::{Condition, Report, Reports};
+use self::reports::{Condition, Reports};
 use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
@@ -73,6 +74,7 @@ use crate::runtime::random;
 
 pub use agreeing::REINSTALLS;
 pub use enforcer::Step;
+pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
 pub use standing::{Known, Standing};
 pub use writes::{WRITE_LIMIT, WriteError, Written};
@@ -91,6 +93,10 @@ pub struct Fleet {
     start: u64,
     reported: AtomicU64,
     agreement: Agreement,
+    /// Why this node takes part in no decision, and what to do.
+    failure: Mutex<Option<String>>,
+    /// Whether customers come in here: they must not lose their connections to a restart.
+    doors: bool,
     ledger: Arc<Ledger>,
     gathered: soft::Gathered,
     lease: Lease,
@@ -255,6 +261,8 @@ impl Fleet {
             start: u64::from_be_bytes(random::bytes()),
             reported: AtomicU64::new(0),
             agreement,
+            failure: Mutex::default(),
+            doors: !config.listeners.is_empty(),
             ledger,
             gathered: soft::Gathered::default(),
             lease: Lease::over(clock::boottime()),
@@ -447,30 +455,6 @@ impl Fleet {
         let applied = view.applied_since(&self.front.view(), clock::now());
         self.enforcer.take(view, Arc::new(applied));
         self.set_members();
-    }
-
-    /// For how long nobody has confirmed the view that is in force here.
-    fn stale(&self) -> Duration {
-        match self.source.following() {
-            Some(following) => following.staleness.stale(),
-            None => self.lease.stale().unwrap_or_default(),
-        }
-    }
-
-    fn own_report(&self) -> Report {
-        let consensus = self.source.consensus();
-        Report {
-            start: self.start,
-            sequence: self.reported.fetch_add(1, Ordering::SeqCst),
-            through: self.enforcer.through(),
-            recent: self.enforcer.recent(),
-            connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
-            stale_limit: self.stale_limit.as_secs(),
-            stale: self.stale().as_secs(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            condition: self.agreement.condition(),
-            roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
-        }
     }
 }
 

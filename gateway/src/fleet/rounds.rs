@@ -2,15 +2,17 @@
 //! mesh's members right, and, where it leads, makes the voters what the state says.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use portcullis_consensus::{Consensus, Heard};
 use portcullis_policy::{Author, Command, FEATURE_LEVEL, Principal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::lease::{LEASE, RENEW_EVERY};
+use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, agreeing, signing, soft, subscription, words};
+use super::{Fleet, agreeing, mending, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
@@ -32,6 +34,11 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         Source::Own(consensus) => {
             let enforcing = enforce(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(enforcing);
+            // Where nobody comes in, the process ends instead.
+            if fleet.doors {
+                let mending = mending::mend(Arc::clone(fleet), Arc::clone(consensus));
+                fleet.tasks.spawn(mending);
+            }
         }
         Source::Told(following) => {
             let told = subscription::follow(Arc::clone(fleet), Arc::clone(following));
@@ -87,24 +94,13 @@ async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
 
 /// Renews the lease.
 async fn confirm(fleet: Arc<Fleet>) {
-    let mut failed = false;
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
-        let failure = fleet.source.status().and_then(|status| status.failed);
-        if let Some(problem) = failure {
+        let failed = fleet.source.status().is_some_and(|it| it.failed.is_some());
+        if failed {
             fleet.lease.give_up(asked);
-            if !std::mem::replace(&mut failed, true) {
-                tracing::error!(
-                    problem,
-                    "this node takes part in deciding no longer and must be started again; customers are served as before"
-                );
-                if let Some(consensus) = fleet.source.consensus() {
-                    // It would go on complaining.
-                    consensus.shutdown().await;
-                }
-            }
             continue;
         }
         // A voter that was removed is let go once it votes no longer.
@@ -224,6 +220,30 @@ impl Fleet {
             .ok()?;
         let left: u64 = words::decode(&answer).ok()?;
         (left > 0).then(|| Duration::from_millis(left))
+    }
+
+    /// For how long nobody has confirmed the view that is in force here.
+    fn stale(&self) -> Duration {
+        match self.source.following() {
+            Some(following) => following.staleness.stale(),
+            None => self.lease.stale().unwrap_or_default(),
+        }
+    }
+
+    fn own_report(&self) -> Report {
+        let consensus = self.source.consensus();
+        Report {
+            start: self.start,
+            sequence: self.reported.fetch_add(1, Ordering::SeqCst),
+            through: self.enforcer.through(),
+            recent: self.enforcer.recent(),
+            connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
+            stale_limit: self.stale_limit.as_secs(),
+            stale: self.stale().as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            condition: self.agreement.condition(),
+            roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
+        }
     }
 
     pub(super) fn send_report(self: &Arc<Self>) {
