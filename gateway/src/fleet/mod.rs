@@ -76,6 +76,7 @@ pub use agreeing::REINSTALLS;
 pub use enforcer::Step;
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
+pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use standing::{Known, Standing};
 pub use writes::{WRITE_LIMIT, WriteError, Written};
 
@@ -176,7 +177,8 @@ impl Opened {
                 (settings, Some((membership, identity, wire)))
             }
         };
-        let consensus = Consensus::open(settings)
+        let steady = || Duration::from_millis(clock::boottime().as_millis());
+        let consensus = Consensus::open(settings.with_clock(steady))
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
@@ -337,15 +339,22 @@ impl Fleet {
                 "this node does not lead; `portcullis fleet status` says who does".to_owned(),
             );
         }
-        let heir = status
-            .voters
-            .iter()
-            .find(|voter| **voter != self.me && status.caught_up(**voter))
-            .ok_or("no other control node has caught up")?;
-        consensus
-            .step_down(*heir)
-            .await
-            .map_err(|error| error.to_string())
+        let mut failed = self.differing();
+        // Each of the others once.
+        for _ in 1..status.voters.len() {
+            let status = consensus.status();
+            let heir = voters::heir(self.me, status.voters.iter(), &status, &failed);
+            let Some(heir) = heir.filter(|heir| !failed.contains(heir)) else {
+                break;
+            };
+            tracing::info!(%heir, "another control node is asked to lead");
+            match consensus.step_down(heir).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%heir, %error, "it does not lead; another is asked"),
+            }
+            failed.insert(heir);
+        }
+        Err("no other control node that has caught up could lead".to_owned())
     }
 
     /// Stops: the mesh says farewell, the state is closed.

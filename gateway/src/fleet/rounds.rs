@@ -1,11 +1,12 @@
 //! What a node does again and again: puts views in force, reports, renews its lease, keeps its
 //! mesh's members right, and, where it leads, makes the voters what the state says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use portcullis_consensus::{Consensus, Heard};
-use portcullis_policy::{Author, Command, FEATURE_LEVEL, Principal};
+use portcullis_consensus::{Consensus, Heard, Status};
+use portcullis_policy::{Author, Command, FEATURE_LEVEL, NodeId, Principal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::lease::{LEASE, RENEW_EVERY};
@@ -13,7 +14,7 @@ use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
 use super::{Fleet, agreeing, mending, signing, soft, subscription, words};
-use crate::runtime::clock::{self, Duration};
+use crate::runtime::clock::{self, Duration, Instant};
 
 /// How often a node reports though nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -165,6 +166,10 @@ async fn introduce(fleet: Arc<Fleet>) {
 }
 
 async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
+    // When the lead was last given away because of a slow disk.
+    let mut slow = None;
+    // Who was to lead and did not.
+    let mut failed = BTreeSet::new();
     let mut ticks = interval(VOTERS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -173,7 +178,18 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
             continue;
         }
         let wrong = fleet.differing();
-        let Some(step) = voters::next(fleet.me, &consensus.state(), &status, &wrong) else {
+        let state = consensus.state();
+        let step = voters::next(fleet.me, &state, &status, &wrong, &failed).or_else(|| {
+            let now = clock::instant();
+            let lately = |at: Instant| now.saturating_duration_since(at) < SLOW_AGAIN;
+            let heir = (!slow.is_some_and(lately)).then(|| fleet.faster(&consensus, &status))?;
+            heir.map(|heir| {
+                slow = Some(now);
+                tracing::warn!(%heir, "this node's disk is slow, and another's is not: that one is to lead");
+                Change::HandOver(heir)
+            })
+        });
+        let Some(step) = step else {
             continue;
         };
         let taking = async {
@@ -189,8 +205,14 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
             return;
         };
         match taken {
-            Ok(()) => tracing::info!(?step, "the set of voters changes"),
+            Ok(()) => {
+                failed.clear();
+                tracing::info!(?step, "the set of voters changes");
+            }
             Err(error) => {
+                if let Change::HandOver(heir) = step {
+                    failed.insert(heir);
+                }
                 tracing::warn!(?step, %error, "the set of voters could not be changed; it is tried again");
                 sleep(VOTERS_AGAIN).await;
             }
@@ -198,7 +220,26 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
     }
 }
 
+/// A leader whose disk takes longer than this to make a write durable gives the lead away, if another's
+/// disk is at least twice as fast.
+pub const SLOW_DISK: Duration = Duration::from_millis(500);
+/// How often it does so at most.
+pub const SLOW_AGAIN: Duration = Duration::from_secs(60);
+
 impl Fleet {
+    /// Who should lead because this node's disk is slow: one whose disk is not, as it says itself.
+    fn faster(&self, consensus: &Consensus, status: &Status) -> Option<NodeId> {
+        let own = consensus.write_pace().filter(|own| *own > SLOW_DISK)?;
+        let wrong = self.differing();
+        let is_faster = |node: &&NodeId| {
+            let heard = self.reports.of(**node);
+            let pace = heard.and_then(|heard| heard.report.write_pace_ms);
+            pace.is_some_and(|pace| Duration::from_millis(pace) * 2 < own)
+        };
+        let others = status.voters.iter().filter(|node| !wrong.contains(*node));
+        voters::heir(self.me, others.filter(is_faster), status, &BTreeSet::new())
+    }
+
     /// For how long, counted from now, a quorum or somebody who asked one lets this node do what
     /// needs one.
     async fn confirmed(&self) -> Option<Duration> {
@@ -243,6 +284,9 @@ impl Fleet {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             condition: self.agreement.condition(),
             roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
+            write_pace_ms: consensus
+                .and_then(|it| it.write_pace())
+                .map(|pace| u64::try_from(pace.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 

@@ -217,6 +217,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("state_reopen_most", time(fleet::REOPEN_MOST), "at most,"),
     ("state_reopenings", count(fleet::REOPENINGS as usize), "so many times in a row"),
     ("state_reopen_room", bytes(consensus::PROBE_BYTES), "that must be free for it"),
+    ("slow_disk", time(fleet::SLOW_DISK), "a leader's disk that is slower has another node lead,"),
+    ("slow_disk_again", time(fleet::SLOW_AGAIN), "so often at most"),
     ("snapshot_transfers", count(consensus::TRANSFERS), "control nodes that send this one a snapshot at once"),
     ("snapshot_transfer_idle", time(consensus::TRANSFER_IDLE), "between two looks at snapshots of which no further piece came: they are given up"),
     // Evidence.
