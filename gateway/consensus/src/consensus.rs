@@ -287,8 +287,8 @@ impl Consensus {
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(NodeId::new).collect();
         let membership = metrics.membership_config.membership();
         let reached = metrics.replication.iter().flatten();
-        let reached = reached
-            .filter_map(|(node, log)| Some((NodeId::new(*node)?, log.map_or(0, |log| log.index))));
+        let reached =
+            reached.filter_map(|(node, log)| Some((NodeId::new(*node)?, log.as_ref()?.index)));
         let silent = metrics.heartbeat.iter().flatten();
         let silent = silent.filter_map(|(node, acknowledged)| {
             Some((NodeId::new(*node)?, acknowledged.as_ref()?.elapsed()))

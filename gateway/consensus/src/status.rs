@@ -19,7 +19,8 @@ pub struct Status {
     pub log: u64,
     /// The last entry that this node applied.
     pub applied: u64,
-    /// On the leader: up to which entry each other node has the log.
+    /// On the leader: up to which entry each other node has the log; one that has never said so is not
+    /// there.
     pub reached: BTreeMap<NodeId, u64>,
     /// On the leader: how long ago each other node acknowledged anything; a node that never did is
     /// not there.

@@ -17,7 +17,7 @@ use crate::runtime::clock::Duration;
 pub(super) enum Change {
     /// Let it follow the log, without a vote yet.
     Learn(NodeId),
-    /// Give it a vote: it has caught up.
+    /// Give it a vote: it has caught up, and is there.
     Promote(NodeId),
     /// It is no longer of the fleet, or its state is not what the others have.
     Drop(NodeId),
@@ -39,11 +39,15 @@ pub(super) fn heir<'a>(
     let may = candidates.filter(|node| **node != me && status.voters.contains(*node));
     let may = may.filter(|node| status.caught_up(**node));
     may.max_by_key(|node| {
-        let heard = status.silent.get(*node).is_some_and(|it| *it <= HEARD);
+        let heard = heard(status, **node);
         let reached = status.reached.get(*node);
         (!failed.contains(*node), heard, reached, Reverse(**node))
     })
     .copied()
+}
+
+fn heard(status: &Status, node: NodeId) -> bool {
+    status.silent.get(&node).is_some_and(|it| *it <= HEARD)
 }
 
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
@@ -80,7 +84,7 @@ pub(super) fn next(
     }
     learners
         .iter()
-        .find(|node| status.caught_up(**node))
+        .find(|node| status.caught_up(**node) && heard(status, **node))
         .map(|node| Change::Promote(*node))
 }
 
@@ -90,7 +94,6 @@ mod tests {
     use portcullis_policy::{
         Command, FleetId, GuardRails, KeyHash, NodeRole, Proposal, Timestamp, Told,
     };
-    use std::collections::BTreeMap;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -167,7 +170,7 @@ mod tests {
             log: 1_000,
             applied: 1_000,
             reached: reached.iter().copied().collect(),
-            silent: BTreeMap::new(),
+            silent: reached.iter().map(|(node, _)| (*node, HEARD)).collect(),
             settled: true,
             failed: None,
         }
@@ -184,6 +187,13 @@ mod tests {
         );
         let behind = status(&[node(1)], &[new], &[(new, 10)]);
         assert_eq!(step(node(1), &state, &behind, &BTreeSet::new()), None);
+        // In a young fleet even nothing is nearly all: but it must have said so, a moment ago.
+        let mut silent = status(&[node(1)], &[new], &[]);
+        silent.log = 20;
+        assert_eq!(step(node(1), &state, &silent, &BTreeSet::new()), None);
+        let mut gone = status(&[node(1)], &[new], &[(new, 990)]);
+        gone.silent.insert(new, 2 * HEARD);
+        assert_eq!(step(node(1), &state, &gone, &BTreeSet::new()), None);
         let there = status(&[node(1)], &[new], &[(new, 990)]);
         assert_eq!(
             step(node(1), &state, &there, &BTreeSet::new()),
