@@ -98,7 +98,7 @@ fn a_damaged_state_is_noticed_before_it_speaks_and_the_others_go_on() {
 }
 
 #[test]
-fn a_full_disk_fails_one_node_that_says_so_and_recovers() {
+fn a_full_disk_fails_one_node_that_says_so_and_takes_part_again_by_itself_when_there_is_room() {
     requires_root!();
     let mut fleet = Fleet::of(2);
     let full = fleet.unmade("n3", BOTH);
@@ -106,7 +106,7 @@ fn a_full_disk_fails_one_node_that_says_so_and_recovers() {
     fleet.join(full, "control,gateway");
     fleet.nodes[full].start();
     fleet.settled();
-    let load = Load::through(&fleet, &[0, 1]);
+    let load = Load::through(&fleet, &[0, 1, full]);
     let filled = fleet.nodes[full].disk().fill();
     assert!(filled > 1 << 20, "{filled}");
     let mut slowest = Duration::ZERO;
@@ -117,29 +117,37 @@ fn a_full_disk_fails_one_node_that_says_so_and_recovers() {
     }
     figure("full-disk-slowest-write-ms", slowest.as_millis());
     assert!(slowest < Duration::from_secs(8), "{slowest:?}");
-    // It cannot take what the others decide: it ends, or stays behind and says so.
-    let behind = |fleet: &Fleet| {
-        let status = fleet.nodes[0].status().unwrap();
-        let node = &status["nodes"][full];
-        node["revision"].as_u64() < status["revision"].as_u64()
-    };
-    let ended = wait::until(SOON, || fleet.nodes[full].ended());
-    figure("full-disk-node-ended", ended.is_some());
-    assert!(
-        ended.is_some() || behind(&fleet),
-        "{:?}",
-        fleet.nodes[0].status()
-    );
+    // It cannot take what the others decide: it stays behind, and says so and what to do.
+    let status = fleet.nodes[0].status().unwrap();
+    let behind = status["nodes"][full]["revision"].as_u64() < status["revision"].as_u64();
+    assert!(behind, "{status}");
     let said = fleet.nodes[full].said();
     assert!(said.contains("No space left on device"), "{said}");
+    let told = wait::until(SOON, || {
+        let status = fleet.nodes[full].status()?;
+        let problem = status["problems"][0].as_str()?.to_owned();
+        (status["nodes"][full]["consensus"] == "failed").then_some((problem, status))
+    });
+    let (problem, status) = told.expect("it says that it failed");
+    assert!(problem.contains("make room on the disk"), "{problem}");
+    assert_eq!(status["quorum"], false, "{status}");
     assert!(load.failures().is_empty(), "{:?}", load.failures());
+    // With room it takes part again by itself, and no customer has noticed.
     fleet.nodes[full].disk().make_room();
-    if ended.is_none() {
-        fleet.nodes[full].kill();
-    }
-    fleet.nodes[full].start();
     let settled = fleet.settled();
     figure("full-disk-room-again-settled-ms", settled.as_millis());
+    let status = fleet.nodes[full].status().unwrap();
+    assert_eq!(
+        status["problems"].as_array().map(Vec::len),
+        Some(0),
+        "{status}"
+    );
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 3, "{reply}");
+    assert!(fleet.nodes[full].ended().is_none(), "it was not restarted");
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
 }
 
 #[test]

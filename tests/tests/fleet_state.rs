@@ -117,6 +117,64 @@ fn a_node_with_another_state_says_so_keeps_out_and_is_given_it_anew_while_custom
 }
 
 #[test]
+fn a_leader_with_another_state_gives_the_lead_away_and_is_given_the_state_anew() {
+    let mut fleet = Fleet::of(3);
+    for node in &mut fleet.nodes {
+        node.stop();
+    }
+    alter(&fleet.nodes[0].data(), ghost);
+    // Of two nobody can be told wrong: the wrong one leads.
+    fleet.nodes[0].start();
+    fleet.nodes[1].start();
+    fleet.settled();
+    for _ in 0..10 {
+        if fleet.leader() == 0 {
+            break;
+        }
+        let _ = fleet.nodes[1].ask("POST", "/v1/fleet/step-down", &Value::Null);
+        fleet.settled();
+    }
+    assert_eq!(fleet.leader(), 0);
+    let load = Load::through(&fleet, &[0, 1]);
+    let began = Instant::now();
+    fleet.nodes[2].start();
+    let healed = wait::until(SOON, || {
+        let events = fleet.nodes[0].events();
+        let again = events
+            .iter()
+            .any(|event| event["kind"] == "fleet.reinstalled");
+        (again && same_everywhere(&fleet)).then(|| began.elapsed())
+    });
+    let Some(healed) = healed else {
+        panic!("not healed: {:?}", fleet.nodes[1].status());
+    };
+    figure("leaders-state-differs-healed-ms", healed.as_millis());
+    for node in &fleet.nodes[1..] {
+        let event = node.event("the difference", |event| {
+            event["kind"] == "fleet.diverged" && event["name"] == "n1"
+        });
+        assert_eq!(event["by"].as_array().map(Vec::len), Some(2), "{event}");
+    }
+    fleet.settled();
+    assert_eq!(tenants(&fleet.nodes[0]), 1);
+    let (answer, _) = fleet.nodes[0].write("as-before");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+    drop(load);
+    // It stands for election again: its vote and its log are as good as the other's.
+    fleet.nodes[1].kill();
+    for _ in 0..10 {
+        let leader = fleet.leader_but(Some(1));
+        if leader == 0 {
+            return;
+        }
+        let _ = fleet.nodes[leader].ask("POST", "/v1/fleet/step-down", &Value::Null);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    panic!("it never leads: {:?}", fleet.nodes[0].status());
+}
+
+#[test]
 fn of_two_that_differ_nobody_is_told_wrong_and_both_say_so() {
     let mut fleet = Fleet::of(2);
     fleet.nodes[1].stop();

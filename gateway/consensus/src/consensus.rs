@@ -6,12 +6,13 @@ use crate::network::{TransportError, answer};
 use crate::reinstall;
 use crate::roots::Rooted;
 use crate::settings::Settings;
+use crate::status::Status;
 use crate::types::{Payload, Raft};
 use crate::{OpenError, ProposeError};
 use arc_swap::ArcSwap;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, ReadPolicy};
+use openraft::{ChangeMembers, Instant, ReadPolicy};
 use portcullis_policy::{
     Applied, Author, Command, NodeId, Proposal, RequestId, State, Timestamp, View, encode_proposal,
 };
@@ -32,43 +33,6 @@ pub struct Draft {
     pub author: Author,
     /// What is proposed.
     pub command: Command,
-}
-
-/// Where consensus stands, as this node knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Who leads.
-    pub leader: Option<NodeId>,
-    /// The term.
-    pub term: u64,
-    /// Who votes.
-    pub voters: BTreeSet<NodeId>,
-    /// Who follows the log without a vote.
-    pub learners: BTreeSet<NodeId>,
-    /// The last entry of this node's log.
-    pub log: u64,
-    /// The last entry that this node applied.
-    pub applied: u64,
-    /// On the leader: up to which entry each other node has the log.
-    pub reached: BTreeMap<NodeId, u64>,
-    /// Whether who votes is agreed on to the end: no change of it is under way, as far as this node
-    /// has applied.
-    pub settled: bool,
-    /// Set once this node can take part no longer, until its state is opened again.
-    pub failed: Option<String>,
-}
-
-/// Entries by which a node may be behind and still count as having caught up.
-const NEARLY: u64 = 100;
-
-impl Status {
-    /// On the leader: whether a node has the log but for its last entries.
-    #[must_use]
-    pub fn caught_up(&self, node: NodeId) -> bool {
-        self.reached
-            .get(&node)
-            .is_some_and(|reached| reached.saturating_add(NEARLY) >= self.log)
-    }
 }
 
 /// The state of a fleet, and this node's part in agreeing on it.
@@ -123,6 +87,9 @@ impl Consensus {
     /// pass by itself.
     pub async fn reopen(&self) -> Result<(), OpenError> {
         let _turn = self.turn.lock().await;
+        if self.paused().is_some() {
+            return Err(OpenError::Engine("it was told to keep out".to_owned()));
+        }
         self.engine.load().stop().await;
         let path = self.settings.path.clone();
         tokio::task::spawn_blocking(move || reinstall::probe(&path))
@@ -137,6 +104,7 @@ impl Consensus {
         let before = Status {
             leader: None,
             reached: BTreeMap::new(),
+            silent: BTreeMap::new(),
             settled: false,
             failed: None,
             ..self.status()
@@ -277,10 +245,15 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError::NotLeader`], [`ProposeError::NoQuorum`]
     pub async fn confirm(&self, within: Duration) -> Result<(), ProposeError> {
-        let raft = self.raft();
-        let asked = raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let engine = self.engine.load_full();
+        let asked = engine.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match timeout(within, asked).await {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::Fatal(error))) => {
+                // One that panicked says so to whoever asks, and nowhere else.
+                engine.broken.get_or_init(|| error.to_string());
+                Err(ProposeError::NoQuorum)
+            }
             Ok(Err(error)) => match self.status().leader {
                 Some(leader) if leader != self.node => Err(ProposeError::NotLeader(Some(leader))),
                 Some(_) | None => {
@@ -309,12 +282,17 @@ impl Consensus {
             return paused;
         }
         // Cloned at once: holding the borrow would hold up the engine.
-        let metrics = self.raft().metrics().borrow_watched().clone();
+        let engine = self.engine.load_full();
+        let metrics = engine.raft.metrics().borrow_watched().clone();
         let ids = |ids: Vec<u64>| ids.into_iter().filter_map(NodeId::new).collect();
         let membership = metrics.membership_config.membership();
         let reached = metrics.replication.iter().flatten();
-        let reached = reached
-            .filter_map(|(node, log)| Some((NodeId::new(*node)?, log.map_or(0, |log| log.index))));
+        let reached =
+            reached.filter_map(|(node, log)| Some((NodeId::new(*node)?, log.as_ref()?.index)));
+        let silent = metrics.heartbeat.iter().flatten();
+        let silent = silent.filter_map(|(node, acknowledged)| {
+            Some((NodeId::new(*node)?, acknowledged.as_ref()?.elapsed()))
+        });
         Status {
             leader: metrics.current_leader.and_then(NodeId::new),
             term: metrics.current_term,
@@ -323,10 +301,22 @@ impl Consensus {
             log: metrics.last_log_index.unwrap_or_default(),
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             reached: reached.collect(),
+            silent: silent.collect(),
             settled: membership.get_joint_config().len() == 1
                 && *metrics.membership_config.log_id() <= metrics.last_applied,
-            failed: metrics.running_state.err().map(|error| error.to_string()),
+            failed: metrics
+                .running_state
+                .err()
+                .map(|error| error.to_string())
+                .or_else(|| engine.broken.get().cloned()),
         }
+    }
+
+    /// How long the disk takes to make a write durable, the middle of the latest; none where there were
+    /// few, or no clock.
+    #[must_use]
+    pub fn write_pace(&self) -> Option<Duration> {
+        self.engine.load().pace.median()
     }
 
     /// Waits until this node can take part no longer, and says why. What it did

@@ -4,11 +4,12 @@ use crate::OpenError;
 use crate::arriving::Arriving;
 use crate::machine::Shown;
 use crate::opening::open;
+use crate::pace::Pace;
 use crate::settings::Settings;
 use crate::tables;
 use crate::types::Raft;
 use crate::writer::Thread;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -17,6 +18,9 @@ use tokio::time::timeout;
 pub(crate) struct Engine {
     pub(crate) raft: Raft,
     pub(crate) arriving: Arc<Arriving>,
+    pub(crate) pace: Arc<Pace>,
+    /// Why it has ended, where it could not say so itself.
+    pub(crate) broken: OnceLock<String>,
     own: Mutex<Option<(Runtime, Thread)>>,
 }
 
@@ -44,6 +48,8 @@ impl Engine {
                 let engine = Self {
                     raft: opened.raft,
                     arriving: opened.arriving,
+                    pace: opened.pace,
+                    broken: OnceLock::new(),
                     own: Mutex::new(Some((runtime, opened.thread))),
                 };
                 Ok((engine, opened.shown))

@@ -142,7 +142,7 @@ pub enum ProposeError {
         /// The largest.
         maximum: usize,
     },
-    /// It could not be made durable: ours to mend. The node must be started again.
+    /// It could not be made durable: ours to mend. The state must be opened again.
     Storage(String),
 }
 

@@ -36,11 +36,13 @@ mod machine;
 mod mark;
 mod network;
 mod opening;
+mod pace;
 mod pieces;
 mod reinstall;
 mod roots;
 mod salvage;
 mod settings;
+mod status;
 #[cfg(test)]
 mod suite;
 mod tables;
@@ -50,7 +52,7 @@ mod writer;
 
 pub use arriving::{TRANSFER_IDLE, TRANSFERS};
 pub use backup::{BackupError, MAX_BACKUP, from_backup, to_backup};
-pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Status, Subscription};
+pub use consensus::{Consensus, Draft, Heard, MAX_PROPOSAL, Subscription};
 pub use error::{OpenError, ProposeError};
 pub use machine::Published;
 pub use network::{BoxFuture, MAX_MESSAGE, Transport, TransportError};
@@ -59,3 +61,4 @@ pub use reinstall::PROBE_BYTES;
 pub use roots::{ROOTS_TOLD, Rooted};
 pub use salvage::{Salvaged, salvage};
 pub use settings::{Settings, Timing, await_leader, begin_alone};
+pub use status::Status;

@@ -5,6 +5,7 @@ use crate::arriving::{Arriving, TRANSFER_IDLE};
 use crate::log::Log;
 use crate::machine::{Machine, Shown};
 use crate::network::Network;
+use crate::pace::Pace;
 use crate::settings::{Settings, Timing};
 use crate::tables;
 use crate::types::Raft;
@@ -27,6 +28,7 @@ pub(crate) struct Opened {
     pub(crate) shown: Arc<Shown>,
     pub(crate) thread: Thread,
     pub(crate) arriving: Arc<Arriving>,
+    pub(crate) pace: Arc<Pace>,
     /// For tests that make a write fail.
     #[cfg(test)]
     pub(crate) writer: Writer,
@@ -44,7 +46,9 @@ pub(crate) async fn open(
         beginning,
         transport,
         timing,
+        clock,
     } = settings;
+    let pace = Pace::new(clock);
     let (loaded, path) = tokio::task::spawn_blocking(move || {
         let loaded = tables::open(&path, node, beginning);
         loaded.map(|loaded| (loaded, path))
@@ -55,6 +59,7 @@ pub(crate) async fn open(
         Arc::clone(&loaded.database),
         loaded.sequence,
         Arc::clone(&loaded.mark),
+        Arc::clone(&pace),
     )
     .map_err(|error| tables::io(&path, error))?;
     let log = Log::new(&loaded, writer.clone());
@@ -64,7 +69,9 @@ pub(crate) async fn open(
     let (machine, shown) = Machine::new(&loaded, &path, writer, before);
     let applied = loaded.committed.map(|committed| committed.index);
     drop(loaded);
-    let config = config(timing).map_err(OpenError::Engine)?;
+    let mut config = config(timing).map_err(OpenError::Engine)?;
+    // The snapshot that it is given may be from when it was the only voter: it would elect itself.
+    config.enable_elect = shown.fence().is_none();
     let raft = Raft::new(
         node.get(),
         Arc::new(config),
@@ -81,6 +88,9 @@ pub(crate) async fn open(
             .await
             .map_err(|error| OpenError::Engine(error.to_string()))?;
     }
+    if shown.fence().is_some() {
+        tokio::spawn(stand_again(raft.clone(), Arc::clone(&shown)));
+    }
     tokio::spawn(keep_small(raft.clone(), full));
     let arriving = Arc::<Arriving>::default();
     tokio::spawn(expire(Arc::downgrade(&arriving)));
@@ -89,10 +99,22 @@ pub(crate) async fn open(
         shown,
         thread,
         arriving,
+        pace,
         #[cfg(test)]
         writer: to_fail,
     })
 }
+
+/// Lets a node whose state was reinstalled stand for election once it has come as far as it must.
+async fn stand_again(raft: Raft, shown: Arc<Shown>) {
+    while shown.fence().is_some() {
+        sleep(LOOK).await;
+    }
+    raft.runtime_config().elect(true);
+}
+
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Makes a snapshot whenever the log has become large, though it has few entries.
 async fn keep_small(raft: Raft, full: Arc<Notify>) {

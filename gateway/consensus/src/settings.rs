@@ -16,6 +16,7 @@ pub struct Settings {
     pub(crate) beginning: Beginning,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) timing: Timing,
+    pub(crate) clock: fn() -> Duration,
 }
 
 /// The times that consensus goes by.
@@ -52,6 +53,7 @@ impl Settings {
             beginning: Beginning::Alone,
             transport: Arc::new(Nobody),
             timing: Timing::default(),
+            clock: || Duration::ZERO,
         }
     }
 
@@ -64,12 +66,21 @@ impl Settings {
             beginning: Beginning::Never,
             transport,
             timing: Timing::default(),
+            clock: || Duration::ZERO,
         }
     }
 
     /// For a state that this process had open already.
     pub(crate) fn again(mut self) -> Self {
         self.beginning = Beginning::Never;
+        self
+    }
+
+    /// With a clock that goes on steadily, from any beginning, by which the disk's writes are
+    /// measured; without one they are not.
+    #[must_use]
+    pub fn with_clock(mut self, clock: fn() -> Duration) -> Self {
+        self.clock = clock;
         self
     }
 

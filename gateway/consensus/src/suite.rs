@@ -42,6 +42,7 @@ impl StoreBuilder<Types, Log, Machine, Directory> for Files {
             Arc::clone(&loaded.database),
             loaded.sequence,
             Arc::clone(&loaded.mark),
+            crate::pace::Pace::new(|| std::time::Duration::ZERO),
         )
         .unwrap();
         let log = Log::new(&loaded, writer.clone());

@@ -6,6 +6,7 @@
 //! disk is known only by reading it back.
 
 use crate::mark::Mark;
+use crate::pace::Pace;
 use crate::tables::{LOG, RAFT, SEQUENCE};
 use crate::types::Types;
 use openraft::storage::IOFlushed;
@@ -60,11 +61,12 @@ impl Writer {
         database: Arc<Database>,
         sequence: u64,
         mark: Arc<Mark>,
+        pace: Arc<Pace>,
     ) -> io::Result<(Self, Thread)> {
         let (queue, writes) = mpsc::channel(QUEUE);
         let handle = std::thread::Builder::new()
             .name("state-writer".to_owned())
-            .spawn(move || run(&database, sequence, &mark, writes))?;
+            .spawn(move || run(&database, sequence, &mark, &pace, writes))?;
         Ok((Self(queue), Thread(Some(handle))))
     }
 
@@ -102,7 +104,13 @@ enum Told {
     Waiting(Done),
 }
 
-fn run(database: &Database, mut sequence: u64, mark: &Mark, mut writes: mpsc::Receiver<Write>) {
+fn run(
+    database: &Database,
+    mut sequence: u64,
+    mark: &Mark,
+    pace: &Pace,
+    mut writes: mpsc::Receiver<Write>,
+) {
     let mut failed: Option<String> = None;
     while let Some(first) = writes.blocking_recv() {
         let mut group = vec![first];
@@ -119,8 +127,11 @@ fn run(database: &Database, mut sequence: u64, mark: &Mark, mut writes: mpsc::Re
             }
             None => {
                 sequence = sequence.saturating_add(1);
-                write(database, sequence, group, &mut told)
-                    .and_then(|()| mark.set(sequence).map_err(text))
+                pace.begin();
+                let written = write(database, sequence, group, &mut told)
+                    .and_then(|()| mark.set(sequence).map_err(text));
+                pace.end();
+                written
             }
         };
         for whom in told {

@@ -303,6 +303,37 @@ async fn a_node_that_is_opened_again_takes_part_again_and_shows_nothing_older_me
     fleet.close(&nodes).await;
 }
 
+/// What is damaged stays closed, and what was shown stays shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_state_is_not_opened_again_and_one_that_is_in_use_may_be() {
+    let fleet = Fleet::new("damaged-again");
+    begin_alone(&fleet.data(1), id(1), &State::default()).unwrap();
+    let node = fleet.open(1).await;
+    fleet.leader_among(std::slice::from_ref(&node)).await;
+    put(&node, "a").await.unwrap();
+    node.shutdown().await;
+    let other = fleet.open(1).await;
+    let refused = node.reopen().await.unwrap_err();
+    assert!(refused.may_pass(), "{refused}");
+    other.shutdown().await;
+    drop(other);
+    let file = fleet.data(1).join("state.redb");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let refused = node.reopen().await.unwrap_err();
+    assert!(!refused.may_pass(), "{refused}");
+    std::fs::remove_file(&file).unwrap();
+    let refused = node.reopen().await.unwrap_err();
+    assert!(!refused.may_pass(), "{refused}");
+    assert!(node.status().failed.is_some());
+    assert_eq!(node.view().revision(), Revision::new(1));
+    std::fs::write(&file, whole).unwrap();
+    node.reopen().await.unwrap();
+    fleet.leader_among(std::slice::from_ref(&node)).await;
+    put(&node, "b").await.unwrap();
+    node.shutdown().await;
+}
+
 async fn stage(node: &Consensus, index: u8) {
     let command = Command::Stage {
         stage: RequestId::new([3; 16]),

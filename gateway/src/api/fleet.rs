@@ -178,7 +178,7 @@ pub(super) fn not_written(error: &WriteError) -> Refusal {
         )
         .next("run this on a control node; `portcullis fleet status` names them"),
         WriteError::Storage(problem) => Refusal::new(500, "not_durable", problem.clone())
-            .next("look at the disk under `data` in node.toml, then restart this node"),
+            .next("make room on the disk under `data` in node.toml; `portcullis fleet status` on this node says whether it takes part again by itself"),
     }
 }
 

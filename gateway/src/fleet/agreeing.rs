@@ -273,7 +273,7 @@ impl Fleet {
     /// What is wrong with the fleet's state or this node's part in it, for whoever looks after it.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> = self.failure.lock().clone().into_iter().collect();
         match self.agreement.condition() {
             Condition::InStep => {}
             Condition::Differs => problems.push(

@@ -27,6 +27,7 @@ pub mod home;
 pub mod joining;
 mod lease;
 mod leaving;
+mod mending;
 pub mod operators;
 mod peers;
 pub mod recover;
@@ -45,8 +46,9 @@ mod writes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
     FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole, Revision, View,
@@ -63,7 +65,7 @@ use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
-use self::reports::{Condition, Report, Reports};
+use self::reports::{Condition, Reports};
 use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
@@ -75,7 +77,9 @@ use crate::runtime::random;
 
 pub use agreeing::REINSTALLS;
 pub use enforcer::{Step, Stepped};
+pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
+pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use standing::{Known, Standing};
 pub use writes::{Made, WRITE_LIMIT, WriteError, Written};
 
@@ -93,6 +97,10 @@ pub struct Fleet {
     start: u64,
     reported: AtomicU64,
     agreement: Agreement,
+    /// Why this node takes part in no decision, and what to do.
+    failure: Mutex<Option<String>>,
+    /// Whether customers come in here: they must not lose their connections to a restart.
+    doors: bool,
     ledger: Arc<Ledger>,
     gathered: soft::Gathered,
     lease: Lease,
@@ -175,7 +183,8 @@ impl Opened {
         };
         let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
         let aging = carries.map(|it| Arc::new(Aging::open(home.directory(), it.stale_limit)));
-        let consensus = Consensus::open(settings)
+        let steady = || Duration::from_millis(clock::boottime().as_millis());
+        let consensus = Consensus::open(settings.with_clock(steady))
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
@@ -269,6 +278,8 @@ impl Fleet {
             start: u64::from_be_bytes(random::bytes()),
             reported: AtomicU64::new(0),
             agreement,
+            failure: Mutex::default(),
+            doors: !config.listeners.is_empty(),
             ledger,
             gathered: soft::Gathered::default(),
             lease: Lease::over(clock::boottime()),
@@ -325,15 +336,22 @@ impl Fleet {
                 "this node does not lead; `portcullis fleet status` says who does".to_owned(),
             );
         }
-        let heir = status
-            .voters
-            .iter()
-            .find(|voter| **voter != self.me && status.caught_up(**voter))
-            .ok_or("no other control node has caught up")?;
-        consensus
-            .step_down(*heir)
-            .await
-            .map_err(|error| error.to_string())
+        let mut failed = self.differing();
+        // Each of the others once.
+        for _ in 1..status.voters.len() {
+            let status = consensus.status();
+            let heir = voters::heir(self.me, status.voters.iter(), &status, &failed);
+            let Some(heir) = heir.filter(|heir| !failed.contains(heir)) else {
+                break;
+            };
+            tracing::info!(%heir, "another control node is asked to lead");
+            match consensus.step_down(heir).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%heir, %error, "it does not lead; another is asked"),
+            }
+            failed.insert(heir);
+        }
+        Err("no other control node that has caught up could lead".to_owned())
     }
 
     /// Stops: the mesh says farewell, the state is closed.
@@ -432,34 +450,6 @@ impl Fleet {
         let applied = view.applied_since(&self.front.view(), clock::now());
         self.put_in_force(|| self.enforcer.take(view, Arc::new(applied)));
         self.set_members();
-    }
-
-    /// For how long nobody has confirmed the view that is in force here.
-    fn stale(&self) -> Duration {
-        match self.source.following() {
-            Some(following) => following.staleness.stale(),
-            None => match (self.lease.stale(), &self.aging) {
-                (None, _) => Duration::ZERO,
-                (Some(_), Some(aging)) => aging.stale(),
-                (Some(since), None) => since,
-            },
-        }
-    }
-
-    fn own_report(&self) -> Report {
-        let consensus = self.source.consensus();
-        Report {
-            start: self.start,
-            sequence: self.reported.fetch_add(1, Ordering::SeqCst),
-            through: self.enforcer.through(),
-            recent: self.enforcer.recent(),
-            connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
-            stale_limit: self.stale_limit.as_secs(),
-            stale: self.stale().as_secs(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            condition: self.agreement.condition(),
-            roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
-        }
     }
 }
 

@@ -41,6 +41,9 @@ pub struct Report {
     /// What its state hashed to, and at which positions of the log; at most [`ROOTS_TOLD`]. Nothing
     /// on a node that does not vote.
     pub roots: Vec<Rooted>,
+    /// How long its disk takes to make a write of the state durable, in milliseconds: the middle of
+    /// the latest; none where there were few.
+    pub write_pace_ms: Option<u64>,
 }
 
 /// How a node's state stands among those of the others, as the node itself knows it.
@@ -304,6 +307,7 @@ mod tests {
             version: String::new(),
             condition: Condition::InStep,
             roots: Vec::new(),
+            write_pace_ms: None,
         }
     }
 
@@ -381,6 +385,7 @@ mod tests {
                 position: 812,
                 root: [7; 32],
             }],
+            write_pace_ms: Some(1_000),
             ..report(811, &[810, 811])
         };
         let path =

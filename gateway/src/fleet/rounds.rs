@@ -1,17 +1,20 @@
 //! What a node does again and again: puts views in force, reports, renews its lease, keeps its
 //! mesh's members right, and, where it leads, makes the voters what the state says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use portcullis_consensus::{Consensus, Heard};
-use portcullis_policy::{Author, Command, FEATURE_LEVEL, Principal};
+use portcullis_consensus::{Consensus, Heard, Status};
+use portcullis_policy::{Author, Command, FEATURE_LEVEL, NodeId, Principal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::lease::{LEASE, RENEW_EVERY};
+use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, aging, agreeing, leaving, signing, soft, subscription, words};
-use crate::runtime::clock::{self, Duration};
+use super::{Fleet, aging, agreeing, leaving, mending, signing, soft, subscription, words};
+use crate::runtime::clock::{self, Duration, Instant};
 
 /// How often a node reports though nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +35,11 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         Source::Own(consensus) => {
             let enforcing = enforce(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(enforcing);
+            // Where nobody comes in, the process ends instead.
+            if fleet.doors {
+                let mending = mending::mend(Arc::clone(fleet), Arc::clone(consensus));
+                fleet.tasks.spawn(mending);
+            }
         }
         Source::Told(following) => {
             let told = subscription::follow(Arc::clone(fleet), Arc::clone(following));
@@ -92,24 +100,13 @@ async fn enforce(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
 
 /// Renews the lease.
 async fn confirm(fleet: Arc<Fleet>) {
-    let mut failed = false;
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let asked = clock::boottime();
-        let failure = fleet.source.status().and_then(|status| status.failed);
-        if let Some(problem) = failure {
+        let failed = fleet.source.status().is_some_and(|it| it.failed.is_some());
+        if failed {
             fleet.lease.give_up(asked);
-            if !std::mem::replace(&mut failed, true) {
-                tracing::error!(
-                    problem,
-                    "this node takes part in deciding no longer and must be started again; customers are served as before"
-                );
-                if let Some(consensus) = fleet.source.consensus() {
-                    // It would go on complaining.
-                    consensus.shutdown().await;
-                }
-            }
             continue;
         }
         // A voter that was removed is let go once it votes no longer.
@@ -180,6 +177,10 @@ async fn introduce(fleet: Arc<Fleet>) {
 }
 
 async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
+    // When the lead was last given away because of a slow disk.
+    let mut slow = None;
+    // Who was to lead and did not.
+    let mut failed = BTreeSet::new();
     let mut ticks = interval(VOTERS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -188,7 +189,18 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
             continue;
         }
         let wrong = fleet.differing();
-        let Some(step) = voters::next(fleet.me, &consensus.state(), &status, &wrong) else {
+        let state = consensus.state();
+        let step = voters::next(fleet.me, &state, &status, &wrong, &failed).or_else(|| {
+            let now = clock::instant();
+            let lately = |at: Instant| now.saturating_duration_since(at) < SLOW_AGAIN;
+            let heir = (!slow.is_some_and(lately)).then(|| fleet.faster(&consensus, &status))?;
+            heir.map(|heir| {
+                slow = Some(now);
+                tracing::warn!(%heir, "this node's disk is slow, and another's is not: that one is to lead");
+                Change::HandOver(heir)
+            })
+        });
+        let Some(step) = step else {
             continue;
         };
         let taking = async {
@@ -204,8 +216,14 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
             return;
         };
         match taken {
-            Ok(()) => tracing::info!(?step, "the set of voters changes"),
+            Ok(()) => {
+                failed.clear();
+                tracing::info!(?step, "the set of voters changes");
+            }
             Err(error) => {
+                if let Change::HandOver(heir) = step {
+                    failed.insert(heir);
+                }
                 tracing::warn!(?step, %error, "the set of voters could not be changed; it is tried again");
                 sleep(VOTERS_AGAIN).await;
             }
@@ -213,7 +231,26 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
     }
 }
 
+/// A leader whose disk takes longer than this to make a write durable gives the lead away, if another's
+/// disk is at least twice as fast.
+pub const SLOW_DISK: Duration = Duration::from_millis(500);
+/// How often it does so at most.
+pub const SLOW_AGAIN: Duration = Duration::from_secs(60);
+
 impl Fleet {
+    /// Who should lead because this node's disk is slow: one whose disk is not, as it says itself.
+    fn faster(&self, consensus: &Consensus, status: &Status) -> Option<NodeId> {
+        let own = consensus.write_pace().filter(|own| *own > SLOW_DISK)?;
+        let wrong = self.differing();
+        let is_faster = |node: &&NodeId| {
+            let heard = self.reports.of(**node);
+            let pace = heard.and_then(|heard| heard.report.write_pace_ms);
+            pace.is_some_and(|pace| Duration::from_millis(pace) * 2 < own)
+        };
+        let others = status.voters.iter().filter(|node| !wrong.contains(*node));
+        voters::heir(self.me, others.filter(is_faster), status, &BTreeSet::new())
+    }
+
     /// For how long, counted from now, a quorum or somebody who asked one lets this node do what
     /// needs one.
     async fn confirmed(&self) -> Option<Duration> {
@@ -235,6 +272,37 @@ impl Fleet {
             .ok()?;
         let left: u64 = words::decode(&answer).ok()?;
         (left > 0).then(|| Duration::from_millis(left))
+    }
+
+    /// For how long nobody has confirmed the view that is in force here.
+    pub(super) fn stale(&self) -> Duration {
+        match self.source.following() {
+            Some(following) => following.staleness.stale(),
+            None => match (self.lease.stale(), &self.aging) {
+                (None, _) => Duration::ZERO,
+                (Some(_), Some(aging)) => aging.stale(),
+                (Some(since), None) => since,
+            },
+        }
+    }
+
+    fn own_report(&self) -> Report {
+        let consensus = self.source.consensus();
+        Report {
+            start: self.start,
+            sequence: self.reported.fetch_add(1, Ordering::SeqCst),
+            through: self.enforcer.through(),
+            recent: self.enforcer.recent(),
+            connections: u64::try_from(self.front.count()).unwrap_or(u64::MAX),
+            stale_limit: self.stale_limit.as_secs(),
+            stale: self.stale().as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            condition: self.agreement.condition(),
+            roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
+            write_pace_ms: consensus
+                .and_then(|it| it.write_pace())
+                .map(|pace| u64::try_from(pace.as_millis()).unwrap_or(u64::MAX)),
+        }
     }
 
     pub(super) fn send_report(self: &Arc<Self>) {

@@ -4,17 +4,20 @@
 //! of which finds out anew what is to be done: a leader that dies in the middle leaves nothing to
 //! repair, the next one goes on.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use portcullis_consensus::Status;
 use portcullis_policy::{NodeId, State};
+
+use crate::runtime::clock::Duration;
 
 /// The next step towards the voters that the state wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Let it follow the log, without a vote yet.
     Learn(NodeId),
-    /// Give it a vote: it has caught up.
+    /// Give it a vote: it has caught up, and is there.
     Promote(NodeId),
     /// It is no longer of the fleet, or its state is not what the others have.
     Drop(NodeId),
@@ -22,14 +25,41 @@ pub(super) enum Change {
     HandOver(NodeId),
 }
 
+/// A voter that acknowledged nothing for so long may be gone.
+const HEARD: Duration = Duration::from_secs(1);
+
+/// Who leads best in the place of `me`: of those who have caught up, one that did not fail at it
+/// lately, then one that was heard a moment ago, then the one with the most of the log.
+pub(super) fn heir<'a>(
+    me: NodeId,
+    candidates: impl Iterator<Item = &'a NodeId>,
+    status: &Status,
+    failed: &BTreeSet<NodeId>,
+) -> Option<NodeId> {
+    let may = candidates.filter(|node| **node != me && status.voters.contains(*node));
+    let may = may.filter(|node| status.caught_up(**node));
+    may.max_by_key(|node| {
+        let heard = heard(status, **node);
+        let reached = status.reached.get(*node);
+        (!failed.contains(*node), heard, reached, Reverse(**node))
+    })
+    .copied()
+}
+
+fn heard(status: &Status, node: NodeId) -> bool {
+    status.silent.get(&node).is_some_and(|it| *it <= HEARD)
+}
+
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
 /// a learner to catch up. Those whose state is `wrong` are taken out until it is reinstalled: they
-/// are put in anew then, like ones that join, since what they had acknowledged is gone.
+/// are put in anew then, like ones that join, since what they had acknowledged is gone. Those who
+/// `failed` to take the lead are asked after the others.
 pub(super) fn next(
     me: NodeId,
     state: &State,
     status: &Status,
     wrong: &BTreeSet<NodeId>,
+    failed: &BTreeSet<NodeId>,
 ) -> Option<Change> {
     let wanted = state.fleet()?.control().map(|node| node.id);
     // A leader that is wrong keeps out by itself.
@@ -44,8 +74,7 @@ pub(super) fn next(
         if *surplus != me {
             return Some(Change::Drop(*surplus));
         }
-        let heir = voters.iter().find(|node| wanted.contains(node))?;
-        return Some(Change::HandOver(*heir));
+        return heir(me, wanted.iter(), status, failed).map(Change::HandOver);
     }
     if let Some(new) = wanted
         .iter()
@@ -55,7 +84,7 @@ pub(super) fn next(
     }
     learners
         .iter()
-        .find(|node| status.caught_up(**node))
+        .find(|node| status.caught_up(**node) && heard(status, **node))
         .map(|node| Change::Promote(*node))
 }
 
@@ -67,6 +96,15 @@ mod tests {
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn step(
+        me: NodeId,
+        state: &State,
+        status: &Status,
+        wrong: &BTreeSet<NodeId>,
+    ) -> Option<Change> {
+        next(me, state, status, wrong, &BTreeSet::new())
+    }
 
     fn node(id: u64) -> NodeId {
         NodeId::new(id).unwrap()
@@ -132,6 +170,7 @@ mod tests {
             log: 1_000,
             applied: 1_000,
             reached: reached.iter().copied().collect(),
+            silent: reached.iter().map(|(node, _)| (*node, HEARD)).collect(),
             settled: true,
             failed: None,
         }
@@ -143,18 +182,25 @@ mod tests {
         let new = admitted(&mut state, "n2", 2, NodeRole::Control);
         let alone = status(&[node(1)], &[], &[]);
         assert_eq!(
-            next(node(1), &state, &alone, &BTreeSet::new()),
+            step(node(1), &state, &alone, &BTreeSet::new()),
             Some(Change::Learn(new))
         );
         let behind = status(&[node(1)], &[new], &[(new, 10)]);
-        assert_eq!(next(node(1), &state, &behind, &BTreeSet::new()), None);
+        assert_eq!(step(node(1), &state, &behind, &BTreeSet::new()), None);
+        // In a young fleet even nothing is nearly all: but it must have said so, a moment ago.
+        let mut silent = status(&[node(1)], &[new], &[]);
+        silent.log = 20;
+        assert_eq!(step(node(1), &state, &silent, &BTreeSet::new()), None);
+        let mut gone = status(&[node(1)], &[new], &[(new, 990)]);
+        gone.silent.insert(new, 2 * HEARD);
+        assert_eq!(step(node(1), &state, &gone, &BTreeSet::new()), None);
         let there = status(&[node(1)], &[new], &[(new, 990)]);
         assert_eq!(
-            next(node(1), &state, &there, &BTreeSet::new()),
+            step(node(1), &state, &there, &BTreeSet::new()),
             Some(Change::Promote(new))
         );
         let both = status(&[node(1), new], &[], &[(new, 1_000)]);
-        assert_eq!(next(node(1), &state, &both, &BTreeSet::new()), None);
+        assert_eq!(step(node(1), &state, &both, &BTreeSet::new()), None);
     }
 
     #[test]
@@ -162,7 +208,7 @@ mod tests {
         let mut state = founded();
         admitted(&mut state, "g1", 3, NodeRole::Gateway);
         let alone = status(&[node(1)], &[], &[]);
-        assert_eq!(next(node(1), &state, &alone, &BTreeSet::new()), None);
+        assert_eq!(step(node(1), &state, &alone, &BTreeSet::new()), None);
     }
 
     #[test]
@@ -172,11 +218,11 @@ mod tests {
         apply(&mut state, Command::Remove { node: node(1) });
         let both = status(&[node(1), second], &[], &[(second, 1_000)]);
         assert_eq!(
-            next(node(1), &state, &both, &BTreeSet::new()),
+            step(node(1), &state, &both, &BTreeSet::new()),
             Some(Change::HandOver(second))
         );
         assert_eq!(
-            next(second, &state, &both, &BTreeSet::new()),
+            step(second, &state, &both, &BTreeSet::new()),
             Some(Change::Drop(node(1)))
         );
     }
@@ -189,29 +235,63 @@ mod tests {
         let wrong = BTreeSet::from([third]);
         let all = status(&[node(1), second, third], &[], &[(third, 1_000)]);
         assert_eq!(
-            next(node(1), &state, &all, &wrong),
+            step(node(1), &state, &all, &wrong),
             Some(Change::Drop(third))
         );
         let learning = status(&[node(1), second], &[third], &[(third, 1_000)]);
         assert_eq!(
-            next(node(1), &state, &learning, &wrong),
+            step(node(1), &state, &learning, &wrong),
             Some(Change::Drop(third))
         );
         let out = status(&[node(1), second], &[], &[]);
-        assert_eq!(next(node(1), &state, &out, &wrong), None);
+        assert_eq!(step(node(1), &state, &out, &wrong), None);
         assert_eq!(
-            next(node(1), &state, &out, &BTreeSet::new()),
+            step(node(1), &state, &out, &BTreeSet::new()),
             Some(Change::Learn(third))
         );
         // One that leads and is wrong keeps out by itself.
         let own = BTreeSet::from([node(1)]);
-        assert_eq!(next(node(1), &state, &all, &own), None);
+        assert_eq!(step(node(1), &state, &all, &own), None);
+    }
+
+    #[test]
+    fn whoever_is_there_and_has_the_most_of_the_log_leads_next_and_then_another() {
+        let mut status = status(
+            &[node(1), node(2), node(3), node(4), node(5)],
+            &[],
+            &[
+                (node(2), 1_000),
+                (node(3), 990),
+                (node(4), 1_000),
+                (node(5), 10),
+            ],
+        );
+        // The lowest is gone, and the last is far behind.
+        let second = Duration::from_secs(1);
+        status.silent = [
+            (node(2), 5 * second),
+            (node(3), second / 10),
+            (node(4), second / 10),
+            (node(5), second / 10),
+        ]
+        .into();
+        let mut failed = BTreeSet::new();
+        for expected in [4, 3, 2] {
+            let next = heir(node(1), status.voters.iter(), &status, &failed);
+            assert_eq!(next, Some(node(expected)));
+            failed.insert(node(expected));
+        }
+        // All failed: from the beginning.
+        let again = heir(node(1), status.voters.iter(), &status, &failed);
+        assert_eq!(again, Some(node(4)));
+        let others = [node(5), node(1)];
+        assert_eq!(heir(node(1), others.iter(), &status, &failed), None);
     }
 
     #[test]
     fn without_a_fleet_nothing_is_to_be_done() {
         assert_eq!(
-            next(
+            step(
                 node(1),
                 &State::default(),
                 &status(&[node(1)], &[], &[]),

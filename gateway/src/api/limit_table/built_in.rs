@@ -219,6 +219,12 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
     ("roots_told", count(consensus::ROOTS_TOLD), "positions of the log at which a control node says what its state hashed to"),
     ("state_reinstalls", count(fleet::REINSTALLS as usize), "times that one process reinstalls its state"),
+    ("state_reopen_first", time(fleet::REOPEN_FIRST), "before a state that could not be written is opened again; twice as long each time,"),
+    ("state_reopen_most", time(fleet::REOPEN_MOST), "at most,"),
+    ("state_reopenings", count(fleet::REOPENINGS as usize), "so many times in a row"),
+    ("state_reopen_room", bytes(consensus::PROBE_BYTES), "that must be free for it"),
+    ("slow_disk", time(fleet::SLOW_DISK), "a leader's disk that is slower has another node lead,"),
+    ("slow_disk_again", time(fleet::SLOW_AGAIN), "so often at most"),
     ("snapshot_transfers", count(consensus::TRANSFERS), "control nodes that send this one a snapshot at once"),
     ("snapshot_transfer_idle", time(consensus::TRANSFER_IDLE), "between two looks at snapshots of which no further piece came: they are given up"),
     // Evidence.
