@@ -40,6 +40,8 @@ pub const LEDGER_TORN: &str = "ledger.torn";
 pub const FLEET_INVITED: &str = "fleet.invited";
 /// A node was taken out of the fleet.
 pub const FLEET_REMOVED: &str = "fleet.removed";
+/// A node heard that the recovery key began a newer epoch.
+pub const FLEET_EPOCH: &str = "fleet.epoch";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
 /// An operator was made, or what one may do was changed, or one was given a certificate.
@@ -56,7 +58,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 27] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -70,6 +72,7 @@ pub const ALL: [&str; 26] = [
     CONNECTION_LAPSED,
     CONNECTION_PERMITTED,
     FLEET_DENIED,
+    FLEET_EPOCH,
     FLEET_INVITED,
     FLEET_REMOVED,
     GUARD_RAILS_SET,

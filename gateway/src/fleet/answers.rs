@@ -49,9 +49,18 @@ impl Handler for Answers {
         })
     }
 
+    fn newer_epoch(&self, proof: &[u8]) {
+        // One that starts or stops hears it again.
+        if let Ok(fleet) = self.fleet() {
+            fleet.newer_epoch(proof);
+        }
+    }
+
     fn stream(&self, _from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
         match (self.fleet(), service) {
-            (Ok(fleet), words::VIEW) => Box::pin(subscription::serve(fleet, stream)),
+            (Ok(fleet), words::VIEW) if fleet.fenced().is_none() => {
+                Box::pin(subscription::serve(fleet, stream))
+            }
             // Dropping the stream tells the caller.
             (Ok(_) | Err(_), _) => Box::pin(std::future::ready(())),
         }
@@ -65,7 +74,14 @@ impl Fleet {
         service: u8,
         request: &[u8],
     ) -> Result<Vec<u8>, Refused> {
+        let decides = matches!(
+            service,
+            words::RAFT | words::SIGN | words::PROPOSE | words::CONFIRM
+        );
         match service {
+            _ if decides && self.fenced().is_some() => {
+                Err(Refused("a newer epoch began without this node".to_owned()))
+            }
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))
             }

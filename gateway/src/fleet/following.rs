@@ -96,6 +96,11 @@ impl Following {
         (follower.epoch(), follower.view().revision().get())
     }
 
+    /// The epoch that is believed: newer than the view's while a recovery is known and no view yet.
+    pub(super) fn trusted_epoch(&self) -> u64 {
+        self.follower.lock().trusted().epoch
+    }
+
     /// Takes what it is told.
     pub(super) fn take(&self, frame: Frame) -> Output {
         self.follower.lock().take(frame, clock::now())
@@ -212,7 +217,8 @@ fn at_first(membership: &Membership, recovery_key: [u8; 32]) -> Trusted {
     }
 }
 
-fn recovery_key(home: &Home) -> Result<[u8; 32], String> {
+/// The public half of the fleet's recovery key.
+pub(super) fn recovery_key(home: &Home) -> Result<[u8; 32], String> {
     let text = home
         .read(Piece::RecoveryPublic)
         .map_err(|error| error.to_string())?;

@@ -17,6 +17,7 @@ mod admission;
 mod answers;
 pub mod backup;
 mod enforcer;
+mod epochs;
 mod following;
 pub mod found;
 mod health;
@@ -53,6 +54,7 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
+use self::epochs::Epochs;
 use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
@@ -87,6 +89,8 @@ pub struct Fleet {
     mesh: Option<Mesh>,
     /// What it was told when it became a node; none on a node that is a fleet by itself.
     membership: Option<Membership>,
+    /// None on a node that is a fleet by itself.
+    epochs: Option<Epochs>,
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
@@ -209,10 +213,21 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let mut signing = None;
+        let (mut signing, mut epochs) = (None, None);
         if let Some((member, identity, wire)) = place {
             let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
             wire.connect(opened.clone());
+            let view = source.view();
+            let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+            let home = Home::of(&config.data);
+            let epoch = epoch.max(member.epoch);
+            epochs = Some(Epochs::load(
+                &home,
+                &member,
+                epoch,
+                wire,
+                Arc::clone(&ledger),
+            )?);
             if source.consensus().is_some() {
                 signing = Signing::load(&Home::of(&config.data), member.node)?;
             }
@@ -236,6 +251,7 @@ impl Fleet {
             lease: Lease::over(clock::boottime()),
             mesh,
             membership,
+            epochs,
             admission,
             stale_limit: config
                 .fleet
@@ -379,7 +395,14 @@ impl Fleet {
             }
         }
         members.clone_from(&wanted);
-        mesh.set_members(epoch, wanted);
+        if let Some(proof) = self.source.state().as_ref().and_then(|it| it.recovery()) {
+            mesh.set_proof(proof.to_vec());
+        }
+        let told = self.source.following();
+        mesh.set_members(
+            told.map_or(epoch, |told| epoch.max(told.trusted_epoch())),
+            wanted,
+        );
         drop(members);
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());

@@ -104,6 +104,10 @@ async fn confirm(fleet: Arc<Fleet>) {
             }
             continue;
         }
+        if fleet.fenced().is_some() {
+            fleet.lease.give_up(asked);
+            continue;
+        }
         // A voter that was removed is let go once it votes no longer.
         fleet.set_members();
         if let Some(lasting) = fleet.confirmed().await {

@@ -15,6 +15,8 @@ pub struct Standing {
     pub fleet: Option<FleetId>,
     /// Its epoch; 0 where there is no fleet.
     pub epoch: u64,
+    /// The newer epoch that began without this node, which has no part in deciding any more.
+    pub fenced: Option<u64>,
     /// Who leads, as this node knows it.
     pub leader: Option<NodeName>,
     /// For how much longer what needs a quorum may be done here; none is not at all.
@@ -28,7 +30,7 @@ pub struct Known {
     /// The node.
     pub node: FleetNode,
     /// Its part in consensus: `leader`, `voter`, `learner`, `none`, or of this
-    /// very node `failed`.
+    /// very node `failed` or `fenced`.
     pub part: &'static str,
     /// What it last said of itself.
     pub heard: Option<Heard>,
@@ -79,17 +81,21 @@ impl Fleet {
         let status = self.source.status();
         let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
-            part: status
-                .as_ref()
-                .map_or("none", |status| part(status, node.id, self.me)),
+            part: match &status {
+                Some(_) if node.id == self.me && self.fenced().is_some() => "fenced",
+                Some(status) => part(status, node.id, self.me),
+                None => "none",
+            },
             heard: self.reports.of(node.id),
             node,
         });
         Standing {
             fleet: fleet.map(|fleet| fleet.id),
             epoch: fleet.map_or(0, |fleet| fleet.epoch),
+            fenced: self.fenced(),
             leader: status
                 .as_ref()
+                .filter(|_| self.fenced().is_none())
                 .and_then(|status| status.leader)
                 .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
             lease: self.lease.remaining(),

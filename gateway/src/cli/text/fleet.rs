@@ -31,8 +31,14 @@ pub(in crate::cli) fn status(reply: &FleetReply) -> String {
         .to_vec(),
     ];
     rows.extend(reply.nodes.iter().map(row));
+    let fenced = reply.fenced.map_or_else(String::new, |epoch| {
+        format!(
+            "FENCED: epoch {epoch} began without {}; it decides nothing any more. Stop it, empty its data directory, and join it anew by a token of a node of that epoch\n",
+            reply.node
+        )
+    });
     format!(
-        "fleet {fleet}, epoch {}: {leads}; revision {} is in force on {}\n\n{}",
+        "fleet {fleet}, epoch {}: {leads}; revision {} is in force on {}\n{fenced}\n{}",
         reply.epoch,
         reply.revision,
         reply.node,
@@ -109,6 +115,7 @@ mod tests {
             node: "n1".to_owned(),
             fleet: Some("00ff".to_owned()),
             epoch: 1,
+            fenced: None,
             revision: 7,
             leader: Some("n1".to_owned()),
             quorum: true,
@@ -128,5 +135,10 @@ mod tests {
         assert!(lines[3].starts_with("n1    1   control+gateway  leader"));
         assert!(lines[4].contains("7 (stale for 60 s)") && lines[4].contains("65 s ago"));
         assert!(lines[5].contains("never"));
+        let fenced = status(&FleetReply {
+            fenced: Some(2),
+            ..reply
+        });
+        assert!(fenced.contains("FENCED: epoch 2 began without n1"));
     }
 }
