@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::home::{Home, Membership, Piece, write_private};
-use super::staleness::Staleness;
+use super::staleness::{self, Staleness};
 use crate::config::node::NodeConfig;
 use crate::runtime::clock::{self, Duration};
 
@@ -53,15 +53,21 @@ impl Following {
             };
             bytes.map(follow).transpose()
         });
-        let follower = match kept {
-            Ok(Some(follower)) => follower,
-            Ok(None) => Follower::new(at_first(membership, recovery_key)),
+        let (follower, kept) = match kept {
+            Ok(Some(follower)) => (follower, staleness::View::Kept),
+            Ok(None) => (
+                Follower::new(at_first(membership, recovery_key)),
+                staleness::View::None,
+            ),
             Err(problem) => {
                 tracing::error!(path = %path.display(), problem, "the kept view cannot be believed; nobody is let in until a control node tells this one the view");
-                Follower::new(at_first(membership, recovery_key))
+                (
+                    Follower::new(at_first(membership, recovery_key)),
+                    staleness::View::None,
+                )
             }
         };
-        let staleness = Staleness::read(home.directory());
+        let staleness = Staleness::read(home.directory(), kept);
         let lapsed = staleness.stale() >= limit;
         Ok(Self {
             disk: Arc::new(Disk {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portcullis_consensus::view::{
     Asked, Assembler, Frame, Output, Publish, Recovery, Refused, Succession, decode, encode, pieces,
 };
-use portcullis_policy::NodeId;
+use portcullis_policy::{NodeId, View};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::following::Following;
@@ -39,6 +39,7 @@ pub(super) async fn serve(fleet: Arc<Fleet>, stream: Duplex) {
     let mut ticks = interval(ALIVE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut at = None;
+    let mut due = Due::at(fleet.decided());
     loop {
         changed.borrow_and_update();
         if let Some((epoch, revision)) = at
@@ -69,9 +70,28 @@ pub(super) async fn serve(fleet: Arc<Fleet>, stream: Duplex) {
             _ = ticks.tick() => true,
             () = fleet.stop.cancelled() => return,
         };
-        if alive && send(&mut sender, &fleet.alive(&signing)).await.is_err() {
-            return;
+        if alive {
+            let frame = fleet.alive(&signing, due.tick(fleet.decided()));
+            if send(&mut sender, &frame).await.is_err() {
+                return;
+            }
         }
+    }
+}
+
+/// What was decided a moment ago: a majority has signed it by now, if one can.
+struct Due([(u64, u64); 2]);
+
+impl Due {
+    fn at(decided: (u64, u64)) -> Self {
+        Self([decided; 2])
+    }
+
+    /// Takes the epoch and revision of what is decided now; those of two ticks ago.
+    fn tick(&mut self, decided: (u64, u64)) -> (u64, u64) {
+        let Self([before, last]) = *self;
+        *self = Self([last, decided]);
+        before
     }
 }
 
@@ -247,11 +267,18 @@ impl Fleet {
         });
     }
 
-    fn alive(&self, signing: &Signing) -> Frame {
-        let (_, revision) = signing.ready().unwrap_or_default();
+    /// The epoch and revision of the latest view that this node knows to be decided.
+    fn decided(&self) -> (u64, u64) {
+        at(&self.source.view())
+    }
+
+    /// That this node is there. It confirms nothing while what it tells is behind what was `due`:
+    /// others may have signed and know more.
+    fn alive(&self, signing: &Signing, due: (u64, u64)) -> Frame {
+        let ready = signing.ready().unwrap_or_default();
         Frame::Alive {
-            revision,
-            confirmed: self.lease.remaining().is_some(),
+            revision: ready.1,
+            confirmed: self.lease.remaining().is_some() && ready >= due,
         }
     }
 
@@ -274,10 +301,32 @@ impl Fleet {
     }
 }
 
+fn at(view: &View) -> (u64, u64) {
+    let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+    (epoch, view.revision().get())
+}
+
 async fn ask(sender: &mut DuplexSender, asked: &Asked) -> Result<(), String> {
     let message = encode(asked)?;
     sender
         .send(&message)
         .await
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_two_ticks_ago_is_due_and_what_came_since_is_not() {
+        let mut due = Due::at((1, 7));
+        assert_eq!(due.tick((1, 9)), (1, 7));
+        assert_eq!(due.tick((1, 9)), (1, 7));
+        assert_eq!(due.tick((1, 12)), (1, 9));
+        assert_eq!(due.tick((2, 3)), (1, 9));
+        assert_eq!(due.tick((2, 3)), (1, 12));
+        // A newer epoch counts for more than a revision.
+        assert!(due.tick((2, 3)) > (1, 12));
+    }
 }
