@@ -111,6 +111,8 @@ impl Fleet {
                 let left = u64::try_from(left.as_millis()).unwrap_or_default();
                 words::encode(&left).map_err(Refused)
             }
+            words::PASS_ON => self.pass_on_report(from, request).await,
+            words::PASSED => self.take_passed(from, request),
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),

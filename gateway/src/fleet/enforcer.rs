@@ -33,6 +33,7 @@ pub struct Step {
 #[derive(Debug)]
 pub(super) struct Enforcer {
     front: Arc<Front>,
+    turn: Mutex<()>,
     steps: Mutex<VecDeque<Arc<Step>>>,
     /// Published and not enforced to the end.
     going_on: Mutex<BTreeSet<Revision>>,
@@ -53,6 +54,7 @@ impl Enforcer {
         let revision = front.view().revision();
         Arc::new(Self {
             front,
+            turn: Mutex::default(),
             steps: Mutex::default(),
             going_on: Mutex::default(),
             published: watch::Sender::new(revision),
@@ -62,9 +64,21 @@ impl Enforcer {
         })
     }
 
-    /// Puts `after` in force. Called by one task, in the order of revisions; an older view than
-    /// the one in force is left alone.
+    /// Puts `after` in force, which `applied` led to. An older view than the one in force is left
+    /// alone.
     pub(super) fn take(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
+        let _turn = self.turn.lock();
+        self.put(after, applied);
+    }
+
+    /// The same of a view that need not be the next one.
+    pub(super) fn take_over(self: &Arc<Self>, after: Arc<View>) {
+        let _turn = self.turn.lock();
+        let applied = after.applied_since(&self.front.view(), clock::now());
+        self.put(after, Arc::new(applied));
+    }
+
+    fn put(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let before = self.front.view();
         let revision = after.revision();
         if (epoch(&after), revision) <= (epoch(&before), before.revision()) {
@@ -173,7 +187,7 @@ impl Step {
 }
 
 /// After a recovery, revisions may begin again below those of the epoch before.
-fn epoch(view: &View) -> u64 {
+pub(super) fn epoch(view: &View) -> u64 {
     view.fleet().map_or(0, |fleet| fleet.epoch)
 }
 

@@ -31,7 +31,8 @@ pub(super) struct Following {
     follower: Mutex<Follower>,
     disk: Arc<Disk>,
     pub(super) staleness: Staleness,
-    limit: Duration,
+    /// None on a control node, whose own state is what counts.
+    limit: Option<Duration>,
     /// Whether nobody is let in because the view is too old.
     lapsed: AtomicBool,
     turn: Mutex<()>,
@@ -60,7 +61,7 @@ impl Following {
                 staleness::View::None,
             ),
             Err(problem) => {
-                tracing::error!(path = %path.display(), problem, "the kept view cannot be believed; nobody is let in until a control node tells this one the view");
+                tracing::error!(path = %path.display(), problem, "the kept view cannot be believed; a control node must tell it anew");
                 (
                     Follower::new(at_first(membership, recovery_key)),
                     staleness::View::None,
@@ -77,10 +78,33 @@ impl Following {
             }),
             follower: Mutex::new(follower),
             staleness,
-            limit,
+            limit: Some(limit),
             lapsed: AtomicBool::new(lapsed),
             turn: Mutex::default(),
         })
+    }
+
+    /// The same on a control node, for what its own state does not have yet.
+    pub(super) fn beside(config: &NodeConfig, membership: &Membership) -> Result<Self, String> {
+        let mut following = Self::open(config, membership)?;
+        following.limit = None;
+        following.lapsed = AtomicBool::new(false);
+        Ok(following)
+    }
+
+    /// Goes on from a view that this node decided itself, if that is newer.
+    pub(super) fn go_on_from(&self, view: &Arc<View>) {
+        let Some(fleet) = view.fleet() else { return };
+        let mut follower = self.follower.lock();
+        let known = (follower.epoch(), follower.view().revision());
+        if (fleet.epoch, view.revision()) > known {
+            let trusted = Trusted {
+                epoch: fleet.epoch,
+                voters: Voters::of(fleet),
+                ..follower.trusted().clone()
+            };
+            *follower = Follower::going_on(trusted, Arc::clone(view));
+        }
     }
 
     /// The last good view.
@@ -118,11 +142,15 @@ impl Following {
 
     /// Whether the view became too old just now.
     pub(super) fn lapses(&self) -> bool {
-        self.staleness.stale() >= self.limit && !self.lapsed.swap(true, Ordering::SeqCst)
+        let too_old = |limit| self.staleness.stale() >= limit;
+        self.limit.is_some_and(too_old) && !self.lapsed.swap(true, Ordering::SeqCst)
     }
 
     /// Takes a confirmation by a control node; whether the view had been too old.
     pub(super) fn confirmed(&self) -> bool {
+        if self.limit.is_none() {
+            return false;
+        }
         self.staleness.confirmed();
         self.lapsed.swap(false, Ordering::SeqCst)
     }

@@ -24,9 +24,11 @@ mod health;
 pub mod home;
 pub mod joining;
 mod lease;
+mod leaving;
 pub mod operators;
 mod peers;
 pub mod recover;
+mod relay;
 mod reports;
 mod rounds;
 mod signing;
@@ -45,8 +47,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
-    Author, Command, FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole,
-    Revision, View,
+    FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole, Revision, View,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,6 +79,8 @@ pub struct Fleet {
     me: NodeId,
     name: NodeName,
     source: Source,
+    /// What a control node was told beside its own state; none on others.
+    relay: Option<Arc<Following>>,
     /// None on a node that does not vote in a fleet.
     signing: Option<Arc<Signing>>,
     front: Arc<Front>,
@@ -121,6 +124,7 @@ pub struct FleetParts {
 /// A node's state and identity, read before its doors are made.
 pub struct Opened {
     source: Source,
+    relay: Option<Arc<Following>>,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -132,6 +136,7 @@ impl Opened {
     pub async fn open(config: &NodeConfig) -> Result<Self, String> {
         let home = Home::of(&config.data);
         let membership = home.membership().map_err(|error| error.to_string())?;
+        let mut relay = None;
         let (settings, place) = match (&config.fleet, membership) {
             (None, None) => (Settings::alone(&config.data), None),
             (None, Some(membership)) => {
@@ -154,11 +159,13 @@ impl Opened {
                     let wire = Arc::<Wire>::default();
                     return Ok(Self {
                         source: Source::Told(Arc::new(following)),
+                        relay: None,
                         place: Some((membership, identity, wire)),
                     });
                 }
                 let wire = Arc::<Wire>::default();
                 let transport = Arc::clone(&wire);
+                relay = Some(Arc::new(Following::beside(config, &membership)?));
                 let settings = Settings::in_fleet(&config.data, membership.node, transport);
                 (settings, Some((membership, identity, wire)))
             }
@@ -168,6 +175,7 @@ impl Opened {
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         Ok(Self {
             source: Source::Own(Arc::new(consensus)),
+            relay,
             place,
         })
     }
@@ -176,7 +184,12 @@ impl Opened {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         match &self.source {
-            Source::Own(consensus) => consensus.view(),
+            Source::Own(consensus) => {
+                let own = consensus.view();
+                let told = self.relay.as_ref().map(|relay| relay.view());
+                let at = |view: &View| (enforcer::epoch(view), view.revision());
+                told.filter(|told| at(told) > at(&own)).unwrap_or(own)
+            }
             Source::Told(following) => following.in_force(),
         }
     }
@@ -206,7 +219,12 @@ impl Fleet {
     pub fn start(parts: FleetParts) -> Result<Arc<Self>, String> {
         let FleetParts {
             config,
-            opened: Opened { source, place },
+            opened:
+                Opened {
+                    source,
+                    relay,
+                    place,
+                },
             front,
             ledger,
         } = parts;
@@ -244,6 +262,7 @@ impl Fleet {
                 .map_err(|error| format!("the node's name: {error}"))?,
             enforcer: Enforcer::new(Arc::clone(&front), tasks.clone()),
             source,
+            relay,
             signing,
             front,
             reports: Reports::default(),
@@ -286,50 +305,6 @@ impl Fleet {
     /// The step that led to `revision`, once this node has it in force.
     pub async fn step(&self, revision: Revision, deadline: Instant) -> Option<Arc<Step>> {
         self.enforcer.step(revision, deadline).await
-    }
-
-    /// Takes a node out of the fleet for good.
-    ///
-    /// # Errors
-    /// [`WriteError`]
-    pub async fn remove(
-        &self,
-        author: Author,
-        name: &NodeName,
-    ) -> Result<(NodeId, Written), WriteError> {
-        let state = self.source.state().ok_or(WriteError::NotControl)?;
-        let fleet = state.fleet().ok_or(WriteError::NotControl)?;
-        let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
-            code: "no_such_node".to_owned(),
-            message: format!("no node of this fleet is called {name}"),
-            status: 404,
-        })?;
-        let command = Command::Remove { node: node.id };
-        let written = self.write(None, author, command).await?;
-        Ok((node.id, written))
-    }
-
-    /// Lets another control node lead, where this one does.
-    ///
-    /// # Errors
-    /// In words: it does not lead, or nobody else can.
-    pub async fn step_down(&self) -> Result<(), String> {
-        let consensus = self.source.consensus().ok_or("this node does not vote")?;
-        let status = consensus.status();
-        if status.leader != Some(self.me) {
-            return Err(
-                "this node does not lead; `portcullis fleet status` says who does".to_owned(),
-            );
-        }
-        let heir = status
-            .voters
-            .iter()
-            .find(|voter| **voter != self.me && status.caught_up(**voter))
-            .ok_or("no other control node has caught up")?;
-        consensus
-            .step_down(*heir)
-            .await
-            .map_err(|error| error.to_string())
     }
 
     /// Stops: the mesh says farewell, the state is closed.

@@ -10,13 +10,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::lease::{LEASE, RENEW_EVERY};
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, signing, soft, subscription, words};
+use super::{Fleet, relay, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration};
 
 /// How often a node reports though nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long a report may take.
-const REPORT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const REPORT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a quorum may take to confirm that it follows.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// How often a node tries to say what it is.
@@ -32,6 +32,10 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         Source::Own(consensus) => {
             let enforcing = enforce(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(enforcing);
+            if let Some(relay) = &fleet.relay {
+                let relaying = relay::watch(Arc::clone(fleet), Arc::clone(relay));
+                fleet.tasks.spawn(relaying);
+            }
         }
         Source::Told(following) => {
             let told = subscription::follow(Arc::clone(fleet), Arc::clone(following));
@@ -236,10 +240,14 @@ impl Fleet {
             .flat_map(|fleet| fleet.control())
             .filter(|node| node.id != self.me);
         for node in others {
-            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id.get());
+            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id);
+            let (fleet, report) = (Arc::clone(self), report.clone());
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {
-                drop(mesh.call(to, words::REPORT, bytes, REPORT_LIMIT).await);
+                let told = mesh.call(to.get(), words::REPORT, bytes, REPORT_LIMIT);
+                if told.await.is_err() && !fleet.stop.is_cancelled() {
+                    fleet.pass_report(to, &report).await;
+                }
             });
         }
     }

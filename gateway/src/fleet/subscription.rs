@@ -177,7 +177,7 @@ impl Fleet {
     }
 
     /// Follows the view through this control node until that goes on no longer; why.
-    async fn follow_one(&self, following: &Arc<Following>, teller: NodeId) -> String {
+    pub(super) async fn follow_one(&self, following: &Arc<Following>, teller: NodeId) -> String {
         let followed = async {
             let mesh = self.mesh().ok_or("there is no mesh")?;
             let stream = timeout(OPEN_LIMIT, mesh.open(teller.get(), words::VIEW));
@@ -246,7 +246,9 @@ impl Fleet {
         following.keep(publish).await;
         // Nothing is in force while the view is too old: it comes back once it is confirmed.
         following.in_turn(|| {
-            if !following.has_lapsed() {
+            if self.relay.is_some() {
+                self.enforcer.take_over(Arc::clone(&publish.view));
+            } else if !following.has_lapsed() {
                 let (view, applied) = (Arc::clone(&publish.view), Arc::clone(&publish.applied));
                 self.enforcer.take(view, applied);
             }
@@ -269,7 +271,8 @@ impl Fleet {
 
     /// The epoch and revision of the latest view that this node knows to be decided.
     fn decided(&self) -> (u64, u64) {
-        at(&self.source.view())
+        let told = self.relay.as_ref().map(|relay| relay.at());
+        at(&self.source.view()).max(told.unwrap_or_default())
     }
 
     /// That this node is there. It confirms nothing while what it tells is behind what was `due`:

@@ -23,6 +23,10 @@ pub(super) const REPORT: u8 = 4;
 pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;
+/// A report for a control node that its node does not reach (`(NodeId, Report)`: for whom).
+pub(super) const PASS_ON: u8 = 9;
+/// The same, passed on (`(NodeId, Report)`: whose).
+pub(super) const PASSED: u8 = 10;
 
 /// What a node holds and which sign-ins failed there (`Soft`).
 pub(super) const SOFT: u8 = 7;
