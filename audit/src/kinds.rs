@@ -44,6 +44,8 @@ pub const LEDGER_TORN: &str = "ledger.torn";
 pub const FLEET_INVITED: &str = "fleet.invited";
 /// A node was taken out of the fleet.
 pub const FLEET_REMOVED: &str = "fleet.removed";
+/// A node heard that the recovery key began a newer epoch.
+pub const FLEET_EPOCH: &str = "fleet.epoch";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
 /// A control node's state is not what a majority of the voters have, or none is a majority's.
@@ -66,7 +68,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 32] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -81,6 +83,7 @@ pub const ALL: [&str; 31] = [
     CONNECTION_PERMITTED,
     FLEET_DENIED,
     FLEET_DIVERGED,
+    FLEET_EPOCH,
     FLEET_INVITED,
     FLEET_REINSTALLED,
     FLEET_REMOVED,

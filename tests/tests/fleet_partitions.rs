@@ -157,6 +157,55 @@ fn two_nodes_that_cannot_hear_each_other_but_both_a_third_do_not_quarrel_about_w
 }
 
 #[test]
+fn a_withdrawal_reaches_a_node_that_is_cut_off_from_the_leader_alone() {
+    requires_root!();
+    let mut fleet = Fleet::on_wires(3);
+    let leader = fleet.leader();
+    let (away, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    let mut guest = fleet.connect(away, fleet.guest());
+    let mut resident = fleet.connect(away, fleet.resident());
+    let wires = fleet.wires.as_ref().unwrap();
+    wires.part(fleet.nodes[leader].host(), fleet.nodes[away].host());
+    let began = Instant::now();
+    let (reply, told, closed) = std::thread::scope(|scope| {
+        let apply = || {
+            fleet.nodes[leader]
+                .apply(&[fleet.policy(Guests::Unwelcome)])
+                .ok()
+        };
+        let applied = scope.spawn(apply);
+        let told = guest.read_to_end();
+        let closed = began.elapsed();
+        (applied.join().unwrap(), told, closed)
+    });
+    figure("cut-from-the-leader-closes-ms", closed.as_millis());
+    assert!(closed < SOON, "{closed:?}");
+    let last = told.0.last().map(|message| message.sqlstate());
+    assert_eq!(last.as_deref(), Some("57P01"), "{told:?}");
+    // The leader hears so through the third.
+    figure(
+        "cut-from-the-leader-nodes-in-force",
+        &reply["nodes_in_force"],
+    );
+    assert_eq!(reply["nodes_in_force"], 3, "{reply}");
+    assert_eq!(resident.query("select 1").unwrap().len(), 1);
+    // A restart does not go back behind it.
+    let revision = fleet.nodes[away].revision();
+    fleet.nodes[away].kill();
+    fleet.nodes[away].start();
+    assert!(fleet.nodes[away].revision() >= revision);
+    drop(fleet.connect(away, fleet.resident()));
+
+    fleet.wires.as_ref().unwrap().heal();
+    let _ = fleet.settled();
+    let reply = fleet.nodes[third]
+        .apply(&[fleet.policy(Guests::Welcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 3, "{reply}");
+    drop(fleet.connect(away, fleet.guest()));
+}
+
+#[test]
 fn a_node_whose_plug_is_pulled_comes_back_with_it() {
     requires_root!();
     let fleet = Fleet::on_wires(3);

@@ -1,14 +1,20 @@
 //! What can be done when more is lost than a fleet survives by itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::Fleet;
-use portcullis_tests::fleet::{BOTH, Guests};
+use portcullis_tests::fleet::{BOTH, GATEWAY, Guests, figure};
 use portcullis_tests::wait;
 
 #[test]
 fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     let mut fleet = Fleet::of(3);
+    let edge = fleet.unmade("edge", GATEWAY);
+    fleet.join(edge, "gateway");
+    fleet.nodes[edge].start();
+    let reply = fleet.nodes[0].apply(&[fleet.policy(Guests::Welcome)]).ok();
+    assert_eq!(reply["nodes_in_force"], 4, "{reply}");
+    let mut guest = fleet.connect(edge, fleet.guest());
     let revision = fleet.nodes[0].revision();
     let configuration = fleet.nodes[0].configuration().display().to_string();
     let key = fleet.recovery_key().display().to_string();
@@ -59,17 +65,59 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
         assert!(again.ok().contains("epoch 2"), "{again}");
     }
 
+    // Those who were lost come back before anybody else knows, and agree among themselves.
+    fleet.nodes[1].start();
+    fleet.nodes[2].start();
+    let (written, _) = fleet.nodes[1].write("in-the-old-epoch");
+    assert_eq!(written.status, 200, "{}", written.body);
+
+    let began = Instant::now();
     fleet.nodes[0].start();
-    let _ = fleet.settled();
+    // Whoever is told the policy follows by itself.
+    wait::wait_for("the gateway follows the new epoch", SOON, || {
+        let status = fleet.nodes[edge].status();
+        status.is_some_and(|it| it["epoch"] == 2 && it["quorum"] == true)
+    });
+    figure("recovered-gateway-follows-ms", began.elapsed().as_millis());
+    fleet.nodes[edge].event("the newer epoch", |event| {
+        event["kind"] == "fleet.epoch" && event["outcome"] == "followed" && event["epoch"] == 2
+    });
+    // The others hear that they are of the fleet no longer, and say so, also after a restart in
+    // which they hear nobody.
+    for lost in [1, 2] {
+        fenced(&fleet, lost);
+        fleet.nodes[lost].event("the newer epoch", |event| {
+            event["kind"] == "fleet.epoch" && event["outcome"] == "fenced" && event["epoch"] == 2
+        });
+    }
+    figure("recovered-old-nodes-fenced-ms", began.elapsed().as_millis());
+    let (refused, _) = fleet.nodes[2].write("fenced");
+    assert_ne!(refused.status, 200, "{}", refused.body);
+    fleet.nodes[0].kill();
+    for lost in [1, 2] {
+        fleet.nodes[lost].kill();
+        fleet.nodes[lost].start();
+    }
+    for lost in [1, 2] {
+        fenced(&fleet, lost);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let (refused, _) = fleet.nodes[1].write("fenced");
+    assert_ne!(refused.status, 200, "{}", refused.body);
+    let socket = fleet.nodes[1].socket().display().to_string();
+    let told = fleet.nodes[1].portcullis(&["fleet", "status", "--socket", &socket]);
+    assert!(told.ok().contains("FENCED: epoch 2"), "{told}");
+    fleet.nodes[0].start();
+    wait::wait_for("the survivor decides", SOON, || {
+        let status = fleet.nodes[0].status();
+        status.is_some_and(|it| it["quorum"] == true)
+    });
     assert!(fleet.nodes[0].revision() > revision);
     drop(fleet.connect(0, fleet.guest()));
     let (written, _) = fleet.nodes[0].write("alone");
     assert_eq!(written.status, 200, "{}", written.body);
 
-    // Those who were lost come back: they are of an epoch that is over.
-    fleet.nodes[1].start();
-    fleet.nodes[2].start();
-    std::thread::sleep(Duration::from_secs(4));
+    // Nothing of them reaches the new epoch, and a withdrawal reaches the gateway.
     let status = fleet.nodes[0].status().unwrap();
     assert_eq!(
         (&status["epoch"], &status["quorum"]),
@@ -78,13 +126,14 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     );
     assert_eq!(
         status["nodes"].as_array().map(Vec::len),
-        Some(1),
+        Some(2),
         "{status}"
     );
     let reply = fleet.nodes[0]
         .apply(&[fleet.policy(Guests::Unwelcome)])
         .ok();
-    assert_eq!(reply["nodes_in_force"], 1, "{reply}");
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    assert_eq!(guest.refusal().sqlstate(), "57P01");
     let latest = fleet.nodes[0].revision();
     std::thread::sleep(Duration::from_secs(1));
     for lost in [1, 2] {
@@ -94,6 +143,8 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     fleet.nodes[1].kill();
     fleet.nodes[2].kill();
 
+    fleet.nodes[edge].kill();
+
     // New nodes take their place.
     let index = fleet.unmade("n4", BOTH);
     fleet.join(index, "control,gateway");
@@ -102,6 +153,21 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     assert_eq!(fleet.nodes[index].revision(), fleet.nodes[0].revision());
     let status = fleet.nodes[index].status().unwrap();
     assert_eq!(status["epoch"], 2, "{status}");
+}
+
+const SOON: Duration = Duration::from_secs(40);
+
+/// Waits until a node says that a newer epoch began without it.
+fn fenced(fleet: &Fleet, node: usize) {
+    wait::wait_for("an old control node to be fenced", SOON, || {
+        fleet.nodes[node].status().is_some_and(|status| {
+            let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+            let mut parts = nodes.iter().filter(|it| it["name"] == status["node"]);
+            status["fenced"] == 2
+                && status["quorum"] == false
+                && parts.all(|it| it["consensus"] == "fenced")
+        })
+    });
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) fn status(node: &Node) -> FleetReply {
         node: node.name.clone(),
         fleet: standing.fleet.map(|fleet| fleet.to_string()),
         epoch: standing.epoch,
+        fenced: standing.fenced,
         revision: node.front.view().revision().get(),
         leader: standing.leader.map(|leader| leader.to_string()),
         quorum: standing.lease.is_some(),

@@ -11,6 +11,10 @@ pub struct FleetReply {
     pub fleet: Option<String>,
     /// Its epoch: one more after each `recover`.
     pub epoch: u64,
+    /// The newer epoch that began without the asked node, if one did: it has no part in deciding
+    /// any more and must join anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<u64>,
     /// The revision that the asked node has in force.
     pub revision: u64,
     /// Who leads, as the asked node knows it; none while nobody is known to.
@@ -37,7 +41,8 @@ pub struct FleetNode {
     pub roles: Vec<String>,
     /// Where other nodes reach it; none where it dials out only.
     pub address: Option<String>,
-    /// `leader`, `voter`, `learner`, or `none` for one that does not vote.
+    /// `leader`, `voter`, `learner`, or `none` for one that does not vote; of the asked node also
+    /// `failed` or `fenced`.
     pub consensus: String,
     /// Its state beside those of the other control nodes at equal positions of the log: `same` as that
     /// of a majority, `differs`, `reinstalling`, or `unknown`; none of one that has only the view.

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Fleet;
 use super::lease::LEASE;
-use super::staleness::Staleness;
+use super::staleness::{Staleness, View};
 use crate::runtime::clock::Duration;
 
 /// How often a node looks whether its policy is too old.
@@ -29,8 +29,8 @@ pub(super) struct Aging {
 
 impl Aging {
     /// Goes on from what was written down in this directory.
-    pub(super) fn open(directory: &Path, limit: Duration) -> Self {
-        let staleness = Staleness::read(directory);
+    pub(super) fn open(directory: &Path, limit: Duration, view: View) -> Self {
+        let staleness = Staleness::read(directory, view);
         Self {
             lapsed: AtomicBool::new(staleness.stale() >= limit),
             staleness,
@@ -115,6 +115,9 @@ impl Fleet {
         {
             tracing::info!("a quorum has confirmed the policy: it is in force again");
             self.catch_up();
+            if let Some(relay) = &self.relay {
+                self.put_in_force(|| self.enforcer.take_over(relay.view()));
+            }
         }
     }
 }

@@ -49,10 +49,17 @@ impl Handler for Answers {
         })
     }
 
+    fn newer_epoch(&self, proof: &[u8]) {
+        // One that starts or stops hears it again.
+        if let Ok(fleet) = self.fleet() {
+            fleet.newer_epoch(proof);
+        }
+    }
+
     fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
         let known = |fleet: &Arc<Fleet>| NodeId::new(from).is_some_and(|from| fleet.knows(from));
         match (self.fleet(), service) {
-            (Ok(fleet), words::VIEW) if known(&fleet) => {
+            (Ok(fleet), words::VIEW) if known(&fleet) && fleet.fenced().is_none() => {
                 Box::pin(subscription::serve(fleet, stream))
             }
             // Dropping the stream tells the caller.
@@ -68,7 +75,14 @@ impl Fleet {
         service: u8,
         request: &[u8],
     ) -> Result<Vec<u8>, Refused> {
+        let decides = matches!(
+            service,
+            words::RAFT | words::SIGN | words::PROPOSE | words::CONFIRM
+        );
         match service {
+            _ if decides && self.fenced().is_some() => {
+                Err(Refused("a newer epoch began without this node".to_owned()))
+            }
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))
             }
@@ -115,6 +129,8 @@ impl Fleet {
                 words::encode(&fence).map_err(Refused)
             }
             words::LATEST => self.tell_latest(request).await,
+            words::PASS_ON => self.pass_on_report(from, request).await,
+            words::PASSED => self.take_passed(from, request),
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
             other => Err(Refused(format!("there is no service {other}"))),

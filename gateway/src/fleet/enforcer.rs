@@ -47,6 +47,8 @@ pub enum Stepped {
 #[derive(Debug)]
 pub(super) struct Enforcer {
     front: Arc<Front>,
+    /// One puts a view in force at a time.
+    turn: Mutex<()>,
     /// Held from the moment a view is published until everybody was told to close whom it does not
     /// permit.
     publishing: Mutex<()>,
@@ -70,6 +72,7 @@ impl Enforcer {
         let revision = front.view().revision();
         Arc::new(Self {
             front,
+            turn: Mutex::default(),
             publishing: Mutex::default(),
             steps: Mutex::default(),
             going_on: Mutex::default(),
@@ -80,17 +83,34 @@ impl Enforcer {
         })
     }
 
-    /// Puts `after` in force. Called by one task, in the order of revisions; an older view than
-    /// the one in force is left alone.
+    /// Puts `after` in force, which `applied` led to. An older view than the one in force is left
+    /// alone.
     pub(super) fn take(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
+        let _turn = self.turn.lock();
+        self.put(after, applied);
+    }
+
+    /// The same of a view that need not be the next one.
+    pub(super) fn take_over(self: &Arc<Self>, after: Arc<View>) {
+        let _turn = self.turn.lock();
+        let applied = after.applied_since(&self.front.view(), clock::now());
+        self.put(after, Arc::new(applied));
+    }
+
+    fn put(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let before = self.front.view();
         if (epoch(&after), after.revision()) > (epoch(&before), before.revision()) {
-            self.replace(after, applied);
+            self.publish(after, applied);
         }
     }
 
     /// The same, whatever the revision: the view in force was not what the fleet decided.
     pub(super) fn replace(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
+        let _turn = self.turn.lock();
+        self.publish(after, applied);
+    }
+
+    fn publish(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let before = self.front.view();
         let revision = after.revision();
         self.going_on.lock().insert(revision);
@@ -240,7 +260,7 @@ impl Step {
 }
 
 /// After a recovery, revisions may begin again below those of the epoch before.
-fn epoch(view: &View) -> u64 {
+pub(super) fn epoch(view: &View) -> u64 {
     view.fleet().map_or(0, |fleet| fleet.epoch)
 }
 

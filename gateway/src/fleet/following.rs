@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::home::{Home, Membership, Piece, write_private};
-use super::staleness::Staleness;
+use super::staleness::{self, Staleness};
 use crate::config::node::NodeConfig;
 use crate::runtime::clock::{self, Duration};
 
@@ -31,7 +31,8 @@ pub(super) struct Following {
     follower: Mutex<Follower>,
     disk: Arc<Disk>,
     pub(super) staleness: Staleness,
-    limit: Duration,
+    /// None on a control node, whose own state is what counts.
+    limit: Option<Duration>,
     /// Whether nobody is let in because the view is too old.
     lapsed: AtomicBool,
     turn: Mutex<()>,
@@ -53,15 +54,21 @@ impl Following {
             };
             bytes.map(follow).transpose()
         });
-        let follower = match kept {
-            Ok(Some(follower)) => follower,
-            Ok(None) => Follower::new(at_first(membership, recovery_key)),
+        let (follower, kept) = match kept {
+            Ok(Some(follower)) => (follower, staleness::View::Kept),
+            Ok(None) => (
+                Follower::new(at_first(membership, recovery_key)),
+                staleness::View::None,
+            ),
             Err(problem) => {
-                tracing::error!(path = %path.display(), problem, "the kept view cannot be believed; nobody is let in until a control node tells this one the view");
-                Follower::new(at_first(membership, recovery_key))
+                tracing::error!(path = %path.display(), problem, "the kept view cannot be believed; a control node must tell it anew");
+                (
+                    Follower::new(at_first(membership, recovery_key)),
+                    staleness::View::None,
+                )
             }
         };
-        let staleness = Staleness::read(home.directory());
+        let staleness = Staleness::read(home.directory(), kept);
         let lapsed = staleness.stale() >= limit;
         Ok(Self {
             disk: Arc::new(Disk {
@@ -71,10 +78,33 @@ impl Following {
             }),
             follower: Mutex::new(follower),
             staleness,
-            limit,
+            limit: Some(limit),
             lapsed: AtomicBool::new(lapsed),
             turn: Mutex::default(),
         })
+    }
+
+    /// The same on a control node, for what its own state does not have yet.
+    pub(super) fn beside(config: &NodeConfig, membership: &Membership) -> Result<Self, String> {
+        let mut following = Self::open(config, membership)?;
+        following.limit = None;
+        following.lapsed = AtomicBool::new(false);
+        Ok(following)
+    }
+
+    /// Goes on from a view that this node decided itself, if that is newer.
+    pub(super) fn go_on_from(&self, view: &Arc<View>) {
+        let Some(fleet) = view.fleet() else { return };
+        let mut follower = self.follower.lock();
+        let known = (follower.epoch(), follower.view().revision());
+        if (fleet.epoch, view.revision()) > known {
+            let trusted = Trusted {
+                epoch: fleet.epoch,
+                voters: Voters::of(fleet),
+                ..follower.trusted().clone()
+            };
+            *follower = Follower::going_on(trusted, Arc::clone(view));
+        }
     }
 
     /// The last good view.
@@ -96,6 +126,11 @@ impl Following {
         (follower.epoch(), follower.view().revision().get())
     }
 
+    /// The epoch that is believed: newer than the view's while a recovery is known and no view yet.
+    pub(super) fn trusted_epoch(&self) -> u64 {
+        self.follower.lock().trusted().epoch
+    }
+
     /// Takes what it is told.
     pub(super) fn take(&self, frame: Frame) -> Output {
         self.follower.lock().take(frame, clock::now())
@@ -107,11 +142,15 @@ impl Following {
 
     /// Whether the view became too old just now.
     pub(super) fn lapses(&self) -> bool {
-        self.staleness.stale() >= self.limit && !self.lapsed.swap(true, Ordering::SeqCst)
+        let too_old = |limit| self.staleness.stale() >= limit;
+        self.limit.is_some_and(too_old) && !self.lapsed.swap(true, Ordering::SeqCst)
     }
 
     /// Takes a confirmation by a control node; whether the view had been too old.
     pub(super) fn confirmed(&self) -> bool {
+        if self.limit.is_none() {
+            return false;
+        }
         self.staleness.confirmed();
         self.lapsed.swap(false, Ordering::SeqCst)
     }
@@ -212,7 +251,8 @@ fn at_first(membership: &Membership, recovery_key: [u8; 32]) -> Trusted {
     }
 }
 
-fn recovery_key(home: &Home) -> Result<[u8; 32], String> {
+/// The public half of the fleet's recovery key.
+pub(super) fn recovery_key(home: &Home) -> Result<[u8; 32], String> {
     let text = home
         .read(Piece::RecoveryPublic)
         .map_err(|error| error.to_string())?;

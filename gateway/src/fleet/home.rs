@@ -228,7 +228,11 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     written().map_err(|error| fail(path, error))
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, HomeError> {
+/// What is in a file of this directory, if it is there.
+///
+/// # Errors
+/// [`HomeError`]
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, HomeError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -1,12 +1,12 @@
-//! Nodes that leave the fleet for good: they are removed, serve nobody from then on, and vote a last
-//! time where that takes their vote.
+//! Nodes that leave: one that leads lets another lead; one that is removed for good serves nobody from
+//! then on, and votes a last time where that takes its vote.
 
 use std::sync::Arc;
 
 use portcullis_policy::{Author, Command, NodeId, NodeName};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Fleet, WriteError, Written, words};
+use super::{Fleet, WriteError, Written, voters, words};
 use crate::mesh::{Closing, MeshError};
 use crate::runtime::clock::Duration;
 
@@ -84,6 +84,36 @@ impl Fleet {
         let command = Command::Remove { node: node.id };
         let written = self.write(None, author, command).await?;
         Ok((node.id, written))
+    }
+
+    /// Lets another control node lead, where this one does.
+    ///
+    /// # Errors
+    /// In words: it does not lead, or nobody else can.
+    pub async fn step_down(&self) -> Result<(), String> {
+        let consensus = self.source.consensus().ok_or("this node does not vote")?;
+        let status = consensus.status();
+        if status.leader != Some(self.me) {
+            return Err(
+                "this node does not lead; `portcullis fleet status` says who does".to_owned(),
+            );
+        }
+        let mut failed = self.differing();
+        // Each of the others once.
+        for _ in 1..status.voters.len() {
+            let status = consensus.status();
+            let heir = voters::heir(self.me, status.voters.iter(), &status, &failed);
+            let Some(heir) = heir.filter(|heir| !failed.contains(heir)) else {
+                break;
+            };
+            tracing::info!(%heir, "another control node is asked to lead");
+            match consensus.step_down(heir).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%heir, %error, "it does not lead; another is asked"),
+            }
+            failed.insert(heir);
+        }
+        Err("no other control node that has caught up could lead".to_owned())
     }
 
     /// Ends when this node is of its fleet no longer: it must not serve another day.

@@ -20,6 +20,7 @@ mod agreement;
 mod answers;
 pub mod backup;
 mod enforcer;
+mod epochs;
 mod following;
 pub mod found;
 mod health;
@@ -31,6 +32,7 @@ mod mending;
 pub mod operators;
 mod peers;
 pub mod recover;
+mod relay;
 mod reports;
 mod rounds;
 mod signing;
@@ -61,6 +63,7 @@ use self::aging::Aging;
 use self::agreeing::Agreement;
 use self::answers::Answers;
 use self::enforcer::Enforcer;
+use self::epochs::Epochs;
 use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
@@ -88,6 +91,8 @@ pub struct Fleet {
     me: NodeId,
     name: NodeName,
     source: Source,
+    /// What a control node was told beside its own state; none on others.
+    relay: Option<Arc<Following>>,
     /// None on a node that does not vote in a fleet.
     signing: Option<Arc<Signing>>,
     front: Arc<Front>,
@@ -110,6 +115,8 @@ pub struct Fleet {
     mesh: Option<Mesh>,
     /// What it was told when it became a node; none on a node that is a fleet by itself.
     membership: Option<Membership>,
+    /// None on a node that is a fleet by itself.
+    epochs: Option<Epochs>,
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
@@ -138,6 +145,7 @@ pub struct FleetParts {
 pub struct Opened {
     source: Source,
     aging: Option<Arc<Aging>>,
+    relay: Option<Arc<Following>>,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -149,6 +157,7 @@ impl Opened {
     pub async fn open(config: &NodeConfig) -> Result<Self, String> {
         let home = Home::of(&config.data);
         let membership = home.membership().map_err(|error| error.to_string())?;
+        let mut relay = None;
         let (settings, place) = match (&config.fleet, membership) {
             (None, None) => (Settings::alone(&config.data), None),
             (None, Some(membership)) => {
@@ -172,24 +181,31 @@ impl Opened {
                     return Ok(Self {
                         source: Source::Told(Arc::new(following)),
                         aging: None,
+                        relay: None,
                         place: Some((membership, identity, wire)),
                     });
                 }
                 let wire = Arc::<Wire>::default();
                 let transport = Arc::clone(&wire);
+                relay = Some(Arc::new(Following::beside(config, &membership)?));
                 let settings = Settings::in_fleet(&config.data, membership.node, transport);
                 (settings, Some((membership, identity, wire)))
             }
         };
-        let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
-        let aging = carries.map(|it| Arc::new(Aging::open(home.directory(), it.stale_limit)));
         let steady = || Duration::from_millis(clock::boottime().as_millis());
         let consensus = Consensus::open(settings.with_clock(steady))
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
+        let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
+        let kept = match consensus.view().fleet() {
+            Some(_) => staleness::View::Kept,
+            None => staleness::View::None,
+        };
+        let aging = carries.map(|it| Aging::open(home.directory(), it.stale_limit, kept));
         Ok(Self {
             source: Source::Own(Arc::new(consensus)),
-            aging,
+            aging: aging.map(Arc::new),
+            relay,
             place,
         })
     }
@@ -201,7 +217,12 @@ impl Opened {
             Source::Own(_) if self.aging.as_ref().is_some_and(|it| it.has_lapsed()) => {
                 Arc::new(View::empty())
             }
-            Source::Own(consensus) => consensus.view(),
+            Source::Own(consensus) => {
+                let own = consensus.view();
+                let told = self.relay.as_ref().map(|relay| relay.view());
+                let at = |view: &View| (enforcer::epoch(view), view.revision());
+                told.filter(|told| at(told) > at(&own)).unwrap_or(own)
+            }
             Source::Told(following) => following.in_force(),
         }
     }
@@ -235,6 +256,7 @@ impl Fleet {
                 Opened {
                     source,
                     aging,
+                    relay,
                     place,
                 },
             front,
@@ -243,10 +265,21 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let mut signing = None;
+        let (mut signing, mut epochs) = (None, None);
         if let Some((member, identity, wire)) = place {
             let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
             wire.connect(opened.clone());
+            let view = source.view();
+            let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+            let home = Home::of(&config.data);
+            let epoch = epoch.max(member.epoch);
+            epochs = Some(Epochs::load(
+                &home,
+                &member,
+                epoch,
+                wire,
+                Arc::clone(&ledger),
+            )?);
             if source.consensus().is_some() {
                 signing = Signing::load(&Home::of(&config.data), member.node)?;
             }
@@ -272,6 +305,7 @@ impl Fleet {
                 .map_err(|error| format!("the node's name: {error}"))?,
             enforcer: Enforcer::new(Arc::clone(&front), tasks.clone()),
             source,
+            relay,
             signing,
             front,
             reports: Reports::default(),
@@ -286,6 +320,7 @@ impl Fleet {
             aging,
             mesh,
             membership,
+            epochs,
             admission,
             stale_limit: config
                 .fleet
@@ -322,36 +357,6 @@ impl Fleet {
         self.enforcer
             .step(written.revision, written.at, deadline)
             .await
-    }
-
-    /// Lets another control node lead, where this one does.
-    ///
-    /// # Errors
-    /// In words: it does not lead, or nobody else can.
-    pub async fn step_down(&self) -> Result<(), String> {
-        let consensus = self.source.consensus().ok_or("this node does not vote")?;
-        let status = consensus.status();
-        if status.leader != Some(self.me) {
-            return Err(
-                "this node does not lead; `portcullis fleet status` says who does".to_owned(),
-            );
-        }
-        let mut failed = self.differing();
-        // Each of the others once.
-        for _ in 1..status.voters.len() {
-            let status = consensus.status();
-            let heir = voters::heir(self.me, status.voters.iter(), &status, &failed);
-            let Some(heir) = heir.filter(|heir| !failed.contains(heir)) else {
-                break;
-            };
-            tracing::info!(%heir, "another control node is asked to lead");
-            match consensus.step_down(heir).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(%heir, %error, "it does not lead; another is asked"),
-            }
-            failed.insert(heir);
-        }
-        Err("no other control node that has caught up could lead".to_owned())
     }
 
     /// Stops: the mesh says farewell, the state is closed.
@@ -416,10 +421,15 @@ impl Fleet {
                 }
             }
         }
+        if let Some(proof) = self.source.state().as_ref().and_then(|it| it.recovery()) {
+            mesh.set_proof(proof.to_vec());
+        }
         if self.peers.are(&wanted) {
             let peers = Arc::clone(&self.peers);
             self.tasks.spawn_blocking(move || peers.write());
         }
+        let told = self.source.following();
+        let epoch = told.map_or(epoch, |told| epoch.max(told.trusted_epoch()));
         mesh.set_members(epoch, wanted);
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
@@ -447,8 +457,7 @@ impl Fleet {
         if let Some(signing) = &self.signing {
             signing.show(Arc::clone(&view), None);
         }
-        let applied = view.applied_since(&self.front.view(), clock::now());
-        self.put_in_force(|| self.enforcer.take(view, Arc::new(applied)));
+        self.put_in_force(|| self.enforcer.take_over(view));
         self.set_members();
     }
 }

@@ -1,6 +1,7 @@
 //! This node among its peers: its identity, its mesh, and who belongs to it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -206,12 +207,20 @@ impl Peers {
 
 /// What carries consensus' messages: the mesh, once it is there.
 #[derive(Default)]
-pub(super) struct Wire(OnceLock<Mesh>);
+pub(super) struct Wire {
+    mesh: OnceLock<Mesh>,
+    cut: AtomicBool,
+}
 
 impl Wire {
     pub(super) fn connect(&self, mesh: Mesh) {
         // Connected once, by `Fleet::start`.
-        drop(self.0.set(mesh));
+        drop(self.mesh.set(mesh));
+    }
+
+    /// From now on nothing is carried.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
     }
 }
 
@@ -222,8 +231,12 @@ impl Transport for Wire {
         request: Vec<u8>,
         within: Duration,
     ) -> BoxFuture<'static, Result<Vec<u8>, TransportError>> {
-        let mesh = self.0.get().cloned();
+        let mesh = self.mesh.get().cloned();
+        let cut = self.cut.load(Ordering::SeqCst);
         Box::pin(async move {
+            if cut {
+                return Err(TransportError::new("a newer epoch began without this node"));
+            }
             let mesh = mesh.ok_or_else(|| TransportError::new("the mesh is not open yet"))?;
             mesh.call(to.get(), words::RAFT, request, within)
                 .await

@@ -14,6 +14,7 @@ use portcullis_consensus::{begin_alone, salvage};
 use portcullis_policy::{Command, NodeName, Proposal, Rejection};
 use zeroize::Zeroizing;
 
+use super::epochs::heard_of;
 use super::home::{Home, Membership, Seed};
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
@@ -77,7 +78,10 @@ pub async fn recover(
         let membership = settle(&home, membership, fleet.epoch, seeds)?;
         return Ok((Recovered::Before, membership));
     }
-    let epoch = fleet.epoch.saturating_add(1);
+    // Where another node was recovered before: beyond that one's.
+    let heard = heard_of(&home, fleet.id, &fleet.recovery_key)?;
+    let newest = heard.map_or(fleet.epoch, |heard| heard.epoch.max(fleet.epoch));
+    let epoch = newest.saturating_add(1);
     let voters = Voters(BTreeMap::from([(me, view_key)]));
     let signature = key.sign(&Recovery::message(fleet.id, epoch, &voters));
     let statement = Recovery {

@@ -13,13 +13,13 @@ use super::lease::{LEASE, RENEW_EVERY};
 use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, aging, agreeing, leaving, mending, signing, soft, subscription, words};
+use super::{Fleet, aging, agreeing, leaving, mending, relay, signing, soft, subscription, words};
 use crate::runtime::clock::{self, Duration, Instant};
 
 /// How often a node reports though nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long a report may take.
-const REPORT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const REPORT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a quorum may take to confirm that it follows.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// How often a node tries to say what it is.
@@ -39,6 +39,10 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
             if fleet.doors {
                 let mending = mending::mend(Arc::clone(fleet), Arc::clone(consensus));
                 fleet.tasks.spawn(mending);
+            }
+            if let Some(relay) = &fleet.relay {
+                let relaying = relay::watch(Arc::clone(fleet), Arc::clone(relay));
+                fleet.tasks.spawn(relaying);
             }
         }
         Source::Told(following) => {
@@ -106,6 +110,10 @@ async fn confirm(fleet: Arc<Fleet>) {
         let asked = clock::boottime();
         let failed = fleet.source.status().is_some_and(|it| it.failed.is_some());
         if failed {
+            fleet.lease.give_up(asked);
+            continue;
+        }
+        if fleet.fenced().is_some() {
             fleet.lease.give_up(asked);
             continue;
         }
@@ -321,10 +329,14 @@ impl Fleet {
             .flat_map(|fleet| fleet.control())
             .filter(|node| node.id != self.me);
         for node in others {
-            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id.get());
+            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id);
+            let fleet = Arc::clone(self);
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {
-                drop(mesh.call(to, words::REPORT, bytes, REPORT_LIMIT).await);
+                let told = mesh.call(to.get(), words::REPORT, bytes.clone(), REPORT_LIMIT);
+                if told.await.is_err() && !fleet.stop.is_cancelled() {
+                    fleet.pass_report(to, bytes).await;
+                }
             });
         }
     }

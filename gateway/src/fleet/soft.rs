@@ -36,9 +36,21 @@ struct Said {
     failures: Vec<FailedSignIn>,
 }
 
+/// Of whom what is told is the count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    /// Of the one who tells.
+    Own,
+    /// Of all the others: another who told the same before counts no more.
+    Everybody,
+}
+
 impl Gathered {
-    fn take(&self, from: NodeId, soft: Soft) {
+    fn take(&self, from: NodeId, counts: Counts, soft: Soft) {
         let mut gathered = self.0.lock();
+        if counts == Counts::Everybody {
+            gathered.retain(|node, _| *node == from);
+        }
         let said = gathered.entry(from).or_insert_with(|| Said {
             at: clock::instant(),
             open: Vec::new(),
@@ -157,7 +169,11 @@ impl Fleet {
         soft.open.truncate(OPEN_TOLD);
         soft.failures.truncate(FAILURES_TOLD);
         self.front.failed_elsewhere(&soft.failures);
-        self.gathered.take(from, soft);
+        let counts = match self.source.consensus() {
+            Some(_) => Counts::Own,
+            None => Counts::Everybody,
+        };
+        self.gathered.take(from, counts, soft);
         Ok(Vec::new())
     }
 
@@ -184,5 +200,45 @@ impl Fleet {
         let passed: PassedCancel = words::decode(request).map_err(Refused)?;
         let done = self.front.cancel_for_another(&passed).await;
         words::encode(&done).map_err(Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(count: u32) -> Soft {
+        let open = OpenAt {
+            tenant: "acme".parse().unwrap(),
+            endpoint: "orders".parse().unwrap(),
+            count,
+        };
+        Soft {
+            open: vec![open],
+            failures: Vec::new(),
+        }
+    }
+
+    fn held(gathered: &Gathered) -> u32 {
+        gathered.open(None).iter().map(|open| open.count).sum()
+    }
+
+    #[test]
+    fn who_leads_next_tells_instead_of_who_led_before_and_not_beside() {
+        let gathered = Gathered::default();
+        let (first, second) = (NodeId::new(1).unwrap(), NodeId::new(2).unwrap());
+        gathered.take(first, Counts::Everybody, holding(7));
+        gathered.take(second, Counts::Everybody, holding(8));
+        assert_eq!(held(&gathered), 8);
+        gathered.take(second, Counts::Everybody, holding(3));
+        assert_eq!(held(&gathered), 3);
+    }
+
+    #[test]
+    fn nodes_that_tell_of_themselves_are_added_up() {
+        let gathered = Gathered::default();
+        gathered.take(NodeId::new(1).unwrap(), Counts::Own, holding(7));
+        gathered.take(NodeId::new(2).unwrap(), Counts::Own, holding(8));
+        assert_eq!(held(&gathered), 15);
     }
 }

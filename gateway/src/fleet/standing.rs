@@ -19,6 +19,8 @@ pub struct Standing {
     pub fleet: Option<FleetId>,
     /// Its epoch; 0 where there is no fleet.
     pub epoch: u64,
+    /// The newer epoch that began without this node, which has no part in deciding any more.
+    pub fenced: Option<u64>,
     /// Who leads, as this node knows it.
     pub leader: Option<NodeName>,
     /// For how much longer what needs a quorum may be done here; none is not at all.
@@ -32,7 +34,7 @@ pub struct Known {
     /// The node.
     pub node: FleetNode,
     /// Its part in consensus: `leader`, `voter`, `learner`, `none`, or of this
-    /// very node `failed`.
+    /// very node `failed` or `fenced`.
     pub part: &'static str,
     /// How its state stands: `same` as that of a majority, `differs`, `reinstalling`, or `unknown`;
     /// none of one that has only the view.
@@ -103,6 +105,7 @@ impl Fleet {
         let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
             part: match &status {
+                Some(_) if node.id == self.me && self.fenced().is_some() => "fenced",
                 Some(_) if node.id == self.me && !self.agreement.in_step() => "none",
                 Some(status) => part(status, node.id, self.me),
                 None => "none",
@@ -115,8 +118,10 @@ impl Fleet {
         Standing {
             fleet: fleet.map(|fleet| fleet.id),
             epoch: fleet.map_or(0, |fleet| fleet.epoch),
+            fenced: self.fenced(),
             leader: status
                 .as_ref()
+                .filter(|_| self.fenced().is_none())
                 .and_then(|status| status.leader)
                 .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
             lease: self.lease.remaining(),

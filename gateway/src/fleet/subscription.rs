@@ -6,10 +6,11 @@ use std::sync::Arc;
 use portcullis_consensus::view::{
     Asked, Assembler, Frame, Output, Publish, Recovery, Refused, Succession, decode, encode, pieces,
 };
-use portcullis_policy::NodeId;
+use portcullis_policy::{NodeId, View};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::following::Following;
+use super::lease::LEASE;
 use super::signing::Signing;
 use super::{Fleet, words};
 use crate::mesh::{Duplex, DuplexSender};
@@ -39,6 +40,7 @@ pub(super) async fn serve(fleet: Arc<Fleet>, stream: Duplex) {
     let mut ticks = interval(ALIVE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut at = None;
+    let mut due = Due::at(fleet.decided());
     loop {
         changed.borrow_and_update();
         if let Some((epoch, revision)) = at
@@ -69,9 +71,28 @@ pub(super) async fn serve(fleet: Arc<Fleet>, stream: Duplex) {
             _ = ticks.tick() => true,
             () = fleet.stop.cancelled() => return,
         };
-        if alive && send(&mut sender, &fleet.alive(&signing)).await.is_err() {
-            return;
+        if alive {
+            let frame = fleet.alive(&signing, due.tick(fleet.decided()));
+            if send(&mut sender, &frame).await.is_err() {
+                return;
+            }
         }
+    }
+}
+
+/// What was decided a moment ago: a majority has signed it by now, if one can.
+struct Due([(u64, u64); 2]);
+
+impl Due {
+    fn at(decided: (u64, u64)) -> Self {
+        Self([decided; 2])
+    }
+
+    /// Takes the epoch and revision of what is decided now; those of two ticks ago.
+    fn tick(&mut self, decided: (u64, u64)) -> (u64, u64) {
+        let Self([before, last]) = *self;
+        *self = Self([last, decided]);
+        before
     }
 }
 
@@ -157,7 +178,7 @@ impl Fleet {
     }
 
     /// Follows the view through this control node until that goes on no longer; why.
-    async fn follow_one(&self, following: &Arc<Following>, teller: NodeId) -> String {
+    pub(super) async fn follow_one(&self, following: &Arc<Following>, teller: NodeId) -> String {
         let followed = async {
             let mesh = self.mesh().ok_or("there is no mesh")?;
             let stream = timeout(OPEN_LIMIT, mesh.open(teller.get(), words::VIEW));
@@ -226,7 +247,9 @@ impl Fleet {
         following.keep(publish).await;
         // Nothing is in force while the view is too old: it comes back once it is confirmed.
         following.in_turn(|| {
-            if !following.has_lapsed() {
+            if self.relay.is_some() {
+                self.put_in_force(|| self.enforcer.take_over(Arc::clone(&publish.view)));
+            } else if !following.has_lapsed() {
                 let (view, applied) = (Arc::clone(&publish.view), Arc::clone(&publish.applied));
                 self.enforcer.take(view, applied);
             }
@@ -237,6 +260,10 @@ impl Fleet {
     }
 
     fn confirmed_by(&self, following: &Following) {
+        if self.relay.is_some() {
+            // What a control node with a quorum confirms of the view is as good as the quorum's own word.
+            return self.policy_confirmed(LEASE);
+        }
         following.in_turn(|| {
             if following.confirmed() {
                 tracing::info!("a control node has confirmed the policy: it is in force again");
@@ -247,11 +274,19 @@ impl Fleet {
         });
     }
 
-    fn alive(&self, signing: &Signing) -> Frame {
-        let (_, revision) = signing.ready().unwrap_or_default();
+    /// The epoch and revision of the latest view that this node knows to be decided.
+    fn decided(&self) -> (u64, u64) {
+        let told = self.relay.as_ref().map(|relay| relay.at());
+        at(&self.source.view()).max(told.unwrap_or_default())
+    }
+
+    /// That this node is there. It confirms nothing while what it tells is behind what was `due`:
+    /// others may have signed and know more.
+    fn alive(&self, signing: &Signing, due: (u64, u64)) -> Frame {
+        let ready = signing.ready().unwrap_or_default();
         Frame::Alive {
-            revision,
-            confirmed: self.lease.remaining().is_some(),
+            revision: ready.1,
+            confirmed: self.lease.remaining().is_some() && ready >= due,
         }
     }
 
@@ -274,10 +309,32 @@ impl Fleet {
     }
 }
 
+fn at(view: &View) -> (u64, u64) {
+    let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+    (epoch, view.revision().get())
+}
+
 async fn ask(sender: &mut DuplexSender, asked: &Asked) -> Result<(), String> {
     let message = encode(asked)?;
     sender
         .send(&message)
         .await
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_decided_two_ticks_ago_is_due_and_what_came_since_is_not() {
+        let mut due = Due::at((1, 7));
+        assert_eq!(due.tick((1, 9)), (1, 7));
+        assert_eq!(due.tick((1, 9)), (1, 7));
+        assert_eq!(due.tick((1, 12)), (1, 9));
+        assert_eq!(due.tick((2, 3)), (1, 9));
+        assert_eq!(due.tick((2, 3)), (1, 12));
+        // A newer epoch counts for more than a revision.
+        assert!(due.tick((2, 3)) > (1, 12));
+    }
 }

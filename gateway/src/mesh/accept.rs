@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use super::closing::Closing;
 use super::dial::certificates;
 use super::error::{MeshError, Refused};
-use super::frame::encode;
 use super::hello::Hello;
 use super::io::{FrameReader, HELLO};
 use super::links::{Link, Opened, close};
@@ -119,7 +118,6 @@ async fn greet(
 ) -> Result<Link, (Closing, String)> {
     let broken = |error: MeshError| (Closing::Protocol, error.to_string());
     let plain = |reason: Closing| (reason, String::new());
-    inner.links.belongs(node, &key).map_err(plain)?;
     let opened = connection.accept_bi().await;
     let (mut send, recv) = opened.map_err(|error| broken(error.into()))?;
     let mut reader = FrameReader::new(recv, limits::HELLO_BYTES);
@@ -127,12 +125,22 @@ async fn greet(
     let theirs = Hello::decode(&frame.body).filter(|_| frame.tag == HELLO);
     let theirs = theirs.ok_or_else(|| plain(Closing::Protocol))?;
     let ours = inner.hello();
-    ours.check(&theirs, node)
-        .map_err(|reason| (reason, format!("{theirs:?}")))?;
+    let hello = inner.greeting(&ours).map_err(broken)?;
+    let checked = ours.check(&theirs, node);
+    match checked {
+        // It may be of the fleet no longer, and must hear so before it is turned away.
+        Err(Closing::OlderEpoch) => {
+            if send.write_all(&hello).await.is_ok() && send.finish().is_ok() {
+                let _taken = send.stopped().await;
+            }
+        }
+        Err(Closing::NewerEpoch) => inner.hear_of_newer(&frame.body),
+        Ok(()) | Err(_) => {}
+    }
+    inner.links.belongs(node, &key).map_err(plain)?;
+    checked.map_err(|reason| (reason, format!("{theirs:?}")))?;
     let link = Link::new(connection.clone(), node, key, theirs.epoch, Opened::ByThem);
     inner.links.insert(link.clone(), &ours).map_err(plain)?;
-    let hello = encode(HELLO, &ours.encode(), limits::HELLO_BYTES);
-    let hello = hello.map_err(|error| broken(error.into()))?;
     let written = send.write_all(&hello).await;
     written.map_err(|error| broken(error.into()))?;
     // Nothing more goes over this stream.

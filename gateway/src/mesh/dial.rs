@@ -10,7 +10,6 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::closing::Closing;
 use super::error::MeshError;
-use super::frame::encode;
 use super::hello::Hello;
 use super::io::{FrameReader, HELLO};
 use super::links::{Link, Opened, Outcome, close};
@@ -129,12 +128,16 @@ async fn greet(inner: &Inner, peer: u64, connection: &Connection) -> Result<Link
     inner.links.belongs(peer, &key).map_err(MeshError::Denied)?;
     let ours = inner.hello();
     let (mut send, recv) = connection.open_bi().await?;
-    let hello = encode(HELLO, &ours.encode(), limits::HELLO_BYTES)?;
+    let hello = inner.greeting(&ours)?;
     send.write_all(&hello).await?;
     let frame = FrameReader::new(recv, limits::HELLO_BYTES).expect().await?;
     let theirs = Hello::decode(&frame.body).filter(|_| frame.tag == HELLO);
     let theirs = theirs.ok_or(MeshError::Denied(Closing::Protocol))?;
-    ours.check(&theirs, peer).map_err(MeshError::Denied)?;
+    let checked = ours.check(&theirs, peer);
+    if checked == Err(Closing::NewerEpoch) {
+        inner.hear_of_newer(&frame.body);
+    }
+    checked.map_err(MeshError::Denied)?;
     let link = Link::new(connection.clone(), peer, key, theirs.epoch, Opened::ByUs);
     inner
         .links

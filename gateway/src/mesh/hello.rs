@@ -1,9 +1,13 @@
 //! The greeting on a new connection: what the certificate does not say.
 
 use super::closing::Closing;
+use super::limits::PROOF_BYTES;
 
 /// The version of what nodes say to each other.
 pub const VERSION: u16 = 1;
+
+/// Bytes of a greeting without what is appended.
+const BYTES: usize = 34;
 
 /// What each side tells first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +26,33 @@ impl Hello {
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(34);
+        let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend_from_slice(&self.version.to_be_bytes());
         bytes.extend_from_slice(&self.fleet);
         bytes.extend_from_slice(&self.epoch.to_be_bytes());
         bytes.extend_from_slice(&self.node.to_be_bytes());
         bytes
+    }
+
+    /// As bytes, with what proves its epoch to whoever lives in an older one.
+    #[must_use]
+    pub fn encode_with(&self, proof: &[u8]) -> Vec<u8> {
+        let mut bytes = self.encode();
+        let length = u16::try_from(proof.len()).ok();
+        if let Some(length) = length.filter(|_| (1..=PROOF_BYTES).contains(&proof.len())) {
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(proof);
+        }
+        bytes
+    }
+
+    /// The proof in the bytes of a greeting; nothing where there is none.
+    #[must_use]
+    pub fn proof(bytes: &[u8]) -> Option<&[u8]> {
+        let (length, rest) = bytes.get(BYTES..)?.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        rest.get(..length)
+            .filter(|proof| (1..=PROOF_BYTES).contains(&proof.len()))
     }
 
     /// From bytes. Later versions may append to a greeting.
@@ -93,6 +118,26 @@ mod tests {
         assert_eq!(Hello::decode(&bytes[..33]), None);
         bytes.push(1);
         assert_eq!(Hello::decode(&bytes), Some(OURS));
+    }
+
+    #[test]
+    fn a_proof_is_read_as_it_was_written_or_not_at_all() {
+        for length in [1, 150, PROOF_BYTES] {
+            let proof = vec![7; length];
+            let bytes = OURS.encode_with(&proof);
+            assert_eq!(Hello::decode(&bytes), Some(OURS));
+            assert_eq!(Hello::proof(&bytes), Some(&proof[..]));
+            assert_eq!(Hello::proof(&bytes[..bytes.len() - 1]), None);
+        }
+        assert_eq!(OURS.encode_with(&[]), OURS.encode());
+        assert_eq!(OURS.encode_with(&[7; PROOF_BYTES + 1]), OURS.encode());
+        assert_eq!(Hello::proof(&OURS.encode()), None);
+        assert_eq!(Hello::proof(&[OURS.encode(), vec![0]].concat()), None);
+        assert_eq!(Hello::proof(&[OURS.encode(), vec![0, 0]].concat()), None);
+        assert_eq!(
+            Hello::proof(&[OURS.encode(), vec![0xFF; 2_000]].concat()),
+            None
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use portcullis_certs::fleet::FleetId;
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
@@ -100,6 +101,10 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Serves a stream until it ends. No stranger gets here.
     fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()>;
+
+    /// Hears what somebody with a certificate of the fleet says to prove that an epoch newer than this node's began. Whoever says so may
+    /// lie, and need not be a member any more. Called on the path of a greeting: it must not wait.
+    fn newer_epoch(&self, proof: &[u8]);
 }
 
 /// A refused connection.
@@ -130,6 +135,8 @@ struct Inner {
     denied: Arc<dyn Fn(Denied) + Send + Sync>,
     random: fn() -> u64,
     links: Links,
+    /// What proves this node's epoch to whoever lives in an older one.
+    proof: Mutex<Vec<u8>>,
     requests: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     calls: TaskTracker,
@@ -152,6 +159,7 @@ impl Mesh {
             denied: parts.denied,
             random: parts.random,
             links: Links::new(parts.epoch),
+            proof: Mutex::default(),
             requests: Arc::new(Semaphore::new(limits::REQUEST_BYTES_TOTAL)),
             strangers: Arc::new(Semaphore::new(limits::STRANGERS)),
             calls: TaskTracker::new(),
@@ -167,6 +175,11 @@ impl Mesh {
     /// no longer right are closed before this returns. An epoch never goes back.
     pub fn set_members(&self, epoch: u64, members: BTreeMap<u64, Member>) {
         self.inner.links.set_members(epoch, members);
+    }
+
+    /// What this node says from now on to prove its epoch, at most [`limits::PROOF_BYTES`]; more is not said.
+    pub fn set_proof(&self, proof: Vec<u8>) {
+        *self.inner.proof.lock() = proof;
     }
 
     /// Calls a member: one request, one answer, within that time altogether.
@@ -240,6 +253,19 @@ impl Inner {
             fleet: self.fleet.0,
             epoch: self.links.epoch(),
             node: self.node,
+        }
+    }
+
+    /// The greeting, ready to be sent.
+    fn greeting(&self, ours: &hello::Hello) -> Result<Vec<u8>, MeshError> {
+        let body = ours.encode_with(&self.proof.lock());
+        Ok(frame::encode(io::HELLO, &body, limits::HELLO_BYTES)?)
+    }
+
+    /// Passes on what proves a newer epoch.
+    fn hear_of_newer(&self, greeting: &[u8]) {
+        if let Some(proof) = hello::Hello::proof(greeting) {
+            self.handler.newer_epoch(proof);
         }
     }
 

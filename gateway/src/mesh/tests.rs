@@ -80,18 +80,38 @@ async fn an_older_epoch_is_fenced_off_from_both_sides() {
     let (one, two) = world.pair(Listens::Yes);
     assert_eq!(two.echo(1, b"x").await.unwrap(), b"x");
     let members = world.members(&[(&one, Listens::Yes), (&two, Listens::Yes)]);
+    one.mesh.set_proof(b"proof".to_vec());
     one.mesh.set_members(EPOCH + 1, members.clone());
     assert_eq!(one.mesh.links(), [], "closed at once");
     until(|| two.mesh.links().is_empty()).await;
     let older = two.echo(1, b"x").await;
-    assert_eq!(older, Err(MeshError::Denied(Closing::OlderEpoch)));
+    assert_eq!(older, Err(MeshError::Denied(Closing::NewerEpoch)));
     one.hears(Closing::OlderEpoch).await;
+    // Whoever is behind is told so, whoever called.
+    assert_eq!(*two.seen.proofs.lock(), [b"proof"]);
     let newer = one.echo(2, b"x").await;
     assert_eq!(newer, Err(MeshError::Denied(Closing::NewerEpoch)));
+    until(|| two.seen.proofs.lock().len() == 2).await;
+    assert!(one.seen.proofs.lock().is_empty());
     // An epoch never goes back; with the new one they talk again.
     one.mesh.set_members(EPOCH, members.clone());
     two.mesh.set_members(EPOCH + 1, members);
     until_answered(&two, 1).await;
+}
+
+#[tokio::test]
+async fn one_that_is_of_the_fleet_no_longer_hears_of_the_newer_epoch_and_nothing_else() {
+    let world = World::new(1, &[1, 2]);
+    let (one, two) = world.pair(Listens::No);
+    one.mesh.set_proof(b"proof".to_vec());
+    one.mesh
+        .set_members(EPOCH + 1, world.members(&[(&one, Listens::Yes)]));
+    until(|| two.mesh.links().is_empty()).await;
+    let refused = two.echo(1, b"x").await;
+    assert_eq!(refused, Err(MeshError::Denied(Closing::NewerEpoch)));
+    assert_eq!(*two.seen.proofs.lock(), [b"proof"]);
+    one.hears(Closing::NotAMember).await;
+    assert_eq!(one.mesh.links(), []);
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ pub(super) struct Node {
 pub(super) struct Seen {
     pub(super) running: Mutex<(usize, usize)>,
     pub(super) flooded: Mutex<usize>,
+    pub(super) proofs: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +236,10 @@ impl Handler for Answers {
             seen.running.lock().0 -= 1;
             answer
         })
+    }
+
+    fn newer_epoch(&self, proof: &[u8]) {
+        self.0.proofs.lock().push(proof.to_vec());
     }
 
     fn stream(&self, _: u64, service: u8, mut stream: Duplex) -> BoxFuture<'static, ()> {

@@ -139,6 +139,17 @@ impl Follower {
         }
     }
 
+    /// One that goes on from a view that this node knows to be decided.
+    #[must_use]
+    pub fn going_on(trusted: Trusted, view: Arc<View>) -> Self {
+        Self {
+            epoch: trusted.epoch,
+            trusted,
+            view,
+            floor: 0,
+        }
+    }
+
     /// The view that is in force.
     #[must_use]
     pub fn view(&self) -> &Arc<View> {

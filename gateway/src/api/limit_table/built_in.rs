@@ -193,6 +193,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_frame_bytes", bytes(mesh::FRAME_BYTES), "a request or an answer between nodes"),
     ("mesh_join_frame_bytes", bytes(mesh::JOIN_FRAME_BYTES), "a request to join"),
     ("mesh_hello_bytes", bytes(mesh::HELLO_BYTES), "the greeting on a connection between nodes"),
+    ("mesh_proof_bytes", bytes(mesh::PROOF_BYTES), "what in that greeting proves a newer epoch"),
     ("mesh_read_chunk_bytes", bytes(mesh::READ_CHUNK_BYTES), "taken from a stream between nodes at once"),
     ("mesh_reason_bytes", bytes(mesh::REASON_BYTES), "a refusal's text that another node is told"),
     ("mesh_streams_per_connection", count(mesh::STREAMS_PER_CONNECTION as usize), "calls and streams that one node may have open at another"),

@@ -37,8 +37,14 @@ pub(in crate::cli) fn status(reply: &FleetReply) -> String {
         .iter()
         .map(|problem| format!("\n{problem}\n"))
         .collect();
+    let fenced = reply.fenced.map_or_else(String::new, |epoch| {
+        format!(
+            "FENCED: epoch {epoch} began without {}; it decides nothing any more. Stop it, empty its data directory, and join it anew by a token of a node of that epoch\n",
+            reply.node
+        )
+    });
     format!(
-        "fleet {fleet}, epoch {}: {leads}; revision {} is in force on {}\n\n{}{problems}",
+        "fleet {fleet}, epoch {}: {leads}; revision {} is in force on {}\n{fenced}\n{}{problems}",
         reply.epoch,
         reply.revision,
         reply.node,
@@ -124,6 +130,7 @@ mod tests {
             node: "n1".to_owned(),
             fleet: Some("00ff".to_owned()),
             epoch: 1,
+            fenced: None,
             revision: 7,
             leader: Some("n1".to_owned()),
             quorum: true,
@@ -145,5 +152,10 @@ mod tests {
         assert!(lines[4].contains("7 (stale for 60 s)") && lines[4].contains("65 s ago"));
         assert!(lines[5].contains("never"));
         assert_eq!(lines[7], "the state of n3 is not that of a majority");
+        let fenced = status(&FleetReply {
+            fenced: Some(2),
+            ..reply
+        });
+        assert!(fenced.contains("FENCED: epoch 2 began without n1"));
     }
 }
