@@ -302,6 +302,12 @@ impl Node {
     /// When it does not answer.
     #[must_use]
     pub fn apply_as(&self, tenants: &[TenantText], request: Option<&str>) -> Answer {
+        self.try_apply_as(tenants, request).expect("an answer")
+    }
+
+    /// The same; `None` when it does not answer.
+    #[must_use]
+    pub fn try_apply_as(&self, tenants: &[TenantText], request: Option<&str>) -> Option<Answer> {
         let files: serde_json::Map<String, Value> = tenants
             .iter()
             .map(|tenant| (format!("{}.yaml", tenant.id()), tenant.yaml().into()))
@@ -310,7 +316,7 @@ impl Node {
         if let Some(request) = request {
             body["request"] = request.into();
         }
-        self.ask("POST", "/v1/apply", &body).expect("an answer")
+        self.ask("POST", "/v1/apply", &body)
     }
 
     /// A change of the state that waits for no receipt; how long it took until a quorum had made

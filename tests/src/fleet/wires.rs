@@ -33,8 +33,8 @@ impl Wires {
     pub fn new() -> Self {
         let network = Network::new("fleet", 16);
         let wires = Self { network };
-        wires.nft("add table bridge cut");
-        wires.nft("add chain bridge cut forward { type filter hook forward priority 0; }");
+        let _ = wires.nft("add table bridge cut");
+        let _ = wires.nft("add chain bridge cut forward { type filter hook forward priority 0; }");
         wires
     }
 
@@ -53,7 +53,7 @@ impl Wires {
 
     /// From now on nothing gets from `from` to `to`; the other way it does.
     pub fn cut(&self, from: &Host, to: &Host) {
-        self.nft(&format!(
+        let _ = self.nft(&format!(
             "add rule bridge cut forward iifname {} oifname {} drop",
             from.port, to.port
         ));
@@ -65,9 +65,31 @@ impl Wires {
         self.cut(other, one);
     }
 
+    /// From now on so many of a hundred datagrams are lost, whoever sends them: what nodes say to
+    /// each other, and nothing that customers say.
+    pub fn lose(&self, percent: u8) {
+        let _ = self.nft(&format!(
+            "add rule bridge cut forward ip protocol udp numgen random mod 100 < {percent} counter drop"
+        ));
+    }
+
+    /// How many datagrams were lost since.
+    ///
+    /// # Panics
+    /// When none are to be lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let told = self.nft("list chain bridge cut forward");
+        let count = told.split_once("counter packets ").and_then(|(_, rest)| {
+            let (count, _) = rest.split_once(' ')?;
+            count.parse().ok()
+        });
+        count.unwrap_or_else(|| panic!("no counter in {told}"))
+    }
+
     /// Everything gets through again.
     pub fn heal(&self) {
-        self.nft("flush chain bridge cut forward");
+        let _ = self.nft("flush chain bridge cut forward");
     }
 
     /// Pulls a host's plug: nothing gets in or out, and its own side sees no carrier.
@@ -86,11 +108,11 @@ impl Wires {
             .ip(&format!("link set {} up", host.port));
     }
 
-    fn nft(&self, words: &str) {
+    fn nft(&self, words: &str) -> String {
         let mut command = Command::new("nft");
         command.arg(words);
         let inside = self.network.switch().command(&command);
-        let _ = process::run(&inside, LIMIT).ok();
+        process::run(&inside, LIMIT).ok().to_owned()
     }
 }
 

@@ -1,0 +1,197 @@
+//! Nodes that die in numbers or again and again, wires that lose what is sent, and tokens that
+//! are too old.
+
+use std::time::{Duration, Instant};
+
+use portcullis_tests::fleet::{GATEWAY, Load, figure};
+use portcullis_tests::{Fleet, TenantText, requires_root, wait};
+use serde_json::json;
+
+/// How long anything that should happen soon may take.
+const SOON: Duration = Duration::from_secs(30);
+/// Between two writes over a bad wire: each is a join token, and there may be only so many.
+const BETWEEN: Duration = Duration::from_millis(250);
+
+#[test]
+fn a_storm_of_restarts_loses_and_doubles_nothing() {
+    const STORM: Duration = Duration::from_secs(60);
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let mut dice = Dice(seed.unwrap_or(1));
+    let mut fleet = Fleet::of(3);
+    let began = Instant::now();
+    let (mut written, mut kills, mut number) = (Vec::new(), 0, 0_u32);
+    while began.elapsed() < STORM {
+        // One, two or all of them, in any order.
+        for _ in 0..=dice.below(3) {
+            let victim = dice.below(3);
+            if fleet.nodes[victim].runs() {
+                fleet.nodes[victim].kill();
+                kills += 1;
+            }
+        }
+        // Asked for while they are away, and again when they are back, until somebody says yes.
+        let (tenant, request) = (storm(number), format!("{number:032x}"));
+        number += 1;
+        let asked = dice.below(3);
+        let mut first = None;
+        let quorum = fleet.nodes.iter().filter(|node| node.runs()).count() > 1;
+        if quorum && fleet.nodes[asked].runs() {
+            first = fleet.nodes[asked].try_apply_as(std::slice::from_ref(&tenant), Some(&request));
+        }
+        let first_away = dice.below(3);
+        for index in (0..3).map(|index| (index + first_away) % 3) {
+            if !fleet.nodes[index].runs() {
+                fleet.nodes[index].start();
+            }
+        }
+        let again = wait::until(SOON, || {
+            let answer = fleet.nodes[dice.below(3)]
+                .try_apply_as(std::slice::from_ref(&tenant), Some(&request));
+            answer.filter(|answer| answer.status == 200)
+        });
+        let revision = again.unwrap_or_else(|| panic!("no progress after {kills} kills"));
+        let revision = revision.ok()["revision"].as_u64().unwrap();
+        if let Some(first) = first.filter(|first| first.status == 200) {
+            assert_eq!(first.ok()["revision"], revision, "executed twice");
+        }
+        written.push(revision);
+    }
+    fleet.settled();
+    figure("storm-kills", kills);
+    figure("storm-writes", written.len());
+    assert!(written.is_sorted_by(|one, next| one < next), "{written:?}");
+    for (number, revision) in written.iter().enumerate() {
+        let target = format!("/v1/policy/s{number}");
+        let held = [0, 1, 2].map(|index| {
+            let node = &fleet.nodes[index];
+            node.ask("GET", &target, &json!(null)).unwrap().ok()
+        });
+        assert!(held.iter().all(|one| *one == held[0]), "{held:?}");
+        assert_eq!(held[0]["document_revision"], *revision, "{}", held[0]);
+    }
+}
+
+#[test]
+fn five_voters_lose_two_and_decide_and_lose_a_third_and_serve() {
+    let mut fleet = Fleet::of(5);
+    let leader = fleet.leader();
+    let gone: Vec<usize> = (0..3).map(|step| (leader + step) % 5).collect();
+    let stay: Vec<usize> = (3..5).map(|step| (leader + step) % 5).collect();
+    let load = Load::through(&fleet, &stay);
+    for index in &gone[..2] {
+        fleet.nodes[*index].kill();
+    }
+    let (answer, gap) = fleet.nodes[stay[0]].write("without-two");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    figure("five-voters-two-killed-write-gap-ms", gap.as_millis());
+    assert!(gap < Duration::from_secs(8), "{gap:?}");
+    fleet.nodes[gone[2]].kill();
+    wait::wait_for("the quorum to be missed", SOON, || {
+        let told = stay.iter().map(|index| fleet.nodes[*index].status());
+        told.flatten().all(|status| status["quorum"] == false)
+    });
+    let (answer, _) = fleet.nodes[stay[0]].write("without-three");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    for index in &stay {
+        drop(fleet.connect(*index, fleet.guest()));
+    }
+    for index in gone {
+        fleet.nodes[index].start();
+    }
+    let settled = fleet.settled();
+    figure("five-voters-back-settled-ms", settled.as_millis());
+    let (answer, _) = fleet.nodes[stay[0]].write("with-all-again");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+}
+
+#[test]
+fn lost_datagrams_depose_nobody_and_stop_no_write() {
+    requires_root!();
+    let fleet = Fleet::on_wires(3);
+    let load = Load::through(&fleet, &[0, 1, 2]);
+    let wires = fleet.wires.as_ref().unwrap();
+    for (percent, most_changes) in [(1, Some(0)), (5, Some(0)), (20, None)] {
+        let mut last = fleet.leader();
+        let asked = (last + 1) % 3;
+        wires.lose(percent);
+        let began = Instant::now();
+        let (mut changes, mut took) = (0, Vec::new());
+        while began.elapsed() < Duration::from_secs(15) {
+            let name = format!("lossy-{percent}-{}", took.len());
+            let (answer, one) = fleet.nodes[asked].write(&name);
+            assert_eq!(answer.status, 200, "{percent} % {}", answer.body);
+            took.push(one);
+            let status = fleet.nodes[asked].status().unwrap();
+            let now = |node: &portcullis_tests::fleet::Node| status["leader"] == node.name();
+            if let Some(now) = fleet.nodes.iter().position(now).filter(|now| *now != last) {
+                (changes, last) = (changes + 1, now);
+            }
+            std::thread::sleep(BETWEEN);
+        }
+        took.sort_unstable();
+        let p99 = took[(took.len() - 1) * 99 / 100];
+        figure(&format!("loss-{percent}-writes"), took.len());
+        figure(
+            &format!("loss-{percent}-write-p50-ms"),
+            took[took.len() / 2].as_millis(),
+        );
+        figure(&format!("loss-{percent}-write-p99-ms"), p99.as_millis());
+        figure(&format!("loss-{percent}-leader-changes"), changes);
+        if let Some(most) = most_changes {
+            assert!(changes <= most, "{changes} at {percent} %");
+        }
+        assert!(took.len() >= 3, "{} at {percent} %", took.len());
+        let lost = wires.lost();
+        figure(&format!("loss-{percent}-datagrams-lost"), lost);
+        assert!(lost > 0, "nothing was lost at {percent} %");
+        wires.heal();
+        fleet.settled();
+    }
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
+}
+
+#[test]
+fn a_token_that_is_too_old_lets_nobody_in_and_says_so() {
+    let mut fleet = Fleet::of(1);
+    let late = fleet.unmade("late", GATEWAY);
+    let asked = json!({"name": "late", "roles": ["gateway"], "minutes": 1});
+    let reply = fleet.nodes[0].ask("POST", "/v1/fleet/invite", &asked);
+    let reply = reply.unwrap().ok();
+    let token = fleet.nodes[late].folder().join("token");
+    std::fs::write(&token, reply["token"].as_str().unwrap()).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&token, private).unwrap();
+    std::thread::sleep(Duration::from_secs(61));
+    let told = fleet.nodes[late].join(&token);
+    assert!(told.refused().contains("expired"), "{told}");
+    let status = fleet.nodes[0].status().unwrap();
+    assert_eq!(
+        status["nodes"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+    // A fresh one is good.
+    fleet.join(late, "gateway");
+    fleet.nodes[late].start();
+    fleet.reached(fleet.nodes[0].revision());
+}
+
+fn storm(number: u32) -> TenantText {
+    TenantText::new(&format!("s{number}"))
+}
+
+/// splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % end).expect("small")
+    }
+}
