@@ -13,7 +13,7 @@
 //! - a gateway lets in exactly whom the policy of its revision lets in, by a reading of that policy
 //!   that shares no code with the gateway's.
 //!
-//! `SEED=n` plays one story, `SEEDS=n` as many as that.
+//! `SEED=n` plays one story, `SEEDS=n` as many as that, the kept ones among them.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -91,7 +91,9 @@ fn a_fleet_keeps_its_word_whatever_befalls_it() {
     let seeds: Vec<u64> = kept.chain(100..100 + more).collect();
     let met = play(&seeds);
     println!("{met:?}");
-    met.everything();
+    if count >= SEEDS {
+        met.everything();
+    }
 }
 
 /// As many stories as `SOAK_SECONDS` allow, by other seeds each time.
