@@ -9,7 +9,7 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 # The test binaries that have them.
-SOAKS := attacks_bounds cancel_race limits
+SOAKS := attacks_bounds cancel_race limits fleet_simulation
 # What `make bench` is told besides: ARGS="--help".
 ARGS ?=
 # ONCE=1: the demo cleans up and ends instead of staying for you to play with.
@@ -66,7 +66,7 @@ fuzz: ## Feed every decoder nonsense, FUZZ_SECONDS each (needs a nightly toolcha
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/setup/fuzz.sh
 
 soak: setup ## The tests that take long, SOAK_SECONDS each
-	ulimit -n "$$(ulimit -Hn)"; cargo test --package portcullis-tests --locked $(addprefix --test ,$(SOAKS)) -- --ignored --test-threads=1
+	ulimit -n "$$(ulimit -Hn)"; cargo test --package portcullis-tests --package portcullis-consensus --locked $(addprefix --test ,$(SOAKS)) -- --ignored --test-threads=1
 
 setup: ## Install what tests need and this machine lacks (Debian packages, drivers, a second PostgreSQL)
 	@tests/setup/debian.sh tests

@@ -1,0 +1,392 @@
+//! A gateway that somebody took over: what its credentials are good for, and what it has.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use portcullis::fleet::home::{Home, Membership, Piece};
+use portcullis::mesh::{
+    BoxFuture, Caller, Closing, Duplex, Handler, Member, Mesh, MeshError, MeshParts, Refused,
+};
+use portcullis_certs::fleet::{FleetTrust, JoinToken, NodeIdentity, mesh_client_config};
+use portcullis_policy::{
+    Author, Command, FEATURE_LEVEL, GuardRails, KeyHash, NodeId, NodeRole, OperatorId, People,
+    Principal, Proposal, Role, Tenant, Timestamp, encode_proposal,
+};
+use portcullis_tests::fleet::{Fleet, GATEWAY, Guests};
+use portcullis_tests::wait;
+use tokio::runtime::Runtime;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// What nodes ask each other, by number.
+const JOIN: u8 = 0;
+const RAFT: u8 = 1;
+const SIGN: u8 = 2;
+const PROPOSE: u8 = 3;
+const REPORT: u8 = 4;
+const CONFIRM: u8 = 5;
+const LET_GO: u8 = 10;
+/// Beyond them there is nothing.
+const NOTHING: std::ops::Range<u8> = 11..0x7F;
+
+/// Answers nobody.
+struct Mute;
+
+impl Handler for Mute {
+    fn call(&self, _: Caller, _: u8, _: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, Refused>> {
+        Box::pin(std::future::ready(Err(Refused(String::new()))))
+    }
+
+    fn stream(&self, _: u64, _: u8, _: Duplex) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Hostile code with everything that is in a gateway's data directory.
+struct Evil {
+    runtime: Runtime,
+    home: Home,
+    membership: Membership,
+    control: u64,
+}
+
+impl Evil {
+    fn with(data: &Path) -> Self {
+        let home = Home::of(data);
+        let membership = home.membership().unwrap().unwrap();
+        let control = membership.seeds.first().unwrap().node.get();
+        Self {
+            runtime: Runtime::new().unwrap(),
+            home,
+            membership,
+            control,
+        }
+    }
+
+    /// A mesh of its own that says it is this node.
+    fn mesh(&self, as_node: u64) -> Mesh {
+        let read = |piece| self.home.read(piece).unwrap();
+        let identity =
+            NodeIdentity::from_pem(&read(Piece::Certificate), &read(Piece::Key)).unwrap();
+        let trust = FleetTrust::from_pem(&read(Piece::Authority)).unwrap();
+        let seed = self.membership.seeds.first().unwrap();
+        let member = Member {
+            key: *seed.key.as_bytes(),
+            address: seed.address.clone(),
+        };
+        let _inside = self.runtime.enter();
+        let mesh = Mesh::start(MeshParts {
+            listen: None,
+            node: as_node,
+            fleet: trust.fleet(),
+            epoch: self.membership.epoch,
+            server: None,
+            client: Arc::new(move |to| mesh_client_config(&identity, &trust, to).ok()),
+            handler: Arc::new(Mute),
+            denied: Arc::new(|_| {}),
+            random: || 7,
+        })
+        .unwrap();
+        mesh.set_members(
+            self.membership.epoch,
+            BTreeMap::from([(self.control, member)]),
+        );
+        mesh
+    }
+
+    fn ask(&self, mesh: &Mesh, service: u8, request: &[u8]) -> Result<Vec<u8>, MeshError> {
+        let call = mesh.call(self.control, service, request.to_vec(), SOON);
+        self.runtime.block_on(call)
+    }
+
+    /// What the control node says no with.
+    fn refusal(&self, mesh: &Mesh, service: u8, request: &[u8]) -> String {
+        match self.ask(mesh, service, request) {
+            Err(MeshError::Refused(Refused(words))) => words,
+            other => panic!("service {service}: {other:?}"),
+        }
+    }
+}
+
+/// A command as nodes pass it on: a proposal without its format and its moment.
+fn draft(principal: Principal, command: Command) -> Vec<u8> {
+    let proposal = Proposal {
+        request: None,
+        at: Timestamp::from_millis(0),
+        author: Author {
+            name: "edge".to_owned(),
+            principal,
+        },
+        command,
+    };
+    let mut bytes = encode_proposal(&proposal).unwrap();
+    assert_eq!(bytes[..3], [1, 0, 0], "format, no request, moment 0");
+    drop(bytes.drain(..2));
+    bytes
+}
+
+/// All that a fleet can be told to do, but for what a gateway may say of itself.
+fn commands(me: NodeId, control: NodeId) -> Vec<(Principal, Command)> {
+    let roles = [NodeRole::Control].into();
+    let token = KeyHash::new([1; 32]);
+    let report = |node| Command::Report {
+        node,
+        level: FEATURE_LEVEL,
+        address: Some("203.0.113.66:7443".to_owned()),
+    };
+    let operator: OperatorId = "mallory".parse().unwrap();
+    let commands = [
+        Command::Apply {
+            base: None,
+            expected: BTreeMap::new(),
+            put: vec![Tenant::new("acme".parse().unwrap())],
+            remove: Vec::new(),
+        },
+        Command::Invite {
+            token,
+            name: "evil".parse().unwrap(),
+            roles,
+            expires: Timestamp::from_millis(i64::MAX),
+        },
+        Command::Admit {
+            token,
+            name: "evil".parse().unwrap(),
+            roles: [NodeRole::Control].into(),
+            key: KeyHash::new([2; 32]),
+            view_key: Some([3; 32]),
+            address: Some("203.0.113.66:7443".to_owned()),
+        },
+        Command::Remove { node: control },
+        Command::PutOperator {
+            operator: operator.clone(),
+            roles: vec![Role::FleetOperator],
+        },
+        Command::RemoveOperator { operator },
+        Command::SetGuardRails {
+            guard_rails: GuardRails {
+                anywhere: People::One,
+                operators: People::One,
+                guard_rails: People::One,
+            },
+        },
+        Command::Recover {
+            epoch: 2,
+            survivor: me,
+            statement: vec![0; 64],
+        },
+        Command::Succession {
+            statement: vec![0; 64],
+        },
+        Command::Stage {
+            stage: portcullis_policy::RequestId::new([4; 16]),
+            index: 0,
+            of: 1,
+            bytes: vec![0],
+        },
+        report(control),
+    ];
+    let principals = [
+        Principal::Node(me),
+        Principal::Local,
+        Principal::Node(control),
+    ];
+    let mut all: Vec<(Principal, Command)> = commands
+        .iter()
+        .flat_map(|command| principals.iter().map(|by| (by.clone(), command.clone())))
+        .collect();
+    // Its own introduction, in the name of others.
+    all.push((Principal::Local, report(me)));
+    all.push((Principal::Node(control), report(me)));
+    all.push((Principal::Operator("root".parse().unwrap()), report(me)));
+    all
+}
+
+/// One control node, and a gateway that has served.
+fn fleet_with_gateway() -> (Fleet, usize) {
+    let mut fleet = Fleet::of(1);
+    let gateway = fleet.unmade("edge", GATEWAY);
+    fleet.join(gateway, "gateway");
+    fleet.nodes[gateway].start();
+    let answer = fleet.nodes[0].apply(&[fleet.policy(Guests::Unwelcome)]);
+    let reply = answer.ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    drop(fleet.connect(gateway, fleet.resident()));
+    (fleet, gateway)
+}
+
+#[test]
+fn a_gateways_credentials_command_nothing() {
+    let (mut fleet, gateway) = fleet_with_gateway();
+    fleet.nodes[gateway].kill();
+    let evil = Evil::with(&fleet.nodes[gateway].data());
+    let me = evil.membership.node;
+    let control = NodeId::new(evil.control).unwrap();
+    let mesh = evil.mesh(me.get());
+
+    // What it may: say of itself what it is. The answer begins with "written", and the revision.
+    let own = Command::Report {
+        node: me,
+        level: FEATURE_LEVEL,
+        address: None,
+    };
+    let told = evil.ask(&mesh, PROPOSE, &draft(Principal::Node(me), own));
+    let told = told.unwrap();
+    assert_eq!(told[0], 0, "{told:?}");
+    let revision = u64::from(told[1]);
+    wait::wait_for("what it says of itself holds", SOON, || {
+        fleet.nodes[0].revision() == revision
+    });
+    let before = (fleet.nodes[0].revision(), nodes(&fleet));
+
+    for (by, command) in commands(me, control) {
+        let said = evil.refusal(&mesh, PROPOSE, &draft(by.clone(), command.clone()));
+        assert_eq!(said, "only control nodes propose", "{by:?}: {command:?}");
+    }
+    // Whatever it says to consensus is not even read.
+    for message in [&[][..], &[0; 64], &[1, 9, 1, 1, 0], &[5; 4_096]] {
+        let said = evil.refusal(&mesh, RAFT, message);
+        assert_eq!(said, "only control nodes decide");
+    }
+    for service in [SIGN, REPORT] {
+        let _words = evil.refusal(&mesh, service, &[0xFF; 100]);
+    }
+    // Words that nobody said are answered by none.
+    assert_eq!(evil.ask(&mesh, SIGN, &[0]).unwrap(), [0]);
+    // Whoever has a certificate has joined; no service invites, backs up or restores.
+    for service in [JOIN].into_iter().chain(NOTHING) {
+        let said = evil.refusal(&mesh, service, &[0; 32]);
+        assert_eq!(said, format!("there is no service {service}"));
+    }
+    // A lease is lent for as long as the lender's own, which is known to everybody. To be let go of
+    // means nothing for one without a state.
+    assert!(evil.ask(&mesh, CONFIRM, &[]).unwrap().len() <= 2);
+    let _position = evil.ask(&mesh, LET_GO, &[]).unwrap();
+    // Only the view can be subscribed to.
+    for service in [RAFT, SIGN, PROPOSE, LET_GO] {
+        let frame = evil.runtime.block_on(async {
+            let mut stream = mesh.open(evil.control, service).await.unwrap();
+            stream.recv().await
+        });
+        assert!(!matches!(frame, Ok(Some(_))), "service {service}");
+    }
+
+    // Nor does it pass for another.
+    let liar = evil.mesh(me.get() + 1);
+    assert_eq!(
+        evil.ask(&liar, CONFIRM, &[]),
+        Err(MeshError::Denied(Closing::OtherNode))
+    );
+    fleet.nodes[0].event("a node that passes for another", |event| {
+        event["kind"] == "fleet.denied" && event["code"] == "other_node"
+    });
+
+    assert_eq!((fleet.nodes[0].revision(), nodes(&fleet)), before);
+    drop((mesh, liar));
+    fleet.nodes[gateway].start();
+    let answer = fleet.nodes[0].apply(&[fleet.policy(Guests::Welcome)]);
+    let reply = answer.ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    drop(fleet.connect(gateway, fleet.guest()));
+}
+
+/// The nodes by name, as the control node knows them.
+fn nodes(fleet: &Fleet) -> Vec<String> {
+    let status = fleet.nodes[0].status().unwrap();
+    assert_eq!(status["quorum"], true, "{status}");
+    let nodes = status["nodes"].as_array().unwrap();
+    nodes.iter().map(|node| node["name"].to_string()).collect()
+}
+
+#[test]
+fn a_gateways_disk_holds_no_key_of_the_fleet() {
+    let (mut fleet, gateway) = fleet_with_gateway();
+    let invited = fleet.nodes[0].invite("late", "gateway");
+    let token = std::fs::read_to_string(invited).unwrap();
+    let token = JoinToken::parse(token.trim()).unwrap();
+    fleet.nodes[gateway].kill();
+    let (control, edge) = (fleet.nodes[0].data(), fleet.nodes[gateway].data());
+
+    let home = Home::of(&control);
+    let pem = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let key = |piece| secret_of(&home.read(piece).unwrap());
+    let secrets = [
+        ("the authority's key", key(Piece::AuthorityKey)),
+        ("the control node's key for views", key(Piece::ViewKey)),
+        ("the control node's own key", key(Piece::Key)),
+        ("the recovery key", secret_of(&pem(&fleet.recovery_key()))),
+        ("an invitation's secret", token.secret().to_vec()),
+    ];
+    for (what, secret) in &secrets {
+        let found = holding(&edge, secret);
+        assert!(found.is_empty(), "{what} is in {found:?}");
+    }
+    // The same search finds what is there: on the control node its keys, here the gateway's own.
+    for (_, secret) in &secrets[..3] {
+        assert_eq!(holding(&control, secret).len(), 1);
+    }
+    let own = secret_of(&Home::of(&edge).read(Piece::Key).unwrap());
+    assert_eq!(holding(&edge, &own).len(), 1);
+    for secret in [&secrets[3].1, &secrets[4].1] {
+        assert!(holding(&control, secret).is_empty(), "nobody keeps it");
+    }
+    // And no file of that kind is there at all.
+    for piece in [
+        Piece::AuthorityKey,
+        Piece::ViewKey,
+        Piece::JoiningKey,
+        Piece::JoiningViewKey,
+    ] {
+        assert!(Home::of(&edge).find(piece).unwrap().is_none(), "{piece:?}");
+    }
+}
+
+/// The 32 bytes that are secret in a private key in PEM (PKCS#8, of an elliptic curve).
+fn secret_of(pem: &str) -> Vec<u8> {
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = BASE64.decode(body).unwrap();
+    let at = der.windows(2).position(|pair| pair == [4, 32]);
+    der[at.expect("an octet string") + 2..][..32].to_vec()
+}
+
+/// The files below a directory in which these bytes are: as they are, in hex, or in base64 of any
+/// alignment, also broken into lines.
+fn holding(directory: &Path, secret: &[u8]) -> Vec<PathBuf> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![secret.to_vec(), hex.clone().into_bytes()];
+    forms.push(hex.to_uppercase().into_bytes());
+    for shift in 0..3 {
+        // What does not depend on the bytes before and after.
+        let shifted = [&vec![0; shift][..], secret].concat();
+        let text = BASE64.encode(&shifted).into_bytes();
+        let end = shifted.len() / 3 * 4;
+        forms.push(text[if shift == 0 { 0 } else { 4 }..end].to_vec());
+    }
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let Ok(bytes) = std::fs::read(&path) else {
+                continue;
+            };
+            let joined: Vec<u8> = bytes.iter().copied().filter(|it| *it != b'\n').collect();
+            let has = |form: &Vec<u8>| {
+                [&bytes, &joined]
+                    .iter()
+                    .any(|text| text.windows(form.len()).any(|part| part == form))
+            };
+            if forms.iter().any(has) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
