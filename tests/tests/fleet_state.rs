@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use portcullis_policy::{Snapshot, Tenant, TenantAt};
-use portcullis_tests::fleet::{Guests, Load, Node, alter, figure};
+use portcullis_tests::fleet::{BOTH, Guests, Load, Node, alter, figure};
 use portcullis_tests::{Fleet, wait};
 use serde_json::Value;
 
@@ -219,4 +219,44 @@ fn same_everywhere(fleet: &Fleet) -> bool {
         let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
         nodes.len() == fleet.nodes.len() && nodes.iter().all(|node| node["state"] == "same")
     })
+}
+
+#[test]
+fn a_copy_of_a_running_node_stops_neither_the_leader_nor_a_write() {
+    let mut fleet = Fleet::of(3);
+    let original = (fleet.leader() + 1) % 3;
+    let copy = fleet.unmade("copy", BOTH);
+    let _ = std::fs::remove_dir(fleet.nodes[copy].data());
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([fleet.nodes[original].data(), fleet.nodes[copy].data()])
+        .status();
+    assert!(copied.unwrap().success());
+    let name = format!("name = \"{}\"", fleet.nodes[original].name());
+    fleet.nodes[copy].rewrite("name = \"copy\"", &name);
+    let load = Load::through(&fleet, &[0, 1, 2]);
+    let started = fleet.nodes[copy].try_start();
+    figure("copied-node-started", started.is_ok());
+    let others = (0..3).filter(|index| *index != original).collect::<Vec<_>>();
+    let mut slowest = Duration::ZERO;
+    for number in 0..20 {
+        let through = &fleet.nodes[others[number % others.len()]];
+        let (answer, took) = through.write(&format!("with-a-copy-{number}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        slowest = slowest.max(took);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    figure("copied-node-slowest-write-ms", slowest.as_millis());
+    let said = |kind: &str| {
+        let events = fleet.nodes.iter().flat_map(|node| node.events());
+        events
+            .filter(|event| event["kind"] == kind && event["code"] == "log_went_back")
+            .count()
+    };
+    figure("copied-node-noticed", said("fleet.diverged"));
+    if started.is_ok() {
+        fleet.nodes[copy].kill();
+    }
+    figure("copied-node-over-settled-ms", fleet.settled().as_millis());
+    assert!(load.failures().is_empty(), "{:?}", load.failures());
 }

@@ -105,6 +105,7 @@ impl Consensus {
             leader: None,
             reached: BTreeMap::new(),
             silent: BTreeMap::new(),
+            gone_back: BTreeSet::new(),
             settled: false,
             failed: None,
             ..self.status()
@@ -302,6 +303,7 @@ impl Consensus {
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             reached: reached.collect(),
             silent: silent.collect(),
+            gone_back: engine.acknowledged.gone_back(),
             settled: membership.get_joint_config().len() == 1
                 && *metrics.membership_config.log_id() <= metrics.last_applied,
             failed: metrics
@@ -343,6 +345,8 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError`]
     pub async fn add_learner(&self, node: NodeId) -> Result<(), ProposeError> {
+        // It may come with nothing, also one that had all before.
+        self.engine.load().acknowledged.forget(node);
         let raft = self.raft();
         let added = raft.add_learner(node.get(), openraft::impls::EmptyNode {}, false);
         changed(timeout(MEMBERSHIP, added).await)

@@ -1,6 +1,7 @@
 //! One opening of the state: openraft, and the threads that it has to itself.
 
 use crate::OpenError;
+use crate::acknowledged::Acknowledged;
 use crate::arriving::Arriving;
 use crate::machine::Shown;
 use crate::opening::open;
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 pub(crate) struct Engine {
     pub(crate) raft: Raft,
     pub(crate) arriving: Arc<Arriving>,
+    pub(crate) acknowledged: Arc<Acknowledged>,
     pub(crate) pace: Arc<Pace>,
     /// Why it has ended, where it could not say so itself.
     pub(crate) broken: OnceLock<String>,
@@ -48,6 +50,7 @@ impl Engine {
                 let engine = Self {
                     raft: opened.raft,
                     arriving: opened.arriving,
+                    acknowledged: opened.acknowledged,
                     pace: opened.pace,
                     broken: OnceLock::new(),
                     own: Mutex::new(Some((runtime, opened.thread))),

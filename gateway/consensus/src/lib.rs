@@ -20,6 +20,7 @@
 //!
 //! This package is the only door for openraft and redb.
 
+mod acknowledged;
 mod arriving;
 mod backup;
 mod consensus;

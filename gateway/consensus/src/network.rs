@@ -1,5 +1,6 @@
 //! What control nodes say to each other, and how it travels: postcard over a [`Transport`].
 
+use crate::acknowledged::Acknowledged;
 use crate::arriving::Arriving;
 use crate::image::Image;
 use crate::types::{Raft, Snapshot, SnapshotMeta, Types, Vote};
@@ -108,10 +109,14 @@ enum Asked {
 pub(crate) struct Peer {
     to: NodeId,
     transport: Arc<dyn Transport>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 /// Makes clients.
-pub(crate) struct Network(pub(crate) Arc<dyn Transport>);
+pub(crate) struct Network {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) acknowledged: Arc<Acknowledged>,
+}
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
@@ -120,7 +125,8 @@ impl RaftNetworkFactory<Types> for Network {
         Peer {
             // Ids come from the state, which has no node 0.
             to: NodeId::new(target).unwrap_or(NodeId::FIRST),
-            transport: Arc::clone(&self.0),
+            transport: Arc::clone(&self.transport),
+            acknowledged: Arc::clone(&self.acknowledged),
         }
     }
 }
@@ -187,7 +193,26 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        self.ask(&Asked::Append(rpc), option.hard_ttl()).await
+        let (vote, before) = (rpc.vote, rpc.prev_log_id);
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(before);
+        let answer = self.ask(&Asked::Append(rpc), option.hard_ttl()).await?;
+        let up_to = match &answer {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(up_to) => *up_to,
+            AppendEntriesResponse::Conflict => {
+                let index = before.map_or(0, |before| before.index);
+                if self.acknowledged.lacks(self.to, vote, index) {
+                    let gone = TransportError::new("its log lacks what it has acknowledged");
+                    return Err(RPCError::Unreachable(Unreachable::new(&gone)));
+                }
+                None
+            }
+            AppendEntriesResponse::HigherVote(_) => None,
+        };
+        if let Some(up_to) = up_to {
+            self.acknowledged.has(self.to, vote, up_to.index);
+        }
+        Ok(answer)
     }
 
     async fn vote(
@@ -213,10 +238,15 @@ impl RaftNetworkV2<Types> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        tokio::select! {
-            closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send_snapshot(vote, snapshot, PIECE_TAKEN) => sent.map_err(StreamingError::from),
+        let last = snapshot.meta.last_log_id;
+        let sent = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(vote, snapshot, PIECE_TAKEN) => sent?,
+        };
+        if let Some(last) = last {
+            self.acknowledged.has(self.to, vote, last.index);
         }
+        Ok(sent)
     }
 
     async fn transfer_leader(

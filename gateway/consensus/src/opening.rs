@@ -1,6 +1,7 @@
 //! From a file to a node that takes part.
 
 use crate::OpenError;
+use crate::acknowledged::Acknowledged;
 use crate::arriving::{Arriving, TRANSFER_IDLE};
 use crate::log::Log;
 use crate::machine::{Machine, Shown};
@@ -28,6 +29,7 @@ pub(crate) struct Opened {
     pub(crate) shown: Arc<Shown>,
     pub(crate) thread: Thread,
     pub(crate) arriving: Arc<Arriving>,
+    pub(crate) acknowledged: Arc<Acknowledged>,
     pub(crate) pace: Arc<Pace>,
     /// For tests that make a write fail.
     #[cfg(test)]
@@ -72,10 +74,14 @@ pub(crate) async fn open(
     let mut config = config(timing).map_err(OpenError::Engine)?;
     // The snapshot that it is given may be from when it was the only voter: it would elect itself.
     config.enable_elect = shown.fence().is_none();
+    let acknowledged = Arc::<Acknowledged>::default();
     let raft = Raft::new(
         node.get(),
         Arc::new(config),
-        Network(transport),
+        Network {
+            transport,
+            acknowledged: Arc::clone(&acknowledged),
+        },
         log,
         machine,
     )
@@ -99,6 +105,7 @@ pub(crate) async fn open(
         shown,
         thread,
         arriving,
+        acknowledged,
         pace,
         #[cfg(test)]
         writer: to_fail,

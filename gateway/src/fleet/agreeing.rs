@@ -74,6 +74,7 @@ pub(super) async fn agree(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
         let comparison = fleet.compare_states(&consensus);
         fleet.agreement.0.lock().1 = comparison.clone();
         fleet.say(&comparison, &mut said);
+        fleet.say_gone_back(&consensus, &mut said);
         match fleet.agreement.condition() {
             Condition::InStep if comparison.wrong.contains_key(&fleet.me) => {
                 fleet.agreement.become_(Condition::Differs);
@@ -116,6 +117,7 @@ pub(super) async fn agree(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
 #[derive(Default)]
 struct Said {
     wrong: BTreeSet<NodeId>,
+    gone_back: BTreeSet<NodeId>,
     split: u32,
 }
 
@@ -205,6 +207,24 @@ impl Fleet {
         });
     }
 
+    /// As the leader sees it.
+    fn say_gone_back(&self, consensus: &Consensus, said: &mut Said) {
+        let status = consensus.status();
+        let leads = status.leader == Some(self.me);
+        said.gone_back.retain(|_| leads);
+        for node in status.gone_back.iter().filter(|_| leads) {
+            if !said.gone_back.insert(*node) {
+                continue;
+            }
+            metrics::counter!("portcullis_consensus_gone_back_total").increment(1);
+            let name = self.name_of(*node);
+            tracing::error!("{}", gone_back(&name));
+            self.record(kinds::FLEET_DIVERGED, |event| {
+                event.with("name", name).with("code", "log_went_back")
+            });
+        }
+    }
+
     fn say_split(&self, split: &Split) {
         let said: Vec<String> = split
             .roots
@@ -290,6 +310,11 @@ impl Fleet {
                 self.name_of(*node)
             ));
         }
+        let status = self.source.status();
+        let back = status.iter().filter(|it| it.leader == Some(self.me));
+        for node in back.flat_map(|it| &it.gone_back) {
+            problems.push(gone_back(&self.name_of(*node)));
+        }
         if let Some(split) = comparison.split {
             let names: Vec<String> = split.roots.keys().map(|it| self.name_of(*it)).collect();
             problems.push(format!(
@@ -328,6 +353,12 @@ impl Fleet {
         self.enforcer.replace(view, Arc::new(applied));
         self.set_members();
     }
+}
+
+fn gone_back(name: &str) -> String {
+    format!(
+        "the log of {name} lacks what was acknowledged in its name: a copy of its data runs somewhere, or an older copy was put in its place; it counts as dead meanwhile. Stop the copy, or remove {name} and let it join anew with an empty data directory"
+    )
 }
 
 fn hex(root: &[u8; 32]) -> String {

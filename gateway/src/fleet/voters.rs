@@ -171,6 +171,7 @@ mod tests {
             applied: 1_000,
             reached: reached.iter().copied().collect(),
             silent: reached.iter().map(|(node, _)| (*node, HEARD)).collect(),
+            gone_back: BTreeSet::new(),
             settled: true,
             failed: None,
         }
