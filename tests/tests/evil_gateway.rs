@@ -30,8 +30,9 @@ const PROPOSE: u8 = 3;
 const REPORT: u8 = 4;
 const CONFIRM: u8 = 5;
 const LET_GO: u8 = 10;
+const PASSED: u8 = 12;
 /// Beyond them there is nothing.
-const NOTHING: std::ops::Range<u8> = 11..0x7F;
+const NOTHING: std::ops::Range<u8> = 13..0x7F;
 
 /// Answers nobody.
 struct Mute;
@@ -44,6 +45,8 @@ impl Handler for Mute {
     fn stream(&self, _: u64, _: u8, _: Duplex) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    fn newer_epoch(&self, _: &[u8]) {}
 }
 
 /// Hostile code with everything that is in a gateway's data directory.
@@ -261,10 +264,13 @@ fn a_gateways_credentials_command_nothing() {
         let said = evil.refusal(&mesh, service, &[0; 32]);
         assert_eq!(said, format!("there is no service {service}"));
     }
-    // A lease is lent for as long as the lender's own, which is known to everybody. To be let go of
-    // means nothing for one without a state.
+    // Nobody is told what another node reports but by control nodes.
+    let said = evil.refusal(&mesh, PASSED, &[1, 0]);
+    assert_eq!(said, "this report is not taken from there");
+    let said = evil.refusal(&mesh, LET_GO, &[]);
+    assert_eq!(said, "only control nodes have a state to let go of");
+    // A lease is lent for as long as the lender's own, which is known to everybody.
     assert!(evil.ask(&mesh, CONFIRM, &[]).unwrap().len() <= 2);
-    let _position = evil.ask(&mesh, LET_GO, &[]).unwrap();
     // Only the view can be subscribed to.
     for service in [RAFT, SIGN, PROPOSE, LET_GO] {
         let frame = evil.runtime.block_on(async {

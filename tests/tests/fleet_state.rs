@@ -237,7 +237,9 @@ fn a_copy_of_a_running_node_stops_neither_the_leader_nor_a_write() {
     let load = Load::through(&fleet, &[0, 1, 2]);
     let started = fleet.nodes[copy].try_start();
     figure("copied-node-started", started.is_ok());
-    let others = (0..3).filter(|index| *index != original).collect::<Vec<_>>();
+    let others = (0..3)
+        .filter(|index| *index != original)
+        .collect::<Vec<_>>();
     let mut slowest = Duration::ZERO;
     for number in 0..20 {
         let through = &fleet.nodes[others[number % others.len()]];

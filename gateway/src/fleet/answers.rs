@@ -124,6 +124,9 @@ impl Fleet {
                 let left = u64::try_from(left.as_millis()).unwrap_or_default();
                 words::encode(&left).map_err(Refused)
             }
+            words::LET_GO if !self.is_control(from) => Err(Refused(
+                "only control nodes have a state to let go of".to_owned(),
+            )),
             words::LET_GO => {
                 let fence = self.let_go(from).await?;
                 words::encode(&fence).map_err(Refused)
@@ -156,6 +159,12 @@ impl Fleet {
         status.is_some_and(|it| it.voters.contains(&node) || it.learners.contains(&node))
     }
 
+    fn is_control(&self, node: NodeId) -> bool {
+        let view = self.source.view();
+        let known = view.fleet().and_then(|fleet| fleet.nodes.get(&node));
+        known.is_some_and(portcullis_policy::Node::is_control)
+    }
+
     /// Whether a node is of the fleet, as far as this one can say: one that joined a moment ago
     /// knows no state yet.
     fn knows(&self, node: NodeId) -> bool {
@@ -168,12 +177,7 @@ impl Fleet {
     fn may_propose(&self, from: NodeId, draft: &Draft) -> Result<(), Refused> {
         let of_itself = matches!(&draft.command, Command::Report { node, .. } if *node == from)
             && draft.author.principal == Principal::Node(from);
-        let view = self.source.view();
-        let control = view
-            .fleet()
-            .and_then(|fleet| fleet.nodes.get(&from))
-            .is_some_and(portcullis_policy::Node::is_control);
-        if control || of_itself {
+        if self.is_control(from) || of_itself {
             Ok(())
         } else {
             Err(Refused("only control nodes propose".to_owned()))

@@ -125,11 +125,11 @@ impl Fleet {
     /// Takes a report that a control node passed on.
     pub(super) fn take_passed(&self, by: NodeId, request: &[u8]) -> Result<Vec<u8>, Refused> {
         let (node, report): (NodeId, Vec<u8>) = words::decode(request).map_err(Refused)?;
-        let report = Report::from_bytes(&report).map_err(Refused)?;
         let known = self.nodes().iter().any(|it| it.id == node);
         if !known || node == self.me || !self.other_control_nodes().contains(&by) {
             return Err(Refused("this report is not taken from there".to_owned()));
         }
+        let report = Report::from_bytes(&report).map_err(Refused)?;
         self.reports.take(node, report);
         Ok(Vec::new())
     }
