@@ -8,6 +8,7 @@ mod disk;
 mod image;
 mod load;
 mod node;
+mod weather;
 pub mod wires;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,9 +22,11 @@ pub use disk::Disk;
 pub use image::alter;
 pub use load::{Failure, Load};
 pub use node::Node;
+pub use weather::Weather;
 pub use wires::{Host, Wires};
 
 use self::node::NodeParts;
+use self::weather::Relay;
 use crate::client::RawClient;
 use crate::identities::{Credential, TestAuthority};
 use crate::postgres::GATEWAY_COMMON_NAME;
@@ -43,6 +46,8 @@ pub struct Fleet {
     pub postgres: Postgres,
     /// What they are attached to, if each is a host of its own.
     pub wires: Option<Wires>,
+    weather: Option<Weather>,
+    relays: Vec<Relay>,
     clients: Option<Host>,
     _database: Option<Host>,
     authority: TestAuthority,
@@ -74,6 +79,15 @@ impl Fleet {
         fleet
     }
 
+    /// Nodes on this machine, with weather between them.
+    #[must_use]
+    pub fn in_weather(count: u8, weather: &Weather) -> Self {
+        let mut fleet = Self::empty(None);
+        fleet.weather = Some(weather.clone());
+        fleet.populate(count);
+        fleet
+    }
+
     fn empty(wires: Option<Wires>) -> Self {
         let database_clients = TestAuthority::new("Database clients");
         let mut postgres = Postgres::builder(Version::V15)
@@ -98,6 +112,8 @@ impl Fleet {
             nodes: Vec::new(),
             postgres,
             wires,
+            weather: None,
+            relays: Vec::new(),
             clients,
             _database: database_host,
             server,
@@ -133,17 +149,21 @@ impl Fleet {
             .as_ref()
             .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |host| host.address);
         let at = || SocketAddr::new(ip, ports::free());
+        let mesh = at();
+        let relay = self.weather.as_ref().map(|it| Relay::to(mesh, it));
         let node = Node::new(NodeParts {
             name,
             listen: at(),
             metrics: at(),
-            mesh: at(),
+            mesh,
+            dialled: relay.as_ref().map_or(mesh, |relay| relay.address),
             host,
             roles,
             server: &self.server,
             authorities_pem: self.authority.pem(),
             database_client: &self.database_client,
         });
+        self.relays.extend(relay);
         self.nodes.push(node);
         self.nodes.len() - 1
     }

@@ -47,6 +47,7 @@ pub(super) struct NodeParts<'a> {
     pub(super) listen: SocketAddr,
     pub(super) metrics: SocketAddr,
     pub(super) mesh: SocketAddr,
+    pub(super) dialled: SocketAddr,
     pub(super) host: Option<Host>,
     pub(super) roles: &'a str,
     pub(super) server: &'a Credential,
@@ -64,11 +65,11 @@ impl Node {
         let _ = write!(
             text,
             "[admin]\nsocket = \"admin.sock\"\n[metrics]\nlisten = \"{}\"\n\
-             [fleet]\nlisten = \"{}\"\nroles = {}\n\
+             [fleet]\nlisten = \"{}\"\naddress = \"{}\"\nroles = {}\n\
              [[certificate]]\nchain = \"server.pem\"\nkey = \"server.key\"\n\
              [[database-client]]\ntenant = \"acme\"\nchain = \"database-client.pem\"\nkey = \"database-client.key\"\n\
              [[listener]]\naddress = \"{}\"\norigin = \"public\"\n",
-            parts.metrics, parts.mesh, parts.roles, parts.listen
+            parts.metrics, parts.mesh, parts.dialled, parts.roles, parts.listen
         );
         scratch.write("node.toml", text);
         Self {
