@@ -374,7 +374,9 @@ impl Consensus {
             ChangeMembers::RemoveNodes(id)
         };
         let raft = self.raft();
-        changed(timeout(MEMBERSHIP, raft.change_membership(change, false)).await)
+        let dropped = timeout(MEMBERSHIP, raft.change_membership(change, false)).await;
+        self.engine.load().acknowledged.forget(node);
+        changed(dropped)
     }
 
     /// Lets another voter lead, and waits until this node does no longer. For a leader.

@@ -29,7 +29,9 @@ pub(crate) struct Engine {
 /// Threads of consensus' own runtime: customers' traffic does not hold up a heartbeat, and an
 /// apply does not hold up the next.
 const THREADS: usize = 2;
-/// How long stopping may take.
+/// How long openraft may take to end by itself.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// How long its threads may take then.
 const STOP: Duration = Duration::from_secs(5);
 
 impl Engine {
@@ -79,8 +81,8 @@ impl Engine {
         let Some((runtime, thread)) = own else {
             return;
         };
-        // It fails only where it has stopped already.
-        drop(self.raft.shutdown().await);
+        // It fails only where it has stopped already; one that is stuck ends with its threads.
+        drop(timeout(LAST_WORD, self.raft.shutdown()).await);
         let stopped = tokio::task::spawn_blocking(move || {
             runtime.shutdown_timeout(STOP);
             thread.join();

@@ -129,7 +129,9 @@ impl Machine {
             applied: meta.last_log_id,
             membership: meta.last_membership,
             shown: Arc::clone(&shown),
-            hold: hold.filter(|hold| applied < Some(*hold)),
+            // A fence on the disk is taken away by who releases it, also where the snapshot that led up to
+            // it was kept and this node ended right then.
+            hold: hold.filter(|hold| loaded.fence.is_some() || applied < Some(*hold)),
             keeper: Keeper {
                 path: Arc::new(path.to_owned()),
                 writer,

@@ -108,16 +108,27 @@ impl Fleet {
         }
     }
 
+    /// Whether nobody has confirmed the policy for so long, by this node's own lease.
+    pub(super) fn is_unconfirmed(&self, lasting: Duration) -> bool {
+        self.lease.stale().is_some_and(|since| since > lasting)
+    }
+
+    /// Puts in force what this node was told, where that is newer.
+    pub(super) fn go_by_relay(&self) {
+        if let Some(relay) = &self.relay {
+            self.put_in_force(|| self.enforcer.take_over(relay.view()));
+        }
+    }
+
     /// A quorum, or somebody who asked one, has confirmed the policy.
     pub(super) fn policy_confirmed(&self, lasting: Duration) {
         if let Some(aging) = &self.aging
             && aging.confirmed(lasting)
         {
             tracing::info!("a quorum has confirmed the policy: it is in force again");
+            // What it was told first, where that is newer: nobody is let in by what is over.
+            self.go_by_relay();
             self.catch_up();
-            if let Some(relay) = &self.relay {
-                self.put_in_force(|| self.enforcer.take_over(relay.view()));
-            }
         }
     }
 }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use portcullis_audit::{Event, kinds};
 use portcullis_consensus::Consensus;
 use portcullis_policy::NodeId;
+use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::agreement::{Comparison, Difference, Split, compare};
@@ -32,9 +33,20 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const SPLIT_AFTER: u32 = 5;
 /// How long a control node may take to say whether this one may let go of its state.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// How long a quorum may take to say that it follows.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// How often one process reinstalls its state. One that differs again and again is not mended by
 /// that.
 pub const REINSTALLS: u32 = 3;
+
+/// What a control node says of one that it knows to be out of voters and learners.
+#[derive(Serialize, Deserialize)]
+pub(super) struct LetGo {
+    /// Whether it leads, with a quorum.
+    leads: bool,
+    /// How far its own state has come.
+    applied: u64,
+}
 
 /// What this node knows of the states of all.
 #[derive(Debug)]
@@ -90,9 +102,11 @@ pub(super) async fn agree(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
                 let Some(Some(fence)) = fleet.stop.run_until_cancelled(asking).await else {
                     continue;
                 };
-                reinstalled += 1;
                 match consensus.reinstall(fence).await {
-                    Ok(()) => fleet.agreement.become_(Condition::Reinstalling),
+                    Ok(()) => {
+                        reinstalled += 1;
+                        fleet.agreement.become_(Condition::Reinstalling);
+                    }
                     Err(error) => {
                         tracing::error!(%error, "this node's state could not be emptied; it is tried again");
                     }
@@ -252,35 +266,40 @@ impl Fleet {
         known.map_or_else(|| node.to_string(), |node| node.name.to_string())
     }
 
-    /// Asks the others whether the leader has taken this node out; up to which entry its state must
-    /// then come anew.
+    /// Asks the others whether this node was taken out; up to which entry its state must then come anew.
+    /// More than half of the control nodes must say so, one that leads among them.
     async fn may_let_go(&self) -> Option<u64> {
         let mesh = self.mesh()?;
         let view = self.source.view();
-        for node in view.fleet()?.control().filter(|node| node.id != self.me) {
+        let fleet = view.fleet()?;
+        let (mut yes, mut led, mut fence) = (0, false, 0);
+        for node in fleet.control().filter(|node| node.id != self.me) {
             let asked = mesh.call(node.id.get(), words::LET_GO, Vec::new(), ANSWER_LIMIT);
             if let Ok(answer) = asked.await
-                && let Ok(Some(fence)) = words::decode::<Option<u64>>(&answer)
+                && let Ok(Some(out)) = words::decode::<Option<LetGo>>(&answer)
             {
-                return Some(fence);
+                yes += 1;
+                led |= out.leads;
+                fence = fence.max(out.applied);
             }
         }
-        None
+        (led && yes * 2 > fleet.control().count()).then_some(fence)
     }
 
-    /// Whether a node may let go of its state: this one leads with a quorum, and `from` is neither
-    /// voter nor learner, by a change that is done. Every majority from now on is one without it.
-    pub(super) async fn let_go(&self, from: NodeId) -> Result<Option<u64>, Refused> {
+    /// Whether a node may let go of its state, as this one sees it: `from` is neither voter nor learner,
+    /// by a change that is done. Where one that leads with a quorum says so, every majority from now
+    /// on is one without it.
+    pub(super) async fn let_go(&self, from: NodeId) -> Result<Option<LetGo>, Refused> {
         let Some(consensus) = self.source.consensus() else {
             return Err(Refused("this node does not vote".to_owned()));
         };
-        if consensus.confirm(ANSWER_LIMIT).await.is_err() {
-            return Ok(None);
-        }
+        let confirmed = consensus.confirm(CONFIRM_LIMIT).await.is_ok();
         let status = consensus.status();
         let out = !status.voters.contains(&from) && !status.learners.contains(&from);
-        let leads = status.leader == Some(self.me);
-        Ok((leads && out && status.settled).then_some(status.applied))
+        Ok((out && status.settled).then_some(LetGo {
+            leads: confirmed && status.leader == Some(self.me),
+            applied: status.applied,
+        }))
     }
 
     /// Whether the state was reinstalled, and this node has not begun again.
@@ -350,7 +369,8 @@ impl Fleet {
             signing.show(Arc::clone(&view), None);
         }
         let applied = view.applied_since(&self.front.view(), clock::now());
-        self.enforcer.replace(view, Arc::new(applied));
+        self.put_in_force(|| self.enforcer.replace(view, Arc::new(applied)));
+        self.go_by_relay();
         self.set_members();
     }
 }

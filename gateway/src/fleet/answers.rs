@@ -77,7 +77,12 @@ impl Fleet {
     ) -> Result<Vec<u8>, Refused> {
         let decides = matches!(
             service,
-            words::RAFT | words::SIGN | words::PROPOSE | words::CONFIRM
+            words::RAFT
+                | words::SIGN
+                | words::PROPOSE
+                | words::CONFIRM
+                | words::LATEST
+                | words::LET_GO
         );
         match service {
             _ if decides && self.fenced().is_some() => {

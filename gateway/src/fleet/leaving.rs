@@ -29,9 +29,17 @@ pub(super) async fn watch(fleet: Arc<Fleet>) {
     let mut ticks = interval(REFUSED_LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if fleet.lease.remaining().is_some() || !fleet.is_refused().await {
-            refusals = 0;
-            continue;
+        let refused = match fleet.lease.remaining() {
+            Some(_) => Some(false),
+            None => fleet.stop.run_until_cancelled(fleet.is_refused()).await,
+        };
+        match refused {
+            Some(true) => {}
+            Some(false) => {
+                refusals = 0;
+                continue;
+            }
+            None => return,
         }
         refusals += 1;
         if refusals == REFUSALS {

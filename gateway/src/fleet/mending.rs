@@ -46,7 +46,10 @@ pub(super) async fn mend(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
             }
             pause = (pause * 2).min(REOPEN_MOST);
             tries += 1;
-            match consensus.reopen().await {
+            let Some(reopened) = fleet.stop.run_until_cancelled(consensus.reopen()).await else {
+                return;
+            };
+            match reopened {
                 Ok(()) => break,
                 Err(error) if error.may_pass() && tries < REOPENINGS => {
                     tracing::warn!(%error, "this node's state cannot be opened yet; it is tried again");

@@ -55,6 +55,7 @@ use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
     FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole, Revision, View,
 };
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -363,9 +364,13 @@ impl Fleet {
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        // Whoever waits for another node is not waited for: with the mesh its call ends too.
+        drop(timeout(ENDING, self.tasks.wait()).await);
         if let Some(mesh) = &self.mesh {
             mesh.shutdown(FAREWELL).await;
+        }
+        if timeout(ENDING, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a task of the fleet does not end; the node stops without it");
         }
         if let Some(consensus) = self.source.consensus() {
             consensus.shutdown().await;
@@ -471,6 +476,8 @@ impl std::fmt::Debug for Fleet {
     }
 }
 
+/// How long the fleet's own tasks may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 /// How long calls that are being answered may take to end.
 const FAREWELL: Duration = Duration::from_secs(1);
 

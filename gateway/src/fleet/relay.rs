@@ -21,6 +21,8 @@ use crate::runtime::clock::{self, Duration};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// For how long it waits for its own state first.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long nobody may have confirmed its own policy until it asks another.
+const UNCONFIRMED: Duration = Duration::from_secs(15);
 /// Older reports say nothing of now.
 const RECENTLY: Duration = Duration::from_secs(5);
 /// Control nodes that are asked to pass a report on.
@@ -56,23 +58,30 @@ pub(super) async fn watch(fleet: Arc<Fleet>, relay: Arc<Following>) {
             None => return,
             Some(None) => tracing::info!("this node's own state has caught up"),
             Some(Some(problem)) => {
-                tracing::info!(control = %teller, problem, "this node is behind, and no longer follows the policy through that control node; another is asked");
+                tracing::debug!(control = %teller, problem, "the policy can no longer be followed through that control node; another is asked");
             }
         }
     }
 }
 
 impl Fleet {
-    /// Whether another control node enforces what this one's own state does not have. One that lies
-    /// gains nothing: only what a majority signed is put in force.
+    /// Whether another control node enforces what this one's own state does not have, or nobody
+    /// confirms that it is the latest. One that lies gains nothing: only what a majority signed is put
+    /// in force.
     fn is_behind(&self) -> bool {
+        if self.fenced().is_some() {
+            return false;
+        }
+        if self.is_unconfirmed(UNCONFIRMED) {
+            return true;
+        }
         let own = self.source.view().revision();
         let known = |node: &NodeId| -> Option<Revision> {
             let heard = self.reports.of(*node)?;
             (heard.ago < RECENTLY).then_some(heard.report.through)
         };
         let others = self.other_control_nodes();
-        self.fenced().is_none() && others.iter().filter_map(known).any(|through| through > own)
+        others.iter().filter_map(known).any(|through| through > own)
     }
 
     async fn caught_up(&self) {
@@ -130,7 +139,7 @@ impl Fleet {
             return Err(Refused("this report is not taken from there".to_owned()));
         }
         let report = Report::from_bytes(&report).map_err(Refused)?;
-        self.reports.take(node, report);
+        self.reports.take_passed(node, report);
         Ok(Vec::new())
     }
 }

@@ -208,6 +208,40 @@ impl Reports {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Takes what another node says that this one reports. That may bring forward what is in force
+    /// there, until the node says so itself; whether its state is right, and that it was started again,
+    /// is believed of nobody else.
+    pub(super) fn take_passed(&self, node: NodeId, report: Report) {
+        let mut nodes = self.nodes.lock();
+        let heard = clock::instant();
+        match nodes.get_mut(&node) {
+            None => {
+                let report = Report {
+                    condition: Condition::InStep,
+                    roots: Vec::new(),
+                    write_pace_ms: None,
+                    ..report
+                };
+                let known = Known {
+                    heard,
+                    summaries: report.recent.iter().cloned().collect(),
+                    report,
+                    over: VecDeque::new(),
+                };
+                nodes.insert(node, known);
+            }
+            Some(known) if known.report.start == report.start => {
+                known.remember(&report.recent);
+                known.heard = heard;
+                known.report.through = known.report.through.max(report.through);
+            }
+            Some(_) => {}
+        }
+        drop(nodes);
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     /// Forgets nodes that are no longer of the fleet.
     pub(super) fn keep(&self, members: &BTreeSet<NodeId>) {
         self.nodes.lock().retain(|node, _| members.contains(node));

@@ -14,6 +14,7 @@ use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
 use super::{Fleet, aging, agreeing, leaving, mending, relay, signing, soft, subscription, words};
+use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
 
 /// How often a node reports though nothing changed.
@@ -123,8 +124,12 @@ async fn confirm(fleet: Arc<Fleet>) {
             fleet.lease.give_up(asked);
             continue;
         }
-        if let Some(lasting) = fleet.confirmed().await
+        let confirmed = fleet.confirmed().await;
+        let failed = fleet.source.status().is_some_and(|it| it.failed.is_some());
+        if let Some(lasting) = confirmed
             && fleet.agreement.in_step()
+            && fleet.fenced().is_none()
+            && !failed
         {
             fleet.lease.confirmed(asked, lasting);
             fleet.policy_confirmed(lasting);
@@ -334,8 +339,12 @@ impl Fleet {
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {
                 let told = mesh.call(to.get(), words::REPORT, bytes.clone(), REPORT_LIMIT);
-                if told.await.is_err() && !fleet.stop.is_cancelled() {
-                    fleet.pass_report(to, bytes).await;
+                if matches!(
+                    told.await,
+                    Err(MeshError::Unreachable(_) | MeshError::TimedOut | MeshError::Broken(_))
+                ) {
+                    let passing = fleet.pass_report(to, bytes);
+                    let _ended = fleet.stop.run_until_cancelled(passing).await;
                 }
             });
         }

@@ -262,6 +262,7 @@ impl Fleet {
     fn confirmed_by(&self, following: &Following) {
         if self.relay.is_some() {
             // What a control node with a quorum confirms of the view is as good as the quorum's own word.
+            self.go_by_relay();
             return self.policy_confirmed(LEASE);
         }
         following.in_turn(|| {

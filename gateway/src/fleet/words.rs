@@ -30,8 +30,8 @@ pub(super) const CANCEL: u8 = 8;
 /// Which view is the latest, by a quorum that is asked now (`Option<(epoch, revision)>`); the request
 /// says whether the called node may ask the leader.
 pub(super) const LATEST: u8 = 9;
-/// Whether the calling node, whose state differs, may let go of it (`Option<u64>`: then, up to which
-/// entry its state must come anew).
+/// Whether the calling node, whose state differs, may let go of it, as the called one sees it
+/// (`Option<LetGo>`).
 pub(super) const LET_GO: u8 = 10;
 /// A report for a control node that its node does not reach (`(NodeId, Vec<u8>)`: for whom).
 pub(super) const PASS_ON: u8 = 11;
