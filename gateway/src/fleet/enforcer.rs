@@ -26,7 +26,17 @@ pub struct Step {
     pub after: Arc<View>,
     /// What changed.
     pub applied: Arc<Applied>,
+    led: Led,
     enforced: watch::Sender<Option<Arc<Enforcement>>>,
+}
+
+/// What led to a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Led {
+    /// A command that was executed here; the step bears its moment.
+    ByCommand,
+    /// A view that this node was told or took as a whole: when it was decided is not known.
+    ByView,
 }
 
 /// What this node knows of the step that a command made.
@@ -87,37 +97,40 @@ impl Enforcer {
     /// alone.
     pub(super) fn take(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let _turn = self.turn.lock();
-        self.put(after, applied);
+        self.put(after, applied, Led::ByCommand);
     }
 
     /// The same of a view that need not be the next one.
     pub(super) fn take_over(self: &Arc<Self>, after: Arc<View>) {
         let _turn = self.turn.lock();
         let applied = after.applied_since(&self.front.view(), clock::now());
-        self.put(after, Arc::new(applied));
+        self.put(after, Arc::new(applied), Led::ByView);
     }
 
-    fn put(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
+    fn put(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>, led: Led) {
         let before = self.front.view();
         if (epoch(&after), after.revision()) > (epoch(&before), before.revision()) {
-            self.publish(after, applied);
+            self.publish(after, applied, led);
         }
     }
 
     /// The same, whatever the revision: the view in force was not what the fleet decided.
     pub(super) fn replace(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
         let _turn = self.turn.lock();
-        self.publish(after, applied);
+        self.publish(after, applied, Led::ByView);
     }
 
-    fn publish(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>) {
+    fn publish(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>, led: Led) {
         let before = self.front.view();
         let revision = after.revision();
         self.going_on.lock().insert(revision);
         let publishing = self.publishing.lock();
         let ending = self.front.enforce(Arc::clone(&after), &applied.changes);
         drop(publishing);
-        let step = Arc::new(Step::new(before, after, applied));
+        let step = Arc::new(Step {
+            led,
+            ..Step::new(before, after, applied)
+        });
         {
             let mut steps = self.steps.lock();
             steps.push_back(Arc::clone(&step));
@@ -161,13 +174,14 @@ impl Enforcer {
         &self,
         revision: Revision,
         at: Timestamp,
+        changed: bool,
         deadline: Instant,
     ) -> Stepped {
         if !self.reaches(revision, deadline).await {
             return Stepped::Late;
         }
         let steps = self.steps.lock();
-        stepped(steps.iter(), revision, at)
+        stepped(steps.iter(), revision, at, changed)
     }
 
     /// Waits until this node has published `revision`; whether it has before the deadline.
@@ -225,10 +239,15 @@ fn stepped<'a>(
     mut steps: impl Iterator<Item = &'a Arc<Step>>,
     revision: Revision,
     at: Timestamp,
+    changed: bool,
 ) -> Stepped {
     match steps.find(|step| step.after.revision() == revision) {
         // The state's moments: of steps that were taken as one it is this node's own.
         Some(step) if step.is_single() && step.applied.at == at => Stepped::Own(Arc::clone(step)),
+        // One revision is one command's that changed something.
+        Some(step) if step.is_single() && step.led == Led::ByView && changed => {
+            Stepped::Own(Arc::clone(step))
+        }
         Some(step) if step.is_single() => Stepped::Another,
         Some(_) | None => Stepped::Passed,
     }
@@ -240,6 +259,7 @@ impl Step {
             before,
             after,
             applied,
+            led: Led::ByCommand,
             enforced: watch::Sender::new(None),
         }
     }
@@ -313,7 +333,7 @@ mod tests {
         let mut state = State::default();
         let steps = [step(&mut state, "a", 10), step(&mut state, "b", 20)];
         let (moment, revision) = (Timestamp::from_millis, Revision::new);
-        let find = |steps: &[Arc<Step>], at, number| stepped(steps.iter(), number, at);
+        let find = |steps: &[Arc<Step>], at, number| stepped(steps.iter(), number, at, true);
         assert!(matches!(
             find(&steps, moment(20), revision(2)),
             Stepped::Own(step) if step.applied.tenants.len() == 1

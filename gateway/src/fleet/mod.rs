@@ -355,8 +355,10 @@ impl Fleet {
 
     /// The step that a command made, once this node has its revision in force.
     pub async fn step(&self, written: &Written, deadline: Instant) -> Stepped {
+        // Given again, it is not told whether it changed anything, but that it was executed.
+        let changed = written.changed || written.made != Made::Now;
         self.enforcer
-            .step(written.revision, written.at, deadline)
+            .step(written.revision, written.at, changed, deadline)
             .await
     }
 
