@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// How long a process may take to stop once it was told to.
+const FREEZE_LIMIT: Duration = Duration::from_secs(10);
+
 /// How a command ended and what it said.
 #[derive(Debug, Clone)]
 pub struct Finished {
@@ -169,6 +172,26 @@ impl Service {
         let _ = kill_process(pid, signal);
     }
 
+    /// Stops all of it (SIGSTOP), and returns once none of its threads runs any more: the signal
+    /// alone only asks for that.
+    ///
+    /// # Panics
+    /// When one still runs after [`FREEZE_LIMIT`].
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let asked = Instant::now();
+        while !all_stopped(Path::new(&tasks)) {
+            assert!(asked.elapsed() < FREEZE_LIMIT, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Stops it and waits for its end.
     ///
     /// # Errors
@@ -305,6 +328,22 @@ fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u
     })
 }
 
+/// Whether the kernel has stopped every one of a process's threads (proc_pid_stat(5), state `T`).
+fn all_stopped(tasks: &Path) -> bool {
+    let Ok(mut tasks) = std::fs::read_dir(tasks) else {
+        return true;
+    };
+    tasks.all(|task| {
+        let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+        // After the command's name, which is in parentheses and may hold some itself. A thread
+        // that is gone runs no more.
+        stat.map_or(true, |stat| {
+            let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
+            matches!(state, Some(b'T' | b'Z' | b'X'))
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,5 +402,27 @@ mod tests {
         assert!(process.exists());
         drop(service);
         assert!(!process.exists());
+    }
+    #[test]
+    fn a_frozen_service_does_nothing_until_it_is_thawed() {
+        let scratch = Scratch::new("frozen");
+        let mut counting = Command::new("sh");
+        counting.args(["-c", "while :; do echo .; done"]);
+        let service = Service::start(
+            "counting",
+            &counting,
+            &scratch.path().join("log"),
+            Signal::KILL,
+        );
+        for _ in 0..20 {
+            service.freeze();
+            let said = service.log().len();
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(service.log().len(), said);
+            service.thaw();
+            crate::wait::wait_for("more", Duration::from_secs(10), || {
+                service.log().len() > said
+            });
+        }
     }
 }

@@ -9,7 +9,6 @@ use portcullis_tests::gateway::binary;
 use portcullis_tests::{
     Dial, EndpointText, Gateway, Listener, Namespace, process, requires_root, wait,
 };
-use rustix::process::Signal;
 use serde_json::json;
 use site::{Dialer, NAME, NOBODY, SOON, Site};
 
@@ -247,11 +246,11 @@ fn a_dialer_that_does_not_answer_is_waited_for_no_longer_than_its_limit() {
     let gateway = site.gateway(&dialer).unprivileged().start();
     let mut live = site.sign_in(&gateway);
     let service = dialer.service();
-    service.signal(Signal::STOP);
+    service.freeze();
     let why = site.why_not_reached(&gateway);
     assert!(why.contains("did not answer within 2 s"), "{why}");
     assert_eq!(live.query("select 1").unwrap(), [[Some("1".to_owned())]]);
-    service.signal(Signal::CONT);
+    service.thaw();
     drop(site.sign_in(&gateway));
 }
 

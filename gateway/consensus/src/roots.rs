@@ -25,7 +25,7 @@ const FAR: u64 = 512;
 const EACH: usize = 8;
 /// Positions of each kind that are remembered, to compare with what others tell.
 const REMEMBERED: usize = 64;
-/// The most that [`Roots::told`] says.
+/// The most positions that one report tells of.
 pub const ROOTS_TOLD: usize = 3 * EACH;
 
 /// What this node had, and where.

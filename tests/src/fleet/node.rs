@@ -247,18 +247,18 @@ impl Node {
         let _ = service.stop().unwrap_or_else(|told| panic!("{told}"));
     }
 
-    /// Stops it where it stands (SIGSTOP).
+    /// Stops it where it stands, every thread of it (SIGSTOP).
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.service().freeze();
     }
 
     /// Lets it go on (SIGCONT).
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.service().thaw();
     }
 
-    fn signal(&self, signal: Signal) {
-        self.service.as_ref().expect("running").signal(signal);
+    fn service(&self) -> &Service {
+        self.service.as_ref().expect("running")
     }
 
     /// Asks it something; `None` when it does not answer.

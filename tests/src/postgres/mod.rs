@@ -147,12 +147,12 @@ impl Postgres {
 
     /// Stops its every process where it stands: it neither answers nor refuses.
     pub fn freeze(&self) {
-        self.service.as_ref().expect("running").signal(Signal::STOP);
+        self.service.as_ref().expect("running").freeze();
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.service.as_ref().expect("running").signal(Signal::CONT);
+        self.service.as_ref().expect("running").thaw();
     }
 
     /// Stops it at once; its data stay, and its port stays its own.
