@@ -29,7 +29,7 @@ pub use join_token::{
 pub use name::{FleetId, FleetName, FleetNameError, MAX_OPERATOR_NAME, Peer, peer_of};
 pub use request::{JoinRequest, MAX_REQUEST_BYTES, PublicKey, RequestError};
 pub use signing::{
-    PublicSigningKey, RecoveryKey, Signature, SigningKeyError, ViewKey, verified_signers,
+    LogKey, PublicSigningKey, RecoveryKey, Signature, SigningKeyError, ViewKey, verified_signers,
     verify_recovery, verify_view,
 };
 pub use tls::{

@@ -1,6 +1,8 @@
-//! Signatures under what nodes are told (by those who vote) and under a recovery (by the key that is kept apart): Ed25519 (RFC 8032).
+//! Signatures under what nodes are told (by those who vote), under a recovery (by the key that is kept apart) and under checkpoints of
+//! the audit log: Ed25519 (RFC 8032).
 //!
-//! Each kind signs its own prefix before the message, so that no signature of one kind is one of the other.
+//! What one key may sign begins with a prefix of its kind, so that no signature of one kind is one of another; the log's key signs one
+//! kind only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,75 +21,86 @@ pub type PublicSigningKey = [u8; 32];
 /// A signature of either kind.
 pub type Signature = [u8; 64];
 
-/// The key by which a control node signs what others are told. `Debug` hides it.
-pub struct ViewKey(Ed25519);
+macro_rules! signing_key {
+    ($(#[$meaning:meta])* $name:ident) => {
+        $(#[$meaning])*
+        pub struct $name(Ed25519);
+
+        impl $name {
+            /// The key that these 32 random bytes make.
+            ///
+            /// # Errors
+            /// [`SigningKeyError`]
+            pub fn from_seed(seed: [u8; 32]) -> Result<Self, SigningKeyError> {
+                Ed25519::from_seed(Zeroizing::new(seed)).map(Self)
+            }
+
+            /// Reads a key as [`Self::to_pem`] writes it.
+            ///
+            /// # Errors
+            /// [`SigningKeyError`], which repeats nothing of the text.
+            pub fn from_pem(text: &str) -> Result<Self, SigningKeyError> {
+                Ed25519::from_pem(text).map(Self)
+            }
+
+            /// The key as PEM: PKCS#8, not encrypted. For a file that only its owner can read.
+            pub fn to_pem(&self) -> Zeroizing<String> {
+                self.0.to_pem()
+            }
+
+            /// The public half.
+            pub fn public(&self) -> PublicSigningKey {
+                self.0.public
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    };
+}
+
+signing_key! {
+    /// The key by which a control node signs what others are told. `Debug` hides it.
+    ViewKey
+}
+
+signing_key! {
+    /// The key by which a fleet is carried on after most of those who vote are lost; kept apart from every node. `Debug` hides it.
+    RecoveryKey
+}
+
+signing_key! {
+    /// The key of a fleet's audit logs, which every control node holds: it signs checkpoints and nothing else. `Debug` hides it.
+    LogKey
+}
 
 impl ViewKey {
-    /// The key that these 32 random bytes make.
-    ///
-    /// # Errors
-    /// [`SigningKeyError`]
-    pub fn from_seed(seed: [u8; 32]) -> Result<Self, SigningKeyError> {
-        Ed25519::from_seed(Zeroizing::new(seed)).map(Self)
-    }
-
-    /// Reads a key as [`ViewKey::to_pem`] writes it.
-    ///
-    /// # Errors
-    /// [`SigningKeyError`], which repeats nothing of the text.
-    pub fn from_pem(text: &str) -> Result<Self, SigningKeyError> {
-        Ed25519::from_pem(text).map(Self)
-    }
-
-    /// The key as PEM: PKCS#8, not encrypted. For a file that only its owner can read.
-    pub fn to_pem(&self) -> Zeroizing<String> {
-        self.0.to_pem()
-    }
-
-    /// The public half.
-    pub fn public(&self) -> PublicSigningKey {
-        self.0.public
-    }
-
     /// Signs what is told.
     pub fn sign(&self, message: &[u8]) -> Signature {
         self.0.sign(VIEW, message)
     }
+
+    /// Signs the message of a cosignature (C2SP tlog-cosignature, v1), which brings its own prefix; nothing for one without it.
+    pub fn cosign(&self, message: &[u8]) -> Option<Signature> {
+        let cosigns = message.starts_with(COSIGNATURE);
+        cosigns.then(|| self.0.sign(&[], message))
+    }
 }
 
-/// The key by which a fleet is carried on after most of those who vote are lost; kept apart from every node. `Debug` hides it.
-pub struct RecoveryKey(Ed25519);
-
 impl RecoveryKey {
-    /// The key that these 32 random bytes make.
-    ///
-    /// # Errors
-    /// [`SigningKeyError`]
-    pub fn from_seed(seed: [u8; 32]) -> Result<Self, SigningKeyError> {
-        Ed25519::from_seed(Zeroizing::new(seed)).map(Self)
-    }
-
-    /// Reads a key as [`RecoveryKey::to_pem`] writes it.
-    ///
-    /// # Errors
-    /// [`SigningKeyError`], which repeats nothing of the text.
-    pub fn from_pem(text: &str) -> Result<Self, SigningKeyError> {
-        Ed25519::from_pem(text).map(Self)
-    }
-
-    /// The key as PEM: PKCS#8, not encrypted. For a file that only its owner can read.
-    pub fn to_pem(&self) -> Zeroizing<String> {
-        self.0.to_pem()
-    }
-
-    /// The public half.
-    pub fn public(&self) -> PublicSigningKey {
-        self.0.public
-    }
-
     /// Signs a recovery.
     pub fn sign(&self, message: &[u8]) -> Signature {
         self.0.sign(RECOVERY, message)
+    }
+}
+
+impl LogKey {
+    /// Signs the text of a checkpoint (C2SP signed-note), as it is.
+    pub fn sign(&self, text: &[u8]) -> Signature {
+        self.0.sign(&[], text)
     }
 }
 
@@ -125,6 +138,9 @@ pub fn verified_signers<Id: Ord + Copy>(
 const VIEW: &[u8] = b"portcullis view v1\0";
 
 const RECOVERY: &[u8] = b"portcullis recovery v1\0";
+
+/// What every message of a cosignature begins with; no text that starts otherwise is one.
+const COSIGNATURE: &[u8] = b"cosignature/v1\n";
 
 fn verify(key: &PublicSigningKey, prefix: &[u8], message: &[u8], signature: &Signature) -> bool {
     UnparsedPublicKey::new(&ED25519, key)
@@ -180,18 +196,6 @@ const PKCS8_PREFIX: &[u8] = &[
 
 /// A text that grows would leave copies of itself behind.
 const PEM_ROOM: usize = 128;
-
-impl fmt::Debug for ViewKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ViewKey(..)")
-    }
-}
-
-impl fmt::Debug for RecoveryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RecoveryKey(..)")
-    }
-}
 
 /// A text or bytes are no Ed25519 key as this program keeps one (PKCS#8, not encrypted, PEM).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use portcullis_certs::fleet::{FleetAuthority, JoinRequest as Proof, JoinToken, hash_of_secret};
+use portcullis_certs::fleet::{
+    FleetAuthority, JoinRequest as Proof, JoinToken, LogKey, hash_of_secret,
+};
 use portcullis_policy::{Author, Command, KeyHash, NodeName, NodeRole, Principal, Timestamp, Told};
 use zeroize::Zeroizing;
 
@@ -23,6 +25,7 @@ use crate::runtime::random;
 /// What a control node needs to let others in.
 pub(super) struct Admission {
     authority: FleetAuthority,
+    log_key: LogKey,
     /// The secret that is the same on every node.
     secret: Zeroizing<[u8; 32]>,
     guesses: Guesses,
@@ -45,11 +48,20 @@ impl Admission {
             .map_err(|error| format!("{}: {error}", path.display()))?
             .try_into()
             .map_err(|_| format!("{}: not 32 bytes", path.display()))?;
+        let told = |error: &dyn std::fmt::Display| format!("the audit log's key: {error}");
+        let key = home.read(Piece::LogKey).map_err(|error| told(&error))?;
+        let log_key = LogKey::from_pem(&key).map_err(|error| told(&error))?;
         Ok(Some(Self {
             authority,
+            log_key,
             secret: Zeroizing::new(secret),
             guesses: Guesses::default(),
         }))
+    }
+
+    /// Who signs the checkpoints of the audit logs.
+    pub(super) fn log_key(&self) -> &LogKey {
+        &self.log_key
     }
 
     /// Who signs certificates.
@@ -183,6 +195,9 @@ impl Fleet {
             authority_key: request
                 .control
                 .then(|| admission.authority.key_pem().to_owned()),
+            log_key: request
+                .control
+                .then(|| admission.log_key.to_pem().as_str().to_owned()),
             secret: *admission.secret,
             epoch: fleet.epoch,
             recovery_key: fleet.recovery_key,

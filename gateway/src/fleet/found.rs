@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use portcullis_certs::authority::Key;
 use portcullis_certs::fleet::{
-    FleetAuthority, FleetId as NamedFleet, JoinRequest, RecoveryKey, ViewKey,
+    FleetAuthority, FleetId as NamedFleet, JoinRequest, LogKey, RecoveryKey, ViewKey,
 };
 use portcullis_certs::{Validity, generate_key};
 use portcullis_consensus::{Consensus, Draft, Settings};
@@ -59,6 +59,7 @@ pub async fn found(
     let fleet = FleetId::new(authority.trust().fleet().0);
     let key = drawn(&home, Piece::Key)?;
     let view_key = drawn_view_key(&home, Piece::ViewKey)?;
+    draw_log_key(&home)?;
     let recovery_key = recovery_key(recovery)?;
     let public = hex(recovery_key.public().as_ref());
     home.write(Piece::RecoveryPublic, &public)
@@ -164,6 +165,21 @@ pub(super) fn drawn_view_key(home: &Home, piece: Piece) -> Result<ViewKey, Strin
     home.write(piece, &key.to_pem())
         .map_err(|error| told(&error))?;
     Ok(key)
+}
+
+/// The key of the audit logs; none is drawn where there is one.
+fn draw_log_key(home: &Home) -> Result<(), String> {
+    let told = |error: &dyn std::fmt::Display| format!("the audit log's key: {error}");
+    if home
+        .find(Piece::LogKey)
+        .map_err(|error| told(&error))?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let key = LogKey::from_seed(random::bytes()).map_err(|error| told(&error))?;
+    home.write(Piece::LogKey, &key.to_pem())
+        .map_err(|error| told(&error))
 }
 
 fn recovery_key(path: &Path) -> Result<RecoveryKey, String> {

@@ -61,6 +61,8 @@ pub enum Piece {
     Key,
     /// The key with which a control node signs views.
     ViewKey,
+    /// The key of the fleet's audit logs. On control nodes.
+    LogKey,
     /// Whose holder may begin a new epoch, public half.
     RecoveryPublic,
     /// What a join was asked with, until it is done: the same key is shown when it is repeated.
@@ -81,6 +83,7 @@ impl Piece {
             Self::Certificate => "node.pem",
             Self::Key => "node.key",
             Self::ViewKey => "view.key",
+            Self::LogKey => "log.key",
             Self::RecoveryPublic => "recovery.pub",
             Self::JoiningKey => "joining.key",
             Self::JoiningViewKey => "joining-view.key",

@@ -138,12 +138,13 @@ fn settle(
     }
     let write = || -> Result<(), super::home::HomeError> {
         home.write(Piece::Authority, &welcome.authority)?;
-        if let Some(key) = welcome
-            .authority_key
-            .as_deref()
-            .filter(|_| place.roles.control)
-        {
-            home.write(Piece::AuthorityKey, key)?;
+        for (piece, key) in [
+            (Piece::AuthorityKey, &welcome.authority_key),
+            (Piece::LogKey, &welcome.log_key),
+        ] {
+            if let Some(key) = key.as_deref().filter(|_| place.roles.control) {
+                home.write(piece, key)?;
+            }
         }
         if let Some(key) = home.find(Piece::JoiningViewKey)? {
             home.write(Piece::ViewKey, &key)?;

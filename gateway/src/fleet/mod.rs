@@ -23,6 +23,7 @@ mod enforcer;
 mod epochs;
 mod following;
 pub mod found;
+mod heads;
 mod health;
 pub mod home;
 pub mod joining;

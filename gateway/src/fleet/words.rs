@@ -84,6 +84,8 @@ pub(super) struct Welcome {
     pub authority: String,
     /// For one that is to vote: the authority's key, PEM.
     pub authority_key: Option<String>,
+    /// For one that is to vote: the key of the fleet's audit logs, PEM.
+    pub log_key: Option<String>,
     /// The secret that is the same on every node: mock verifiers and cancel keys.
     pub secret: [u8; 32],
     /// The fleet's epoch.
@@ -98,6 +100,7 @@ impl Drop for Welcome {
     fn drop(&mut self) {
         self.secret.zeroize();
         self.authority_key.zeroize();
+        self.log_key.zeroize();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_certs::fleet::{
-    RecoveryKey, ViewKey, verified_signers, verify_recovery, verify_view,
+    LogKey, RecoveryKey, ViewKey, verified_signers, verify_recovery, verify_view,
 };
 
 use crate::authority::openssl;
@@ -36,6 +36,22 @@ fn a_signature_holds_for_its_message_its_key_and_its_kind() {
         changed[at] ^= 1;
         assert!(!verify_view(&key, b"m", &changed), "{at}");
     }
+}
+
+#[test]
+fn a_checkpoint_is_signed_as_it_is_and_a_cosignature_signs_nothing_else() {
+    // RFC 8032 §7.1, test 1: a message without bytes.
+    let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
+    let signature = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b";
+    let log = LogKey::from_seed(seed).unwrap();
+    assert_eq!(log.sign(b""), hex(signature));
+    let view = ViewKey::from_seed(seed).unwrap();
+    let message = b"cosignature/v1\ntime 1\nlog\n";
+    assert_eq!(view.cosign(message), Some(log.sign(message)));
+    assert_eq!(view.cosign(b"portcullis view v1\0..."), None);
+    assert_eq!(view.cosign(b""), None);
+    let cosigned = view.cosign(message).unwrap();
+    assert!(!verify_view(&view.public(), message, &cosigned));
 }
 
 #[test]
@@ -94,7 +110,7 @@ fn view(seed: u64) -> ViewKey {
     ViewKey::from_seed([u8::try_from(seed).unwrap(); 32]).unwrap()
 }
 
-fn hex(text: &str) -> [u8; 32] {
+fn hex<const BYTES: usize>(text: &str) -> [u8; BYTES] {
     let digit = |at: usize| u8::from_str_radix(text.get(at * 2..at * 2 + 2).unwrap(), 16).unwrap();
     std::array::from_fn(digit)
 }
