@@ -260,7 +260,7 @@ impl Fleet {
         self.ledger.record(with(event));
     }
 
-    fn name_of(&self, node: NodeId) -> String {
+    pub(super) fn name_of(&self, node: NodeId) -> String {
         let view = self.source.view();
         let known = view.fleet().and_then(|fleet| fleet.nodes.get(&node));
         known.map_or_else(|| node.to_string(), |node| node.name.to_string())

@@ -141,6 +141,7 @@ impl Fleet {
             words::PASSED => self.take_passed(from, request),
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
+            words::FIND => self.find_for(from, request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }
@@ -164,7 +165,7 @@ impl Fleet {
         status.is_some_and(|it| it.voters.contains(&node) || it.learners.contains(&node))
     }
 
-    fn is_control(&self, node: NodeId) -> bool {
+    pub(super) fn is_control(&self, node: NodeId) -> bool {
         let view = self.source.view();
         let known = view.fleet().and_then(|fleet| fleet.nodes.get(&node));
         known.is_some_and(portcullis_policy::Node::is_control)

@@ -21,6 +21,7 @@ mod answers;
 pub mod backup;
 mod enforcer;
 mod epochs;
+mod finding;
 mod following;
 pub mod found;
 mod heads;

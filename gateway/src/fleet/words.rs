@@ -37,6 +37,8 @@ pub(super) const LET_GO: u8 = 10;
 pub(super) const PASS_ON: u8 = 11;
 /// The same, passed on (`(NodeId, Vec<u8>)`: whose).
 pub(super) const PASSED: u8 = 12;
+/// The events under a reference (`Sought`, answered by `Told`).
+pub(super) const FIND: u8 = 14;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]
