@@ -53,7 +53,7 @@ pub use reference::{Reference, ReferenceError};
 pub use review::{Caution, UnusedBecause, Warning, warnings};
 pub use server_name::ServerName;
 pub use state::{
-    Affected, Applied, Author, Change, ChangeKind, CodecError, Command, EndpointView,
+    AUDIT_LEVEL, Affected, Applied, Author, Change, ChangeKind, CodecError, Command, EndpointView,
     FEATURE_LEVEL, Fleet, GuardRails, Invitation, NoSuchRole, Node, NodeRole, Pending, People,
     Principal, Proposal, Rehearsed, Rejection, Remembered, Snapshot, StagedPieces, State, TenantAt,
     TenantView, Told, UsedIds, View, ViewUpdate, decode_command, decode_proposal, decode_snapshot,

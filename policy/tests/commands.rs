@@ -126,6 +126,7 @@ fn examples() -> Vec<(&'static str, Command)> {
                 key: key(200),
             },
         ),
+        ("seal", Command::Seal),
     ]
 }
 
@@ -170,7 +171,7 @@ fn no_command_is_without_its_file() {
         .map(|(_, command)| encode_command(command).unwrap()[1])
         .collect();
     // Variants are numbered in their order; a new one needs an example above and a number here.
-    assert_eq!(commands, (0..18).collect());
+    assert_eq!(commands, (0..19).collect());
 }
 
 #[test]

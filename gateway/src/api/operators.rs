@@ -201,7 +201,8 @@ fn kind(command: &Command) -> &'static str {
         | Command::Succession { .. }
         | Command::BindOperator { .. }
         | Command::Approve { .. }
-        | Command::Reject { .. } => "other",
+        | Command::Reject { .. }
+        | Command::Seal => "other",
     }
 }
 

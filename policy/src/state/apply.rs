@@ -283,6 +283,7 @@ impl State {
                 Some(_) => Ok(Done::quietly(true)),
                 None => Err(Rejection::NoSuchPending(*pending)),
             },
+            Command::Seal => Ok(Done::quietly(false)),
             Command::SetGuardRails { guard_rails } => match self.guard_rails {
                 None => Err(Rejection::NoFleet),
                 Some(before) => {

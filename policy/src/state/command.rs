@@ -173,10 +173,15 @@ pub enum Command {
         /// The key in their certificate.
         key: KeyHash,
     },
+    /// Fix the heads of the audit logs at this position of the log, for those who vote to sign. Changes nothing that is policy's.
+    Seal,
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
+
+/// From this level on commands leave leaves in the audit logs: once every node has it.
+pub const AUDIT_LEVEL: u32 = 2;
 
 impl Command {
     /// The level that every node must have before this may be used. Level 0 is what gets a fleet out of trouble.
@@ -201,6 +206,7 @@ impl Command {
             | Self::BindOperator { .. }
             | Self::Approve { .. }
             | Self::SetGuardRails { .. } => 1,
+            Self::Seal => AUDIT_LEVEL,
         }
     }
 }

@@ -69,7 +69,8 @@ impl State {
             // Where operators take two people this is for the machines of nodes alone.
             | Command::BindOperator { .. }
             | Command::Approve { .. }
-            | Command::Reject { .. } => false,
+            | Command::Reject { .. }
+            | Command::Seal => false,
         }
     }
 

@@ -39,7 +39,7 @@ pub use codec::{
     CodecError, decode_command, decode_proposal, decode_snapshot, encode_command, encode_proposal,
     encode_snapshot,
 };
-pub use command::{Command, FEATURE_LEVEL};
+pub use command::{AUDIT_LEVEL, Command, FEATURE_LEVEL};
 pub use documents::{TenantAt, ViewUpdate};
 pub use fleet::{Fleet, NoSuchRole, Node, NodeRole, UsedIds};
 pub use guard::{GuardRails, People};

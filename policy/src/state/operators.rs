@@ -122,7 +122,7 @@ impl State {
         };
         match command {
             Command::Report { node: about, .. } => *about == id,
-            Command::Admit { .. } | Command::Succession { .. } => node.is_control(),
+            Command::Admit { .. } | Command::Succession { .. } | Command::Seal => node.is_control(),
             Command::Apply { .. }
             | Command::Found { .. }
             | Command::Invite { .. }
@@ -175,7 +175,8 @@ impl State {
             | Command::Admit { .. }
             | Command::Report { .. }
             | Command::Recover { .. }
-            | Command::Succession { .. } => false,
+            | Command::Succession { .. }
+            | Command::Seal => false,
         }
     }
 
