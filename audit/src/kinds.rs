@@ -40,6 +40,16 @@ pub const LIMIT_SHED: &str = "limit.shed";
 pub const ADMIN_REFUSED: &str = "admin.refused";
 /// The audit log ended in half a line when it was opened, as after a power cut; the half was kept aside.
 pub const LEDGER_TORN: &str = "ledger.torn";
+/// A fleet was founded.
+pub const FLEET_FOUNDED: &str = "fleet.founded";
+/// A node was admitted.
+pub const FLEET_ADMITTED: &str = "fleet.admitted";
+/// A node says another version or address of itself than before.
+pub const FLEET_REPORTED: &str = "fleet.reported";
+/// A token was taken back that nobody had used.
+pub const FLEET_UNINVITED: &str = "fleet.uninvited";
+/// The head of a tenant's log, as a leaf of the fleet's.
+pub const LOG_HEAD: &str = "log.head";
 /// A token was made with which a node may join.
 pub const FLEET_INVITED: &str = "fleet.invited";
 /// A node was taken out of the fleet.
@@ -68,7 +78,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 32] = [
+pub const ALL: [&str; 37] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -81,15 +91,20 @@ pub const ALL: [&str; 32] = [
     CONNECTION_DENIED,
     CONNECTION_LAPSED,
     CONNECTION_PERMITTED,
+    FLEET_ADMITTED,
     FLEET_DENIED,
     FLEET_DIVERGED,
     FLEET_EPOCH,
+    FLEET_FOUNDED,
     FLEET_INVITED,
     FLEET_REINSTALLED,
     FLEET_REMOVED,
+    FLEET_REPORTED,
+    FLEET_UNINVITED,
     GUARD_RAILS_SET,
     LEDGER_TORN,
     LIMIT_SHED,
+    LOG_HEAD,
     NODE_STARTED,
     NODE_STOPPED,
     NODE_WOKE,

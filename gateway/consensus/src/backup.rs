@@ -29,7 +29,7 @@ impl std::error::Error for BackupError {}
 /// # Errors
 /// [`BackupError`] if the state is too large.
 pub fn to_backup(state: &State) -> Result<Vec<u8>, BackupError> {
-    let Image(body) = Image::of(state).map_err(|error| BackupError(error.to_string()))?;
+    let Image(body) = Image::of_state(state).map_err(|error| BackupError(error.to_string()))?;
     let bytes = [MAGIC.as_slice(), &Sha256::digest(body.as_slice()), &body].concat();
     if bytes.len() > MAX_BACKUP {
         return Err(BackupError(

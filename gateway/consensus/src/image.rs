@@ -1,6 +1,8 @@
 //! A state as one piece of bytes: what a snapshot is made of.
 
+use crate::logs::Logs;
 use crate::types::SnapshotMeta;
+use crate::whole::Whole;
 use portcullis_policy::{State, decode_snapshot, encode_snapshot};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -16,13 +18,38 @@ pub(crate) struct Image(pub(crate) Arc<Vec<u8>>);
 /// The largest image, in bytes.
 pub(crate) const MAX_IMAGE: usize = 1 << 30;
 
+/// Before a state, where the audit logs precede it: no format of a state has this number.
+const WITH_LOGS: u8 = 0xa1;
+
+fn logs_in(bytes: &[u8]) -> io::Result<Logs> {
+    let (logs, rest): (Logs, &[u8]) = postcard::take_from_bytes(bytes).map_err(damaged)?;
+    match rest.is_empty() && logs.has_begun() && logs.is_whole() {
+        true => Ok(logs),
+        false => Err(damaged("its audit logs do not fit together")),
+    }
+}
+
 /// What a file of an image begins with.
 const MAGIC: &[u8; 16] = b"portcullis img 1";
 
 impl Image {
-    /// The image of a state.
-    pub(crate) fn of(state: &State) -> io::Result<Self> {
-        let bytes = encode_snapshot(&state.snapshot()).map_err(io::Error::other)?;
+    /// The image of a state alone.
+    pub(crate) fn of_state(state: &State) -> io::Result<Self> {
+        Self::of(state, &Logs::default())
+    }
+
+    /// The image of a state and of the audit logs; in the older form, which every version reads, where
+    /// that can say it.
+    pub(crate) fn of(state: &State, logs: &Logs) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        if logs.has_begun() {
+            let logs = postcard::to_stdvec(logs).map_err(io::Error::other)?;
+            let length = u64::try_from(logs.len()).unwrap_or(u64::MAX);
+            bytes.push(WITH_LOGS);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(&logs);
+        }
+        bytes.extend(encode_snapshot(&state.snapshot()).map_err(io::Error::other)?);
         if bytes.len() > MAX_IMAGE {
             return Err(io::Error::other("the state is larger than an image may be"));
         }
@@ -31,8 +58,24 @@ impl Image {
 
     /// The state that it is of.
     pub(crate) fn state(&self) -> io::Result<State> {
-        let snapshot = decode_snapshot(&self.0).map_err(damaged)?;
-        State::restore(snapshot).map_err(damaged)
+        self.whole().map(|whole| whole.state)
+    }
+
+    /// All that it is of.
+    pub(crate) fn whole(&self) -> io::Result<Whole> {
+        let (logs, state) = match self.0.split_first() {
+            Some((&WITH_LOGS, rest)) => {
+                let short = || damaged("it is too short");
+                let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
+                let length = usize::try_from(u64::from_be_bytes(*length)).unwrap_or(usize::MAX);
+                let (logs, state) = rest.split_at_checked(length).ok_or_else(short)?;
+                (logs_in(logs)?, state)
+            }
+            Some(_) | None => (Logs::default(), self.0.as_slice()),
+        };
+        let snapshot = decode_snapshot(state).map_err(damaged)?;
+        let state = State::restore(snapshot).map_err(damaged)?;
+        Ok(Whole { state, logs })
     }
 
     /// SHA-256 of the bytes.

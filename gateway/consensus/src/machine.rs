@@ -6,10 +6,12 @@
 //! quorum.
 
 use crate::image::{Image, damaged};
+use crate::logs::Leaves;
 use crate::reinstall::forget_served;
 use crate::roots::Roots;
 use crate::tables::{COMMITTED, FENCE, Loaded, SNAPSHOT, image_name, sweep};
 use crate::types::{Answer, Entry, LogId, Membership, Snapshot, SnapshotMeta, Types};
+use crate::whole::{Outcome, Whole};
 use crate::writer::Writer;
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt};
@@ -80,13 +82,14 @@ impl Shown {
 
 /// The state machine.
 pub(crate) struct Machine {
-    state: State,
+    whole: Whole,
     applied: Option<LogId>,
     membership: Membership,
     shown: Arc<Shown>,
     /// Up to which entry nothing is shown: what is shown already is later.
     hold: Option<u64>,
     keeper: Keeper,
+    leaves: Arc<dyn Leaves>,
 }
 
 /// Makes and keeps snapshots. Cheap to clone.
@@ -99,6 +102,7 @@ pub(crate) struct Keeper {
     /// One is kept at a time: of one that was built here and one that came from the leader, the
     /// later stays.
     turn: Arc<Mutex<()>>,
+    leaves: Arc<dyn Leaves>,
 }
 
 impl Machine {
@@ -108,24 +112,26 @@ impl Machine {
         path: &Path,
         writer: Writer,
         before: Option<Arc<Shown>>,
-    ) -> (Self, Arc<Shown>) {
+        leaves: Arc<dyn Leaves>,
+    ) -> io::Result<(Self, Arc<Shown>)> {
+        leaves.begin(loaded.whole.logs.trees(), loaded.whole.logs.heads())?;
         let meta = loaded.snapshot.as_ref().map(|(meta, _)| meta.clone());
         let meta = meta.unwrap_or_default();
         let recovered = loaded.committed.map(|committed| committed.index);
         let reopened = before.is_some();
         let recovered = recovered.filter(|_| reopened);
-        let served = loaded.served.as_ref().unwrap_or(&loaded.state);
+        let served = loaded.served.as_ref().unwrap_or(&loaded.whole.state);
         let shown = before.unwrap_or_else(|| Shown::of(served));
         *shown.roots() = Roots::default();
         if let Some(last) = meta.last_log_id {
-            shown.roots().note(last.index, true, &loaded.state);
+            shown.roots().note(last.index, true, || loaded.whole.root());
         }
         let fence = loaded.fence.unwrap_or_default();
         shown.fence.store(fence, Ordering::SeqCst);
         let hold = loaded.fence.max(recovered);
         let applied = meta.last_log_id.map(|last| last.index);
         let machine = Self {
-            state: loaded.state.clone(),
+            whole: loaded.whole.clone(),
             applied: meta.last_log_id,
             membership: meta.last_membership,
             shown: Arc::clone(&shown),
@@ -137,23 +143,40 @@ impl Machine {
                 writer,
                 current: Arc::new(ArcSwap::from_pointee(loaded.snapshot.clone())),
                 turn: Arc::default(),
+                leaves: Arc::clone(&leaves),
             },
+            leaves,
         };
         if reopened && machine.hold.is_none() {
             // A snapshot may have been installed that was not shown any more.
-            shown.state.store(Arc::new(loaded.state.clone()));
-            shown.view.store(Arc::new(loaded.state.view()));
+            shown.state.store(Arc::new(loaded.whole.state.clone()));
+            shown.view.store(Arc::new(loaded.whole.state.view()));
             // Nobody may be listening.
             drop(shown.told.send(Told::Replaced));
         }
-        (machine, shown)
+        Ok((machine, shown))
     }
 
-    fn execute(&mut self, bytes: &[u8]) -> io::Result<Result<Arc<Applied>, Rejection>> {
+    fn execute(
+        &mut self,
+        bytes: &[u8],
+        position: u64,
+    ) -> io::Result<Result<Arc<Applied>, Rejection>> {
         // What is not understood is never skipped: this node would then believe another state
         // than the others.
         let proposal = decode_proposal(bytes).map_err(damaged)?;
-        Ok(self.state.apply(&proposal).map(Arc::new))
+        let Outcome {
+            answer,
+            leaves,
+            heads,
+        } = self.whole.apply(&proposal, position);
+        if !leaves.is_empty() {
+            self.leaves.append(leaves)?;
+        }
+        if !heads.is_empty() {
+            self.leaves.sealed(heads);
+        }
+        Ok(answer.map(Arc::new))
     }
 
     /// Shows again what has come as far as what was shown before, or as the others were when this
@@ -172,8 +195,8 @@ impl Machine {
             Told::Replaced
         };
         self.hold = None;
-        self.shown.state.store(Arc::new(self.state.clone()));
-        self.shown.view.store(Arc::new(self.state.view()));
+        self.shown.state.store(Arc::new(self.whole.state.clone()));
+        self.shown.view.store(Arc::new(self.whole.state.view()));
         self.shown.fence.store(0, Ordering::SeqCst);
         // Nobody may be listening.
         drop(self.shown.told.send(told));
@@ -184,8 +207,8 @@ impl Machine {
         if self.hold.is_some() {
             return;
         }
-        let view = Arc::new(self.state.view());
-        self.shown.state.store(Arc::new(self.state.clone()));
+        let view = Arc::new(self.whole.state.view());
+        self.shown.state.store(Arc::new(self.whole.state.clone()));
         self.shown.view.store(Arc::clone(&view));
         let published = Arc::new(Published {
             view,
@@ -218,7 +241,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Building {
         Building {
-            state: self.state.clone(),
+            whole: self.whole.clone(),
             meta: SnapshotMeta {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
@@ -233,21 +256,24 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: Image,
     ) -> Result<(), io::Error> {
         let image = snapshot.clone();
-        let state = tokio::task::spawn_blocking(move || image.state())
+        let whole = tokio::task::spawn_blocking(move || image.whole())
             .await
             .map_err(io::Error::other)??;
         self.keeper.keep(meta.clone(), snapshot).await?;
-        self.state = state;
+        self.leaves.begin(whole.logs.trees(), whole.logs.heads())?;
+        self.whole = whole;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         if let Some(last) = self.applied {
-            self.shown.roots().note(last.index, true, &self.state);
+            self.shown
+                .roots()
+                .note(last.index, true, || self.whole.root());
         }
         if self.hold.is_some() {
             return self.release().await;
         }
-        self.shown.state.store(Arc::new(self.state.clone()));
-        self.shown.view.store(Arc::new(self.state.view()));
+        self.shown.state.store(Arc::new(self.whole.state.clone()));
+        self.shown.view.store(Arc::new(self.whole.state.view()));
         // Nobody may be listening.
         drop(self.shown.told.send(Told::Replaced));
         Ok(())
@@ -274,14 +300,14 @@ impl Machine {
         let bytes = postcard::to_stdvec(&last).map_err(damaged)?;
         self.keeper.writer.put(COMMITTED, bytes).await?;
         for (entry, responder) in batch {
-            let before = self.state.revision();
+            let before = self.whole.state.revision();
             let answer = self.apply_one(&entry)?;
             self.applied = Some(entry.log_id());
             let position = entry.log_id().index;
             let end = position == last.index;
-            self.shown.roots().note(position, end, &self.state);
+            self.shown.roots().note(position, end, || self.whole.root());
             if let Some(Ok(applied)) = &answer.0
-                && self.state.revision() > before
+                && self.whole.state.revision() > before
             {
                 self.show(applied);
             }
@@ -293,14 +319,17 @@ impl Machine {
             return self.release().await;
         }
         // Also what changed without a new revision: requests, pieces.
-        self.shown.state.store(Arc::new(self.state.clone()));
+        self.shown.state.store(Arc::new(self.whole.state.clone()));
         Ok(())
     }
 
     fn apply_one(&mut self, entry: &Entry) -> io::Result<Answer> {
         match &entry.payload {
             EntryPayload::Blank => Ok(Answer(None)),
-            EntryPayload::Normal(payload) => self.execute(&payload.0).map(|it| Answer(Some(it))),
+            EntryPayload::Normal(payload) => {
+                let answer = self.execute(&payload.0, entry.log_id().index)?;
+                Ok(Answer(Some(answer)))
+            }
             EntryPayload::Membership(membership) => {
                 self.membership = Membership::new(Some(entry.log_id()), membership.clone());
                 Ok(Answer(None))
@@ -311,7 +340,7 @@ impl Machine {
 
 /// A snapshot in the making, apart from the state that goes on.
 pub(crate) struct Building {
-    state: State,
+    whole: Whole,
     meta: SnapshotMeta,
     keeper: Keeper,
 }
@@ -320,8 +349,8 @@ impl RaftSnapshotBuilder<Types> for Building {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let state = self.state.clone();
-        let image = tokio::task::spawn_blocking(move || Image::of(&state))
+        let Whole { state, logs } = self.whole.clone();
+        let image = tokio::task::spawn_blocking(move || Image::of(&state, &logs))
             .await
             .map_err(io::Error::other)??;
         let meta = self.meta.clone();
@@ -344,6 +373,8 @@ impl Keeper {
             // The log may begin after that one already.
             return Ok(());
         }
+        // After this the leaves can be had from nowhere else here.
+        self.leaves.durable().await?;
         let name = image_name(meta.last_log_id.map_or(0, |last| last.index));
         let file = self.path.with_file_name(&name);
         let (kept, of) = (image.clone(), meta.clone());

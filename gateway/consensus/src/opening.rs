@@ -49,6 +49,7 @@ pub(crate) async fn open(
         transport,
         timing,
         clock,
+        leaves,
     } = settings;
     let pace = Pace::new(clock);
     let (loaded, path) = tokio::task::spawn_blocking(move || {
@@ -68,7 +69,8 @@ pub(crate) async fn open(
     let full = log.full();
     #[cfg(test)]
     let to_fail = writer.clone();
-    let (machine, shown) = Machine::new(&loaded, &path, writer, before);
+    let (machine, shown) = Machine::new(&loaded, &path, writer, before, leaves)
+        .map_err(|error| tables::io(&path, error))?;
     let applied = loaded.committed.map(|committed| committed.index);
     drop(loaded);
     let mut config = config(timing).map_err(OpenError::Engine)?;

@@ -34,7 +34,7 @@ pub(crate) fn empty(
         .open_table(RAFT)
         .map_err(|e| damaged(e.into()))?;
     let vote: Option<Vote> = value(&raft, VOTE, path)?;
-    let image = Image::of(served).map_err(|error| io(path, error))?;
+    let image = Image::of_state(served).map_err(|error| io(path, error))?;
     let file = path.with_file_name(SERVED);
     image
         .write(&file, &SnapshotMeta::default())

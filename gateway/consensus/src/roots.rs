@@ -4,7 +4,6 @@
 //! its latest batches, and at the latest positions that are multiples of [`NEAR`] and [`FAR`]: under
 //! few writes and under many, two nodes find positions that both know.
 
-use portcullis_policy::State;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -13,7 +12,7 @@ use std::collections::VecDeque;
 pub struct Rooted {
     /// The entry.
     pub position: u64,
-    /// `portcullis_policy::State::root`.
+    /// Of the state and the audit logs; of the state alone (`portcullis_policy::State::root`) while those have no leaf.
     pub root: [u8; 32],
 }
 
@@ -38,14 +37,14 @@ pub(crate) struct Roots {
 
 impl Roots {
     /// Takes note of the state after an entry; `last` of those that were executed together.
-    pub(crate) fn note(&mut self, position: u64, last: bool, state: &State) {
+    pub(crate) fn note(&mut self, position: u64, last: bool, root: impl FnOnce() -> [u8; 32]) {
         let near = position.is_multiple_of(NEAR);
         if !last && !near {
             return;
         }
         let rooted = Rooted {
             position,
-            root: *state.root().as_bytes(),
+            root: root(),
         };
         if last {
             keep(&mut self.ends, rooted);
@@ -92,10 +91,10 @@ mod tests {
 
     /// Batches of so many entries, up to a position.
     fn after(batch: u64, last: u64) -> Roots {
-        let (mut roots, state) = (Roots::default(), State::default());
+        let mut roots = Roots::default();
         for position in 1..=last {
             let end = position.is_multiple_of(batch) || position == last;
-            roots.note(position, end, &state);
+            roots.note(position, end, || [0; 32]);
         }
         roots
     }

@@ -1,20 +1,50 @@
 //! What a node holds, read without the others.
 
 use crate::OpenError;
+use crate::logs::{Leaf, Logs};
 use crate::settings::FILE;
 use crate::tables::{self, Beginning, corrupt};
+use crate::whole::Whole;
 use openraft::EntryPayload;
-use portcullis_policy::{NodeId, State, decode_proposal};
+use portcullis_policy::{Applied, NodeId, Proposal, Rejection, State, decode_proposal};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// All that a node holds.
 #[derive(Debug)]
 pub struct Salvaged {
-    /// The state after the last entry of its log.
-    pub state: State,
+    whole: Whole,
+    last: u64,
+    /// What the last entries of its log left in the audit logs, those that a snapshot does not cover:
+    /// whoever keeps the leaves may not have them yet.
+    pub leaves: Vec<Leaf>,
     /// Who votes, as this node last knew it.
     pub voters: BTreeSet<NodeId>,
+}
+
+impl Salvaged {
+    /// The state after the last entry of its log.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.whole.state
+    }
+
+    /// The audit logs then.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.whole.logs
+    }
+
+    /// Executes one more command, that no log has.
+    ///
+    /// # Errors
+    /// The [`Rejection`]
+    pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied, Rejection> {
+        self.last = self.last.saturating_add(1);
+        let outcome = self.whole.apply(proposal, self.last);
+        self.leaves.extend(outcome.leaves);
+        outcome.answer
+    }
 }
 
 /// Reads what a stopped node holds, to the last entry of its log: whatever a majority acknowledged
@@ -27,9 +57,14 @@ pub fn salvage(data: &Path, node: NodeId) -> Result<Salvaged, OpenError> {
     let path = data.join(FILE);
     let loaded = tables::open(&path, node, Beginning::Never)?;
     let meta = loaded.snapshot.map(|(meta, _)| meta).unwrap_or_default();
-    let mut state = loaded.state;
     let mut voters: BTreeSet<u64> = meta.last_membership.voter_ids().collect();
     let covered = meta.last_log_id.map(|last| last.index);
+    let mut salvaged = Salvaged {
+        whole: loaded.whole,
+        last: covered.unwrap_or_default(),
+        leaves: Vec::new(),
+        voters: BTreeSet::new(),
+    };
     for (index, (entry, _)) in loaded.entries {
         if Some(index) <= covered {
             continue;
@@ -40,11 +75,12 @@ pub fn salvage(data: &Path, node: NodeId) -> Result<Salvaged, OpenError> {
             EntryPayload::Normal(payload) => {
                 let proposal = decode_proposal(&payload.0)
                     .map_err(|error| corrupt(&path, format!("entry {index}: {error}")))?;
+                salvaged.last = index.saturating_sub(1);
                 // A refusal changes nothing, here as on every node.
-                drop(state.apply(&proposal));
+                drop(salvaged.apply(&proposal));
             }
         }
     }
-    let voters = voters.into_iter().filter_map(NodeId::new).collect();
-    Ok(Salvaged { state, voters })
+    salvaged.voters = voters.into_iter().filter_map(NodeId::new).collect();
+    Ok(salvaged)
 }

@@ -1,8 +1,10 @@
 //! How a state is opened, and what lies on the disk before it is.
 
 use crate::OpenError;
+use crate::logs::{Leaves, Logs, NoLeaves};
 use crate::network::{BoxFuture, Transport, TransportError};
 use crate::tables::{self, Beginning};
+use crate::whole::Whole;
 use portcullis_policy::{NodeId, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ pub struct Settings {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) timing: Timing,
     pub(crate) clock: fn() -> Duration,
+    pub(crate) leaves: Arc<dyn Leaves>,
 }
 
 /// The times that consensus goes by.
@@ -54,6 +57,7 @@ impl Settings {
             transport: Arc::new(Nobody),
             timing: Timing::default(),
             clock: || Duration::ZERO,
+            leaves: Arc::new(NoLeaves),
         }
     }
 
@@ -67,6 +71,7 @@ impl Settings {
             transport,
             timing: Timing::default(),
             clock: || Duration::ZERO,
+            leaves: Arc::new(NoLeaves),
         }
     }
 
@@ -81,6 +86,13 @@ impl Settings {
     #[must_use]
     pub fn with_clock(mut self, clock: fn() -> Duration) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// With somebody who keeps the leaves of the audit logs.
+    #[must_use]
+    pub fn with_leaves(mut self, leaves: Arc<dyn Leaves>) -> Self {
+        self.leaves = leaves;
         self
     }
 
@@ -101,13 +113,17 @@ pub fn await_leader(data: &Path, node: NodeId) -> Result<(), OpenError> {
     tables::open(&data.join(FILE), node, Beginning::Joining).map(drop)
 }
 
-/// Makes `node` the only voter of a state, in the place of whatever was there: what it does not
-/// hold is gone. The old file is replaced in one step.
+/// Makes `node` the only voter of a state and of audit logs, in the place of whatever was there: what
+/// they do not hold is gone. The old file is replaced in one step.
 ///
 /// # Errors
 /// [`OpenError`]
-pub fn begin_alone(data: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
-    tables::begin_again(&data.join(FILE), node, state)
+pub fn begin_alone(data: &Path, node: NodeId, state: &State, logs: &Logs) -> Result<(), OpenError> {
+    let whole = Whole {
+        state: state.clone(),
+        logs: logs.clone(),
+    };
+    tables::begin_again(&data.join(FILE), node, &whole)
 }
 
 /// A node that is a fleet by itself calls nobody.

@@ -1,6 +1,7 @@
 //! The consensus library's own tests of a store, on real files.
 
 use crate::log::Log;
+use crate::logs::NoLeaves;
 use crate::machine::Machine;
 use crate::tables::{self, Beginning};
 use crate::types::Types;
@@ -46,7 +47,7 @@ impl StoreBuilder<Types, Log, Machine, Directory> for Files {
         )
         .unwrap();
         let log = Log::new(&loaded, writer.clone());
-        let (machine, _) = Machine::new(&loaded, &path, writer, None);
+        let (machine, _) = Machine::new(&loaded, &path, writer, None, Arc::new(NoLeaves)).unwrap();
         Ok((Directory(directory), log, machine))
     }
 }

@@ -6,9 +6,11 @@
 use crate::OpenError;
 use crate::format::{self, DecodeError};
 use crate::image::Image;
+use crate::logs::Logs;
 use crate::mark::Mark;
 use crate::reinstall;
 use crate::types::{Entry, LogId, Membership, SnapshotMeta, Vote};
+use crate::whole::Whole;
 use openraft::entry::RaftEntry;
 use openraft::vote::RaftLeaderIdExt;
 use portcullis_policy::{NodeId, Revision, Snapshot, State, Tenant};
@@ -63,7 +65,7 @@ pub(crate) struct Loaded {
     /// By index, each with its size in bytes.
     pub(crate) entries: BTreeMap<u64, (Entry, usize)>,
     pub(crate) snapshot: Option<(SnapshotMeta, Image)>,
-    pub(crate) state: State,
+    pub(crate) whole: Whole,
     /// See [`FENCE`].
     pub(crate) fence: Option<u64>,
     /// What is served while the state is being reinstalled.
@@ -86,7 +88,7 @@ pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Lo
     match fs::set_permissions(path, Permissions::from_mode(MODE)) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => match beginning {
-            Beginning::Alone => begin(path, node, &State::default())?,
+            Beginning::Alone => begin(path, node, &Whole::default())?,
             Beginning::Joining => create(path, node, Vec::new())?,
             Beginning::Never => {
                 return Err(OpenError::Lost {
@@ -100,9 +102,10 @@ pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Lo
     match layout(&database, path)? {
         1 => {
             let state = documents(&database, path)?;
+            let logs = Logs::default();
             drop(database);
             // Moved into the place of the old one: at every moment one of the two is whole.
-            begin(path, node, &state)?;
+            begin(path, node, &Whole { state, logs })?;
             load(open_database(path)?, path, node)
         }
         LAYOUT => load(database, path, node),
@@ -115,21 +118,21 @@ pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Lo
 }
 
 /// As [`begin`], in the place of a file that no process may have open.
-pub(crate) fn begin_again(path: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
+pub(crate) fn begin_again(path: &Path, node: NodeId, whole: &Whole) -> Result<(), OpenError> {
     // Held until it is replaced; what is damaged or not there is replaced all the same.
     let held = match fs::metadata(path).map(|_| open_database(path)) {
         Ok(Err(OpenError::InUse { path })) => return Err(OpenError::InUse { path }),
         Ok(Ok(database)) => Some(database),
         Ok(Err(_)) | Err(_) => None,
     };
-    begin(path, node, state)?;
+    begin(path, node, whole)?;
     drop(held);
     Ok(())
 }
 
-/// Begins a file in which `node` is the only voter and `state` is what holds: as if a snapshot had
+/// Begins a file in which `node` is the only voter and `whole` is what holds: as if a snapshot had
 /// been installed that covers everything before.
-pub(crate) fn begin(path: &Path, node: NodeId, state: &State) -> Result<(), OpenError> {
+pub(crate) fn begin(path: &Path, node: NodeId, whole: &Whole) -> Result<(), OpenError> {
     let first = LogId::new(
         openraft::alias::LeaderIdOf::<crate::types::Types>::new_committed(FIRST_TERM, node.get()),
         FIRST_INDEX,
@@ -140,7 +143,7 @@ pub(crate) fn begin(path: &Path, node: NodeId, state: &State) -> Result<(), Open
         last_log_id: Some(first),
         last_membership: Membership::new(Some(first), membership),
     };
-    let image = Image::of(state).map_err(|error| io(path, error))?;
+    let image = Image::of(&whole.state, &whole.logs).map_err(|error| io(path, error))?;
     let name = free_name(path)?;
     let file = path.with_file_name(&name);
     image
@@ -347,9 +350,9 @@ fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenErr
             Some(read)
         }
     };
-    let state = match &snapshot {
-        None => State::default(),
-        Some((_, image)) => image.state().map_err(|error| corrupt(path, error))?,
+    let whole = match &snapshot {
+        None => Whole::default(),
+        Some((_, image)) => image.whole().map_err(|error| corrupt(path, error))?,
     };
     let sequence: u64 = value(&raft, SEQUENCE, path)?.unwrap_or_default();
     let (mark, reached) = Mark::open(path).map_err(|error| corrupt(path, error))?;
@@ -373,7 +376,7 @@ fn load(database: Database, path: &Path, node: NodeId) -> Result<Loaded, OpenErr
         committed: value(&raft, COMMITTED, path)?,
         entries,
         snapshot,
-        state,
+        whole,
         database: Arc::new(database),
     };
     check(&loaded, path)?;

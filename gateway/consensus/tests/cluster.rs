@@ -10,7 +10,7 @@ mod common;
 
 use common::{Directory, NOW, QUICK, apply, draft, tenant};
 use portcullis_consensus::{
-    BoxFuture, Consensus, MAX_MESSAGE, MAX_PROPOSAL, ProposeError, Settings, Transport,
+    BoxFuture, Consensus, Logs, MAX_MESSAGE, MAX_PROPOSAL, ProposeError, Settings, Transport,
     TransportError, await_leader, begin_alone,
 };
 use portcullis_policy::{Command, NodeId, RequestId, Revision, State};
@@ -60,7 +60,7 @@ async fn what_a_majority_accepts_survives_its_leader_and_a_minority_accepts_noth
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_of_few_large_entries_is_covered_by_a_snapshot() {
     let fleet = Fleet::new("bytes");
-    begin_alone(&fleet.data(1), id(1), &State::default()).unwrap();
+    begin_alone(&fleet.data(1), id(1), &State::default(), &Logs::default()).unwrap();
     let node = fleet.open(1).await;
     fleet.leader_among(std::slice::from_ref(&node)).await;
     for _ in 0..30 {
@@ -165,7 +165,7 @@ async fn a_node_that_was_away_gets_large_entries_and_then_a_snapshot_in_pieces()
     fleet.close(&nodes).await;
     drop(nodes);
     let other = Fleet::new("pieces");
-    begin_alone(&other.data(1), id(1), &image).unwrap();
+    begin_alone(&other.data(1), id(1), &image, &Logs::default()).unwrap();
     let first = other.open(1).await;
     other.leader_among(std::slice::from_ref(&first)).await;
     let second = other.join(2).await;
@@ -307,7 +307,7 @@ async fn a_node_that_is_opened_again_takes_part_again_and_shows_nothing_older_me
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_state_is_not_opened_again_and_one_that_is_in_use_may_be() {
     let fleet = Fleet::new("damaged-again");
-    begin_alone(&fleet.data(1), id(1), &State::default()).unwrap();
+    begin_alone(&fleet.data(1), id(1), &State::default(), &Logs::default()).unwrap();
     let node = fleet.open(1).await;
     fleet.leader_among(std::slice::from_ref(&node)).await;
     put(&node, "a").await.unwrap();
@@ -428,7 +428,7 @@ impl Fleet {
 
     /// Three voters of which the first leads, at revision 1.
     async fn three(&self) -> Vec<Arc<Consensus>> {
-        begin_alone(&self.data(1), id(1), &State::default()).unwrap();
+        begin_alone(&self.data(1), id(1), &State::default(), &Logs::default()).unwrap();
         let first = self.open(1).await;
         self.leader_among(std::slice::from_ref(&first)).await;
         put(&first, "a").await.unwrap();

@@ -8,7 +8,7 @@
 mod common;
 
 use common::{Directory, apply, everything, id, open, tenant};
-use portcullis_consensus::{OpenError, ProposeError, begin_alone};
+use portcullis_consensus::{Logs, OpenError, ProposeError, begin_alone};
 use portcullis_policy::{Command, NodeId, Rejection, Revision, State, Tenant, View};
 use redb::ReadableTable;
 use std::fs;
@@ -353,7 +353,13 @@ fn refused(directory: &Directory, what: &str) {
 #[test]
 fn a_state_of_another_node_is_not_used() {
     let directory = Directory::new("foreign");
-    begin_alone(&directory.0, NodeId::new(7).unwrap(), &State::default()).unwrap();
+    begin_alone(
+        &directory.0,
+        NodeId::new(7).unwrap(),
+        &State::default(),
+        &Logs::default(),
+    )
+    .unwrap();
     let opened = open(&directory.0);
     assert!(
         matches!(opened, Err(OpenError::Foreign { node: 7, .. })),
@@ -400,19 +406,25 @@ fn a_beginning_in_the_place_of_a_state_is_whole_or_not_at_all() {
     opened.put(&apply(vec![everything()], vec![])).unwrap();
     let state = State::clone(&opened.state());
     let expected = View::clone(&opened.view());
-    let held = begin_alone(&directory.0, NodeId::FIRST, &state);
+    let held = begin_alone(&directory.0, NodeId::FIRST, &state, &Logs::default());
     assert!(matches!(held, Err(OpenError::InUse { .. })), "{held:?}");
     drop(opened);
 
     // Cut off before the file is replaced: the image of the new one lies there, and the old one
     // holds.
     let before = fs::read(directory.file()).unwrap();
-    begin_alone(&directory.0, NodeId::FIRST, &State::default()).unwrap();
+    begin_alone(
+        &directory.0,
+        NodeId::FIRST,
+        &State::default(),
+        &Logs::default(),
+    )
+    .unwrap();
     fs::write(directory.file(), before).unwrap();
     assert_eq!(*open(&directory.0).unwrap().view(), expected);
 
-    begin_alone(&directory.0, NodeId::FIRST, &state).unwrap();
-    begin_alone(&directory.0, NodeId::FIRST, &state).unwrap();
+    begin_alone(&directory.0, NodeId::FIRST, &state, &Logs::default()).unwrap();
+    begin_alone(&directory.0, NodeId::FIRST, &state, &Logs::default()).unwrap();
     let opened = open(&directory.0).unwrap();
     assert_eq!(*opened.view(), expected);
     opened.put(&apply(vec![tenant("z")], vec![])).unwrap();

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use portcullis_consensus::{MAX_BACKUP, begin_alone, from_backup};
+use portcullis_consensus::{Logs, MAX_BACKUP, begin_alone, from_backup};
 use portcullis_policy::{GuardRails, NodeId, Revision, Snapshot, State};
 
 use super::found::{Founded, found};
@@ -54,10 +54,12 @@ pub async fn restore(
     home.write(Piece::Restoring, &digest)
         .map_err(|error| told(&error))?;
     let data = config.data.clone();
-    tokio::task::spawn_blocking(move || begin_alone(&data, NodeId::FIRST, &state))
-        .await
-        .map_err(|error| told(&error))?
-        .map_err(|error| told(&error))?;
+    tokio::task::spawn_blocking(move || {
+        begin_alone(&data, NodeId::FIRST, &state, &Logs::default())
+    })
+    .await
+    .map_err(|error| told(&error))?
+    .map_err(|error| told(&error))?;
     let founded = found(config, recovery, guard_rails).await?;
     home.remove(Piece::Restoring)
         .map_err(|error| told(&error))?;

@@ -44,12 +44,12 @@ pub async fn recover(
         .ok_or("this node is of no fleet: there is nothing to recover")?;
     let key = recovery_key(recovery)?;
     let (data, me) = (config.data.clone(), membership.node);
-    let salvaged = tokio::task::spawn_blocking(move || salvage(&data, me))
+    let mut salvaged = tokio::task::spawn_blocking(move || salvage(&data, me))
         .await
         .map_err(|error| told(&error))?
         .map_err(|error| told(&error))?;
-    let mut state = salvaged.state;
-    let fleet = state
+    let fleet = salvaged
+        .state()
         .fleet()
         .ok_or("this node was never given the fleet's state: recover another one")?
         .clone();
@@ -95,13 +95,13 @@ pub async fn recover(
         survivor: me,
         statement: encode(&statement).map_err(|error| told(&error))?,
     };
-    state
+    salvaged
         .apply(&Proposal::local("recover", clock::now(), command))
         .map_err(|rejection: Rejection| told(&rejection))?;
     let lost = fleet.control().filter(|node| node.id != me);
     let lost = lost.map(|node| node.name.clone()).collect();
     let data = config.data.clone();
-    tokio::task::spawn_blocking(move || begin_alone(&data, me, &state))
+    tokio::task::spawn_blocking(move || begin_alone(&data, me, salvaged.state(), salvaged.logs()))
         .await
         .map_err(|error| told(&error))?
         .map_err(|error| told(&error))?;

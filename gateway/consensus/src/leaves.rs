@@ -1,0 +1,180 @@
+//! What an accepted command leaves in the audit logs.
+//!
+//! Every node makes these events by itself and must make the same bytes, in every version: what is
+//! written here is never edited. A field more, or another kind, is for commands that need a level
+//! which nodes with this code do not have. `testdata/leaves` keeps what was written.
+
+use crate::logs::FLEET;
+use portcullis_audit::{Event, kinds};
+use portcullis_policy::{
+    AddressSet, Applied, Change, Command, Origin, Proposal, State, TenantId, Told,
+};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// The events of a command that was executed at this position and left this state: of the fleet, and
+/// of every tenant that it touched.
+pub(crate) fn leaves_of(
+    proposal: &Proposal,
+    applied: &Applied,
+    after: &State,
+    position: u64,
+) -> Vec<(Option<TenantId>, Event)> {
+    let Some(kind) = kind_of(proposal, applied) else {
+        return Vec::new();
+    };
+    let about = |kind| {
+        let mut event = Event::new(applied.at.as_millis(), kind, FLEET)
+            .with("position", position)
+            .with("by", proposal.author.name.as_str())
+            .with("principal", proposal.author.principal.to_string());
+        event.revision = Some(applied.revision.get());
+        event
+    };
+    let mut own = about(kind);
+    for (name, value) in facts(&proposal.command, applied) {
+        own = own.with(name, value);
+    }
+    if !applied.tenants.is_empty() {
+        let names: Vec<&str> = applied.tenants.iter().map(TenantId::as_str).collect();
+        own = own.with("tenants", json!(names));
+    }
+    let mut leaves = vec![(None, own)];
+    for tenant in &applied.tenants {
+        let mut event = about(kinds::POLICY_APPLIED);
+        event.tenant = Some(tenant.to_string());
+        let changes = applied.changes.iter().filter(|it| it.tenant == *tenant);
+        let changes: Vec<Value> = changes.map(difference).collect();
+        let document = after.view().tenant(tenant).map(|view| view.document());
+        let document = document.and_then(|it| serde_json::to_value(it).ok());
+        event = event
+            .with("endpoints", changes)
+            // None: the tenant is gone.
+            .with("document", document);
+        leaves.push((Some(tenant.clone()), event));
+    }
+    leaves
+}
+
+/// What a command is called in the fleet's log; none for what changes nothing that counts, or is a
+/// part of another.
+fn kind_of(proposal: &Proposal, applied: &Applied) -> Option<&'static str> {
+    if matches!(applied.told, Told::Pending { .. }) {
+        return Some(kinds::CHANGE_WAITING);
+    }
+    let touched = applied.fleet_changed || !applied.tenants.is_empty();
+    match &proposal.command {
+        // Nothing differed: nothing happened.
+        Command::Apply { .. } | Command::Commit { .. } => touched.then_some(kinds::POLICY_APPLIED),
+        Command::Found { .. } => Some(kinds::FLEET_FOUNDED),
+        Command::Invite { .. } => Some(kinds::FLEET_INVITED),
+        Command::Withdraw { .. } => Some(kinds::FLEET_UNINVITED),
+        Command::Admit { .. } => applied.fleet_changed.then_some(kinds::FLEET_ADMITTED),
+        Command::Remove { .. } => applied.fleet_changed.then_some(kinds::FLEET_REMOVED),
+        Command::Report { .. } => applied.fleet_changed.then_some(kinds::FLEET_REPORTED),
+        Command::Recover { .. } => Some(kinds::FLEET_EPOCH),
+        Command::PutOperator { .. } => Some(kinds::OPERATOR_ADDED),
+        Command::RemoveOperator { .. } => Some(kinds::OPERATOR_REMOVED),
+        Command::BindOperator { .. } => Some(kinds::OPERATOR_BOUND),
+        Command::Approve { .. } => Some(kinds::CHANGE_APPROVED),
+        Command::Reject { .. } => Some(kinds::CHANGE_REJECTED),
+        Command::SetGuardRails { .. } => Some(kinds::GUARD_RAILS_SET),
+        // Pieces of a command that has its own leaf once it is whole; who votes, as the leaves of
+        // admissions and removals say; what a seal leaves is made by the logs.
+        Command::Stage { .. }
+        | Command::Discard { .. }
+        | Command::Succession { .. }
+        | Command::Seal => None,
+    }
+}
+
+/// What a command says besides tenants.
+fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
+    let text = |it: &dyn std::fmt::Display| Value::String(it.to_string());
+    let mut facts = match command {
+        Command::Found {
+            fleet,
+            name,
+            address,
+            ..
+        } => vec![
+            ("fleet", text(fleet)),
+            ("name", text(name)),
+            ("address", text(address)),
+        ],
+        Command::Invite { name, expires, .. } => {
+            vec![("name", text(name)), ("expires", text(expires))]
+        }
+        Command::Admit {
+            name, address, key, ..
+        } => vec![
+            ("name", text(name)),
+            ("address", json!(address)),
+            ("key", text(key)),
+        ],
+        Command::Remove { node } => vec![("id", text(node))],
+        Command::Report {
+            node,
+            level,
+            address,
+        } => vec![
+            ("id", text(node)),
+            ("level", json!(level)),
+            ("address", json!(address)),
+        ],
+        Command::Recover {
+            epoch, survivor, ..
+        } => vec![("epoch", json!(epoch)), ("id", text(survivor))],
+        Command::PutOperator { operator, roles } => {
+            vec![("operator", text(operator)), ("roles", json!(roles))]
+        }
+        Command::RemoveOperator { operator } => vec![("operator", text(operator))],
+        Command::BindOperator { operator, key } => {
+            vec![("operator", text(operator)), ("key", text(key))]
+        }
+        Command::Approve { pending, digest } => {
+            vec![("pending", text(pending)), ("digest", text(digest))]
+        }
+        Command::Reject { pending } => vec![("pending", text(pending))],
+        Command::SetGuardRails { guard_rails } => vec![("guard_rails", json!(guard_rails))],
+        Command::Apply { .. }
+        | Command::Commit { .. }
+        | Command::Withdraw { .. }
+        | Command::Stage { .. }
+        | Command::Discard { .. }
+        | Command::Succession { .. }
+        | Command::Seal => Vec::new(),
+    };
+    match &applied.told {
+        Told::Pending {
+            pending,
+            digest,
+            expires,
+        } => facts.extend([
+            ("pending", text(pending)),
+            ("digest", text(digest)),
+            ("expires", text(expires)),
+        ]),
+        Told::Admitted(node) => facts.push(("id", text(node))),
+        Told::Done | Told::Staged { .. } => {}
+    }
+    facts
+}
+
+/// What differs for an endpoint, door by door, as the smallest lists of prefixes.
+fn difference(change: &Change) -> Value {
+    let sets = |sets: &BTreeMap<Origin, AddressSet>| -> Value {
+        let doors = sets.iter().map(|(door, set)| {
+            let prefixes = set.prefixes().map(|prefix| prefix.to_string());
+            (door.to_string(), prefixes.collect())
+        });
+        Value::Object(doors.collect::<Map<String, Value>>())
+    };
+    json!({
+        "endpoint": change.endpoint.to_string(),
+        "kind": change.kind.to_string(),
+        "opened": sets(&change.opened),
+        "shut": sets(&change.shut),
+        "retimed": sets(&change.retimed),
+    })
+}
