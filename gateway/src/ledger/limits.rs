@@ -53,3 +53,15 @@ pub const MAX_READERS: usize = 64;
 
 /// How long a search waits for the writer.
 pub const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Bytes of leaves that wait to be written into tiles; when there are more, the longest-waiting logs are written.
+pub const LOG_PENDING_BYTES: usize = 32 * 1024 * 1024;
+
+/// Logs that are open for appending: the fleet's and one for each tenant.
+pub const LOGS: usize = 100_000;
+
+/// Files and folders of logs that are not synced, each known by name; beyond it, everything is synced.
+pub const LOG_UNSYNCED: usize = 65_536;
+
+/// Files and folders that are synced one by one; when there are more, the file system is.
+pub const LOG_UNSYNCED_ONE_BY_ONE: usize = 256;

@@ -9,12 +9,13 @@
 //! (what a half-written last line held).
 //!
 //! Deliberately absent: what an event means (audit/), and any promise that nobody rewrote these
-//! files; that takes the Merkle log.
+//! files: that is what the Merkle logs are for, whose files `tiles` keeps.
 
 mod files;
 mod find;
 pub mod limits;
 mod queue;
+pub mod tiles;
 mod writer;
 
 use std::io;

@@ -22,7 +22,8 @@ pub struct Disk {
 
 impl Disk {
     /// A tmpfs of so many MiB over this directory.
-    pub(super) fn new(scratch: &Scratch, over: &Path, mebibytes: u32) -> Self {
+    #[must_use]
+    pub fn new(scratch: &Scratch, over: &Path, mebibytes: u32) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "--", "sh", "-c"]);
         command.arg(format!(

@@ -244,4 +244,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("audit_line", bytes(ledger::MAX_LINE), "a line of the file"),
     ("audit_readers", count(ledger::MAX_READERS), "searches that wait for the writer"),
     ("audit_catch_up", time(ledger::CATCH_UP), "how long a search waits for the writer"),
+    ("audit_log_pending_bytes", bytes(ledger::LOG_PENDING_BYTES), "leaves of the Merkle logs that wait to be written"),
+    ("audit_logs", count(ledger::LOGS), "Merkle logs that are open for appending"),
+    ("audit_log_unsynced", count(ledger::LOG_UNSYNCED), "their files that are not synced, each known by name"),
+    ("audit_log_unsynced_one_by_one", count(ledger::LOG_UNSYNCED_ONE_BY_ONE), "of which so many are synced one by one"),
 ];
