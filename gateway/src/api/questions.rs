@@ -17,8 +17,8 @@ use serde_json::Value;
 use super::describe::addresses;
 use super::limits::{MAX_NAME, MAX_PREFIXES};
 use super::types::{
-    ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply, ReachReply,
-    StatusReply, WhyReply,
+    AuditTrustReply, ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply,
+    ReachReply, StatusReply, WhyReply,
 };
 use super::{Node, Refusal, Who};
 use crate::runtime::clock;
@@ -220,6 +220,18 @@ pub(super) fn status(node: &Node) -> StatusReply {
         connections: node.front.connections().len(),
         since: moment::to_text(node.since.as_millis()),
     }
+}
+
+/// Whose signatures make a checkpoint of the fleet's audit log believed (C2SP tlog-policy).
+pub(super) fn audit_trust(node: &Node) -> Result<AuditTrustReply, Refusal> {
+    let trust = node.fleet.audit_trust();
+    let reply = trust.map(|policy| AuditTrustReply {
+        policy: policy.to_string(),
+    });
+    reply.ok_or_else(|| {
+        Refusal::new(404, "no_audit_log", "this node signs no audit log")
+            .next("ask a control node of a fleet")
+    })
 }
 
 /// The document in force.

@@ -274,6 +274,14 @@ pub struct WhyReply {
     pub silent: Vec<String>,
 }
 
+/// `GET /v1/audit/trust`.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct AuditTrustReply {
+    /// Whose signatures make a checkpoint of the fleet's audit log believed (C2SP tlog-policy). A tenant's log is signed with the same
+    /// key under the log's own name.
+    pub policy: String,
+}
+
 /// `POST /v1/cluster-check`.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]

@@ -59,11 +59,6 @@ impl Admission {
         }))
     }
 
-    /// Who signs the checkpoints of the audit logs.
-    pub(super) fn log_key(&self) -> &LogKey {
-        &self.log_key
-    }
-
     /// Who signs certificates.
     pub(super) fn authority(&self) -> &FleetAuthority {
         &self.authority

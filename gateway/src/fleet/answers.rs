@@ -79,6 +79,7 @@ impl Fleet {
             service,
             words::RAFT
                 | words::SIGN
+                | words::SEAL
                 | words::PROPOSE
                 | words::CONFIRM
                 | words::LATEST
@@ -106,6 +107,7 @@ impl Fleet {
                 }
             }
             words::SIGN => self.countersign(from, request),
+            words::SEAL => self.cosign(from, request),
             words::PROPOSE => {
                 let draft: Draft = words::decode(request).map_err(Refused)?;
                 self.may_propose(from, &draft)?;

@@ -161,7 +161,7 @@ impl Heads {
     pub(super) fn ready(
         &mut self,
         majority: impl Fn(&mut dyn Iterator<Item = NodeId>) -> bool,
-    ) -> Vec<(String, String)> {
+    ) -> Vec<(String, Note)> {
         let mut ready = Vec::new();
         for (origin, heads) in &mut self.logs {
             let enough = heads
@@ -172,7 +172,7 @@ impl Heads {
                 && head.shown < head.cosigned.len()
             {
                 head.shown = head.cosigned.len();
-                ready.push((origin.clone(), head.note().to_string()));
+                ready.push((origin.clone(), head.note()));
             }
         }
         ready
@@ -266,7 +266,7 @@ mod tests {
             panic!("one");
         };
         assert_eq!(origin, ORIGIN);
-        let note = Note::parse(note.as_bytes()).unwrap();
+        let note = Note::parse(note.to_string().as_bytes()).unwrap();
         let log = log_key(ORIGIN, LogKey::from_seed([9; 32]).unwrap().public()).unwrap();
         let voters = (1..=3).map(|node| cosigner(fleet(), id(node), view_key(node).public()));
         let policy = TrustPolicy::of(log, voters.map(Option::unwrap).collect(), 2).unwrap();
@@ -345,6 +345,6 @@ mod tests {
             }
         }
         let ready = one.ready(two_of_three);
-        assert!(ready[0].1.starts_with(&head(2).text()), "{ready:?}");
+        assert_eq!(ready[0].1.text, head(2).text());
     }
 }

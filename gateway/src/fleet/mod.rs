@@ -28,6 +28,7 @@ mod heads;
 mod health;
 pub mod home;
 pub mod joining;
+mod keeping;
 mod lease;
 mod leaving;
 mod mending;
@@ -37,6 +38,7 @@ pub mod recover;
 mod relay;
 mod reports;
 mod rounds;
+mod sealing;
 mod signing;
 mod soft;
 mod source;
@@ -69,9 +71,11 @@ use self::enforcer::Enforcer;
 use self::epochs::Epochs;
 use self::following::Following;
 use self::home::{Home, Membership};
+use self::keeping::Keeping;
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
 use self::reports::{Condition, Reports};
+use self::sealing::Sealing;
 use self::signing::Signing;
 use self::source::Source;
 use crate::config::node::{NodeConfig, NodeRoles};
@@ -98,6 +102,8 @@ pub struct Fleet {
     relay: Option<Arc<Following>>,
     /// None on a node that does not vote in a fleet.
     signing: Option<Arc<Signing>>,
+    /// None on a node that does not vote in a fleet.
+    sealing: Option<Arc<Sealing>>,
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
@@ -149,6 +155,8 @@ pub struct Opened {
     source: Source,
     aging: Option<Arc<Aging>>,
     relay: Option<Arc<Following>>,
+    /// None on a node that does not vote.
+    keeping: Option<Arc<Keeping>>,
     place: Option<(Membership, Identity, Arc<Wire>)>,
 }
 
@@ -185,6 +193,7 @@ impl Opened {
                         source: Source::Told(Arc::new(following)),
                         aging: None,
                         relay: None,
+                        keeping: None,
                         place: Some((membership, identity, wire)),
                     });
                 }
@@ -196,7 +205,9 @@ impl Opened {
             }
         };
         let steady = || Duration::from_millis(clock::boottime().as_millis());
-        let consensus = Consensus::open(settings.with_clock(steady))
+        let keeping = Keeping::open(&config.data)?;
+        let leaves = Arc::<Keeping>::clone(&keeping);
+        let consensus = Consensus::open(settings.with_clock(steady).with_leaves(leaves))
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
@@ -209,6 +220,7 @@ impl Opened {
             source: Source::Own(Arc::new(consensus)),
             aging: aging.map(Arc::new),
             relay,
+            keeping: Some(keeping),
             place,
         })
     }
@@ -260,6 +272,7 @@ impl Fleet {
                     source,
                     aging,
                     relay,
+                    keeping,
                     place,
                 },
             front,
@@ -268,7 +281,7 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let (mut signing, mut epochs) = (None, None);
+        let (mut signing, mut sealing, mut epochs) = (None, None, None);
         if let Some((member, identity, wire)) = place {
             let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
             wire.connect(opened.clone());
@@ -284,7 +297,10 @@ impl Fleet {
                 Arc::clone(&ledger),
             )?);
             if source.consensus().is_some() {
-                signing = Signing::load(&Home::of(&config.data), member.node)?;
+                signing = Signing::load(&home, member.node)?;
+            }
+            if let Some(keeping) = keeping {
+                sealing = Sealing::load(&home, member.fleet, member.node, keeping)?;
             }
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
@@ -310,6 +326,7 @@ impl Fleet {
             source,
             relay,
             signing,
+            sealing,
             front,
             reports: Reports::default(),
             start: u64::from_be_bytes(random::bytes()),

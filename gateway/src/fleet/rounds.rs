@@ -13,7 +13,9 @@ use super::lease::{LEASE, RENEW_EVERY};
 use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, aging, agreeing, leaving, mending, relay, signing, soft, subscription, words};
+use super::{
+    Fleet, aging, agreeing, leaving, mending, relay, sealing, signing, soft, subscription, words,
+};
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -56,6 +58,11 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
     if let Some(signing) = &fleet.signing {
         let telling = signing::tell(Arc::clone(fleet), Arc::clone(signing));
         fleet.tasks.spawn(telling);
+    }
+    if let (Some(sealing), Some(consensus)) = (&fleet.sealing, fleet.source.consensus()) {
+        let sealing = Arc::clone(sealing);
+        let sealed = sealing::seal(Arc::clone(fleet), sealing, Arc::clone(consensus));
+        fleet.tasks.spawn(sealed);
     }
     if fleet.aging.is_some() {
         fleet.tasks.spawn(aging::watch(Arc::clone(fleet)));

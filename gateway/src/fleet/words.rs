@@ -37,6 +37,9 @@ pub(super) const LET_GO: u8 = 10;
 pub(super) const PASS_ON: u8 = 11;
 /// The same, passed on (`(NodeId, Vec<u8>)`: whose).
 pub(super) const PASSED: u8 = 12;
+/// What a control node signed of the audit logs' heads, answered by what the called one did
+/// (`Vec<Cosigned>`).
+pub(super) const SEAL: u8 = 13;
 /// The events under a reference (`Sought`, answered by `Told`).
 pub(super) const FIND: u8 = 14;
 

@@ -155,6 +155,10 @@ pub const FAILURES_REMEMBERED: usize = 65_536;
 pub const FAILURES_TOLD: usize = 1_024;
 /// Endpoints of which a node tells the others how many connections it holds: those with most.
 pub const OPEN_TOLD: usize = 4_096;
+/// How often the audit logs are sealed that grew.
+pub const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// Heads of audit logs that a control node tells another at once.
+pub const HEADS_TOLD: usize = 512;
 /// Events under one reference that a node tells another that looks for it,
 pub const FOUND_TOLD: usize = 100;
 /// and bytes of them.

@@ -92,6 +92,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("proofs_pause", time(node::PROOFS_PAUSE), "before one that waits for that looks again"),
     ("failures_told", count(node::FAILURES_TOLD), "failed sign-ins told to other nodes at once"),
     ("open_told", count(node::OPEN_TOLD), "endpoints whose connections are told to other nodes"),
+    ("seal_every", time(node::SEAL_EVERY), "between two seals of the audit logs that grew"),
+    ("heads_told", count(node::HEADS_TOLD), "heads of audit logs that a control node tells another at once"),
     ("found_told", count(node::FOUND_TOLD), "events under one reference told to another node that looks for it,"),
     ("found_bytes", bytes(node::FOUND_BYTES), "of them"),
     ("soft_tick", time(node::SOFT_TICK), "between two times that other nodes are told;"),
