@@ -177,6 +177,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("admin_reply", bytes(http::MAX_ADMIN_REPLY), "an answer, at the command line"),
     ("admin_accept_pause", time(http::ACCEPT_PAUSE), "a pause after the kernel refused to accept"),
     ("admin_stop_time", time(http::STOP_TIME), "open requests of a stopping node"),
+    ("http_file_time", time(http::FILE_TIME), "a file of a log that `audit` fetches"),
     ("https_connect_time", time(http::HTTPS_CONNECT_TIME), "connecting to a token issuer"),
     ("policy_body", bytes(api::MAX_POLICY_BODY), "the body of a plan or an apply"),
     ("policy_time", time(api::POLICY_TIME), "a plan or an apply, read and answered"),
@@ -245,5 +246,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("audit_log_pending_bytes", bytes(ledger::LOG_PENDING_BYTES), "leaves of the Merkle logs that wait to be written"),
     ("audit_logs", count(ledger::LOGS), "Merkle logs that are open for appending"),
     ("audit_log_unsynced", count(ledger::LOG_UNSYNCED), "their files that are not synced, each known by name"),
+    ("audit_log_heads", count(ledger::LOG_HEADS), "heads of tenants' logs that `audit verify` compares"),
+    ("audit_log_missing", count(ledger::LOG_MISSING), "missing files of a log after which it looks for no more"),
+    ("audit_log_changes", count(ledger::LOG_CHANGES), "times that it begins again with a log that changes meanwhile"),
     ("audit_log_unsynced_one_by_one", count(ledger::LOG_UNSYNCED_ONE_BY_ONE), "of which so many are synced one by one"),
 ];
