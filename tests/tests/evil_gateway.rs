@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use portcullis::fleet::home::{Home, Membership, Piece};
+use portcullis::fleet::starts::another;
 use portcullis::mesh::{
     BoxFuture, Caller, Closing, Duplex, Handler, Member, Mesh, MeshError, MeshParts, Refused,
 };
@@ -47,6 +48,8 @@ impl Handler for Mute {
     }
 
     fn newer_epoch(&self, _: &[u8]) {}
+
+    fn started_again(&self, _: &[u8]) {}
 }
 
 /// Hostile code with everything that is in a gateway's data directory.
@@ -87,6 +90,11 @@ impl Evil {
             node: as_node,
             fleet: trust.fleet(),
             epoch: self.membership.epoch,
+            // Its latest start, or else it would be refused as a copy.
+            start: another(&self.home, self.membership.epoch)
+                .unwrap()
+                .signed(&identity)
+                .unwrap(),
             server: None,
             client: Arc::new(move |to| mesh_client_config(&identity, &trust, to).ok()),
             handler: Arc::new(Mute),

@@ -6,7 +6,7 @@ use portcullis_consensus::Draft;
 use portcullis_policy::{Command, NodeId, Principal};
 
 use super::reports::Report;
-use super::{Fleet, subscription, words};
+use super::{Fleet, starts, subscription, words};
 use crate::mesh::{self, BoxFuture, Caller, Duplex, Handler, Refused};
 
 /// Answers for a fleet, once it is there.
@@ -56,10 +56,16 @@ impl Handler for Answers {
         }
     }
 
+    fn started_again(&self, later: &[u8]) {
+        if let Ok(fleet) = self.fleet() {
+            fleet.started_again(later);
+        }
+    }
+
     fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
         let known = |fleet: &Arc<Fleet>| NodeId::new(from).is_some_and(|from| fleet.knows(from));
         match (self.fleet(), service) {
-            (Ok(fleet), words::VIEW) if known(&fleet) && fleet.fenced().is_none() => {
+            (Ok(fleet), words::VIEW) if known(&fleet) && !fleet.is_out() => {
                 Box::pin(subscription::serve(fleet, stream))
             }
             // Dropping the stream tells the caller.
@@ -87,6 +93,12 @@ impl Fleet {
         match service {
             _ if decides && self.fenced().is_some() => {
                 Err(Refused("a newer epoch began without this node".to_owned()))
+            }
+            _ if decides && self.overtaken().is_some() => {
+                Err(Refused("another process is this node by now".to_owned()))
+            }
+            words::RAFT if !self.starts.as_ref().is_some_and(starts::Starts::may_decide) => {
+                Err(Refused("this node has not greeted the others".to_owned()))
             }
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))

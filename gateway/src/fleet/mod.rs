@@ -40,6 +40,7 @@ mod soft;
 mod source;
 mod staleness;
 mod standing;
+pub mod starts;
 mod subscription;
 mod voters;
 mod waking;
@@ -72,6 +73,7 @@ use self::peers::{Identity, Wire};
 use self::reports::{Condition, Reports};
 use self::signing::Signing;
 use self::source::Source;
+use self::starts::{Starts, Votes};
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
 use crate::mesh::Mesh;
@@ -118,6 +120,8 @@ pub struct Fleet {
     membership: Option<Membership>,
     /// None on a node that is a fleet by itself.
     epochs: Option<Epochs>,
+    /// None on a node that is a fleet by itself.
+    starts: Option<Starts>,
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
@@ -266,14 +270,18 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let (mut signing, mut epochs) = (None, None);
+        let (mut signing, mut epochs, mut starts) = (None, None, None);
         if let Some((member, identity, wire)) = place {
-            let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
-            wire.connect(opened.clone());
             let view = source.view();
             let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
             let home = Home::of(&config.data);
             let epoch = epoch.max(member.epoch);
+            let votes = source.consensus().map_or(Votes::No, |_| Votes::Yes);
+            let (begun, start) = Starts::begin(&home, &member, &identity, epoch, votes, &wire)?;
+            starts = Some(begun);
+            let heard = Arc::clone(&answers);
+            let opened = peers::mesh(&config, &member, &identity, start, heard, &ledger)?;
+            wire.connect(opened.clone());
             epochs = Some(Epochs::load(
                 &home,
                 &member,
@@ -322,6 +330,7 @@ impl Fleet {
             mesh,
             membership,
             epochs,
+            starts,
             admission,
             stale_limit: config
                 .fleet
@@ -437,7 +446,7 @@ impl Fleet {
         }
         let told = self.source.following();
         let epoch = told.map_or(epoch, |told| epoch.max(told.trusted_epoch()));
-        mesh.set_members(epoch, wanted);
+        mesh.set_members(epoch, self.spoken_to(wanted));
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
             // A node's id is the revision of its admission: before that it is of no fleet yet.

@@ -69,7 +69,7 @@ impl Fleet {
     /// confirms that it is the latest. One that lies gains nothing: only what a majority signed is put
     /// in force.
     fn is_behind(&self) -> bool {
-        if self.fenced().is_some() {
+        if self.is_out() {
             return false;
         }
         if self.is_unconfirmed(UNCONFIRMED) {
@@ -91,7 +91,7 @@ impl Fleet {
         }
     }
 
-    fn other_control_nodes(&self) -> Vec<NodeId> {
+    pub(super) fn other_control_nodes(&self) -> Vec<NodeId> {
         let view = self.source.view();
         let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
         control
