@@ -43,6 +43,7 @@ mod standing;
 pub mod starts;
 mod subscription;
 mod voters;
+mod vouching;
 mod waking;
 mod words;
 mod writes;
@@ -178,7 +179,7 @@ impl Opened {
                 );
             }
             (Some(_), Some(membership)) => {
-                check(config, &membership)?;
+                peers::check(config, &membership)?;
                 let identity = Identity::load(&home, &membership)?;
                 if config.fleet.as_ref().is_some_and(|it| !it.roles.control) {
                     let following = Following::open(config, &membership)?;
@@ -233,22 +234,6 @@ impl Opened {
     }
 }
 
-fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
-    if config.name != membership.name {
-        return Err(format!(
-            "node.toml calls this node {}, and it is of its fleet as {}: names are not changed",
-            config.name, membership.name
-        ));
-    }
-    if config.policy.is_some() {
-        return Err(
-            "node.toml has both `policy` and [fleet]: a fleet has one policy, which `portcullis apply` changes on any control node"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 impl Fleet {
     /// Takes the node's place: from now on it answers others, and puts in force what is decided.
     ///
@@ -277,7 +262,7 @@ impl Fleet {
             let home = Home::of(&config.data);
             let epoch = epoch.max(member.epoch);
             let votes = source.consensus().map_or(Votes::No, |_| Votes::Yes);
-            let (begun, start) = Starts::begin(&home, &member, &identity, epoch, votes, &wire)?;
+            let (begun, start) = Starts::begin(&home, &identity, epoch, votes, &wire)?;
             starts = Some(begun);
             let heard = Arc::clone(&answers);
             let opened = peers::mesh(&config, &member, &identity, start, heard, &ledger)?;

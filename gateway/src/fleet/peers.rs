@@ -49,6 +49,23 @@ impl Identity {
     }
 }
 
+/// Whether a node.toml is that of this node of its fleet.
+pub(super) fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
+    if config.name != membership.name {
+        return Err(format!(
+            "node.toml calls this node {}, and it is of its fleet as {}: names are not changed",
+            config.name, membership.name
+        ));
+    }
+    if config.policy.is_some() {
+        return Err(
+            "node.toml has both `policy` and [fleet]: a fleet has one policy, which `portcullis apply` changes on any control node"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// Opens this node's end of the mesh. Nobody is a member yet.
 pub(super) fn mesh(
     config: &NodeConfig,

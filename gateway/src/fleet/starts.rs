@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use portcullis_audit::kinds;
-use portcullis_certs::fleet::{FleetId, NodeIdentity};
+use portcullis_certs::fleet::NodeIdentity;
 use portcullis_policy::NodeId;
 use tokio::task::JoinSet;
 
-use super::home::{Home, HomeError, Membership, Piece, read, write_private};
+use super::home::{Home, HomeError, Piece, read, write_private};
 use super::peers::{Identity, Wire};
 use super::{Fleet, words};
 use crate::mesh::{Member, Start};
@@ -33,9 +33,7 @@ const FILE: &str = "started-twice";
 /// What this node knows of its own starts.
 pub(super) struct Starts {
     start: Start,
-    node: u64,
-    fleet: FleetId,
-    key: [u8; 32],
+    identity: NodeIdentity,
     path: PathBuf,
     /// Over which this node takes part in deciding.
     wire: Arc<Wire>,
@@ -96,7 +94,6 @@ impl Starts {
     /// itself in its greetings.
     pub(super) fn begin(
         home: &Home,
-        membership: &Membership,
         identity: &Identity,
         epoch: u64,
         votes: Votes,
@@ -108,9 +105,7 @@ impl Starts {
         let path = home.directory().join(FILE);
         let starts = Self {
             start,
-            node: membership.node.get(),
-            fleet: node.fleet(),
-            key: node.key(),
+            identity: node.clone(),
             path,
             wire: Arc::clone(wire),
             greeted: AtomicBool::new(false),
@@ -127,7 +122,18 @@ impl Starts {
 
     /// What these bytes show of this node.
     fn read(&self, said: &[u8]) -> Option<Start> {
-        Start::verified(said, self.fleet, self.node, &self.key)
+        let own = &self.identity;
+        Start::verified(said, own.fleet(), own.node(), &own.key())
+    }
+
+    /// Who this node is to others.
+    pub(super) fn identity(&self) -> &NodeIdentity {
+        &self.identity
+    }
+
+    /// How often it was started, this time included.
+    pub(super) fn number(&self) -> u64 {
+        self.start.number
     }
 
     /// Whether this process may vote: it has greeted the others, and is the latest.
