@@ -287,6 +287,8 @@ fn of_a_node_and_its_copy_one_votes_and_the_other_says_that_it_is_fenced() {
         fleet.nodes[original].status()
     );
     drop(fleet.connect(original, fleet.resident()));
+    let (answer, _) = fleet.nodes[original].write("through-the-original");
+    assert_eq!((answer.status, answer.code()), (503, "fenced"));
     let (answer, _) = fleet.nodes[third].write("without-the-copy");
     assert_ne!(answer.status, 200, "{}", answer.body);
     fleet.nodes[copy].start();

@@ -88,7 +88,7 @@ pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use standing::{Known, Standing};
-pub use writes::{Made, WRITE_LIMIT, WriteError, Written};
+pub use writes::{JOINING, Made, WRITE_LIMIT, WriteError, Written};
 
 /// This node's place in its fleet.
 pub struct Fleet {

@@ -219,6 +219,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_back_off_most", time(mesh::BACK_OFF_MOST), "the same, after many failures"),
     ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
     ("roots_told", count(consensus::ROOTS_TOLD), "positions of the log at which a control node says what its state hashed to"),
+    ("write_joining", time(fleet::JOINING), "a command waits on a control node that was not given the state yet"),
     ("start_greeting", time(fleet::starts::GREETING), "a control node that starts waits for the others to take its greeting before it votes"),
     ("state_reinstalls", count(fleet::REINSTALLS as usize), "times that one process reinstalls its state"),
     ("state_reopen_first", time(fleet::REOPEN_FIRST), "before a state that could not be written is opened again; twice as long each time,"),
