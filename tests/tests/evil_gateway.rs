@@ -32,6 +32,7 @@ const PROPOSE: u8 = 3;
 const REPORT: u8 = 4;
 const CONFIRM: u8 = 5;
 const LET_GO: u8 = 10;
+const PACED: [u8; 2] = [9, 11];
 const PASSED: u8 = 12;
 /// Beyond them there is nothing.
 const NOTHING: std::ops::Range<u8> = 13..0x7F;
@@ -278,6 +279,11 @@ fn a_gateways_credentials_command_nothing() {
     assert_eq!(said, "this report is not taken from there");
     let said = evil.refusal(&mesh, LET_GO, &[]);
     assert_eq!(said, "only control nodes have a state to let go of");
+    for service in PACED {
+        let refused = (0..1_000).filter_map(|_| evil.ask(&mesh, service, &[]).err());
+        let mut words = refused.map(|error| error.to_string());
+        assert!(words.any(|it| it.ends_with("so much is not asked in a second")));
+    }
     // A lease is lent for as long as the lender's own, which is known to everybody.
     assert!(evil.ask(&mesh, CONFIRM, &[]).unwrap().len() <= 2);
     // Only the view can be subscribed to.

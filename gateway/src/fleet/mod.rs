@@ -30,6 +30,7 @@ mod lease;
 mod leaving;
 mod mending;
 pub mod operators;
+pub mod paces;
 mod peers;
 pub mod recover;
 mod relay;
