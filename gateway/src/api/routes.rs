@@ -168,6 +168,10 @@ impl Admin {
             Peer::Operator(_) => self.node.fleet.obtains_lease(QUORUM_TIME).await,
             Peer::Local(_) | Peer::Remote(_) => true,
         };
+        let fenced = self.node.fleet.why_fenced().filter(|_| !heard);
+        if let Some(why) = fenced {
+            return Err(fleet::fenced(why));
+        }
         match heard {
             true => Ok(()),
             false => Err(Refusal::new(

@@ -313,6 +313,12 @@ impl Fleet {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.failure.lock().clone().into_iter().collect();
+        if let Some(later) = self.overtaken() {
+            problems.push(format!(
+                "FENCED: another process runs with the data of {} (its {later}) and is this node from now on: this one decides nothing any more. Stop it; one of the two was a copy. `portcullis fleet remove` and a new `join` with an empty data directory make it a node of its own",
+                self.name
+            ));
+        }
         match self.agreement.condition() {
             Condition::InStep => {}
             Condition::Differs => problems.push(

@@ -5,23 +5,28 @@ use std::sync::{Arc, OnceLock, Weak};
 use portcullis_consensus::Draft;
 use portcullis_policy::{Command, NodeId, Principal};
 
+use super::paces::Paces;
 use super::reports::Report;
-use super::{Fleet, subscription, words};
+use super::{Fleet, starts, subscription, words};
 use crate::mesh::{self, BoxFuture, Caller, Duplex, Handler, Refused};
+use crate::runtime::clock;
 
 /// Answers for a fleet, once it is there.
 #[derive(Default)]
-pub(super) struct Answers(OnceLock<Weak<Fleet>>);
+pub(super) struct Answers {
+    fleet: OnceLock<Weak<Fleet>>,
+    paces: Arc<Paces>,
+}
 
 impl Answers {
     /// From now on this fleet answers.
     pub(super) fn speak_for(&self, fleet: &Arc<Fleet>) {
         // Set once, by `Fleet::start`.
-        drop(self.0.set(Arc::downgrade(fleet)));
+        drop(self.fleet.set(Arc::downgrade(fleet)));
     }
 
     fn fleet(&self) -> Result<Arc<Fleet>, Refused> {
-        self.0
+        self.fleet
             .get()
             .and_then(Weak::upgrade)
             .ok_or_else(|| Refused("this node is starting or stopping".to_owned()))
@@ -36,6 +41,7 @@ impl Handler for Answers {
         request: Vec<u8>,
     ) -> BoxFuture<'static, Result<Vec<u8>, Refused>> {
         let fleet = self.fleet();
+        let paces = Arc::clone(&self.paces);
         Box::pin(async move {
             let fleet = fleet?;
             match (from, service) {
@@ -43,6 +49,9 @@ impl Handler for Answers {
                 (Caller::Stranger(_), _) => Err(Refused("strangers may only join".to_owned())),
                 (Caller::Node(from), service) => {
                     let from = NodeId::new(from).ok_or_else(|| Refused("node 0".to_owned()))?;
+                    if !paces.admits(from, service, clock::instant()) {
+                        return Err(Refused("so much is not asked in a second".to_owned()));
+                    }
                     fleet.answer(from, service, &request).await
                 }
             }
@@ -56,10 +65,16 @@ impl Handler for Answers {
         }
     }
 
+    fn started_again(&self, later: &[u8]) {
+        if let Ok(fleet) = self.fleet() {
+            fleet.started_again(later);
+        }
+    }
+
     fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
         let known = |fleet: &Arc<Fleet>| NodeId::new(from).is_some_and(|from| fleet.knows(from));
         match (self.fleet(), service) {
-            (Ok(fleet), words::VIEW) if known(&fleet) && fleet.fenced().is_none() => {
+            (Ok(fleet), words::VIEW) if known(&fleet) && !fleet.is_out() => {
                 Box::pin(subscription::serve(fleet, stream))
             }
             // Dropping the stream tells the caller.
@@ -87,6 +102,12 @@ impl Fleet {
         match service {
             _ if decides && self.fenced().is_some() => {
                 Err(Refused("a newer epoch began without this node".to_owned()))
+            }
+            _ if decides && self.overtaken().is_some() => {
+                Err(Refused("another process is this node by now".to_owned()))
+            }
+            words::RAFT if !self.starts.as_ref().is_some_and(starts::Starts::may_decide) => {
+                Err(Refused("this node has not greeted the others".to_owned()))
             }
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))

@@ -121,7 +121,7 @@ impl Fleet {
     }
 
     /// The epoch in which this node lives.
-    fn epoch(&self) -> u64 {
+    pub(super) fn epoch(&self) -> u64 {
         let view = self.source.view();
         let own = view.fleet().map_or(0, |fleet| fleet.epoch);
         let joined = self.membership.as_ref().map_or(0, |it| it.epoch);

@@ -82,7 +82,7 @@ impl Fleet {
         author: Author,
         name: &NodeName,
     ) -> Result<(NodeId, Written), WriteError> {
-        let state = self.source.state().ok_or(WriteError::NotControl)?;
+        let state = self.known_state().await?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
             code: "no_such_node".to_owned(),

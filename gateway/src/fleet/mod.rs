@@ -31,6 +31,7 @@ mod lease;
 mod leaving;
 mod mending;
 pub mod operators;
+pub mod paces;
 mod peers;
 pub mod recover;
 mod relay;
@@ -41,8 +42,10 @@ mod soft;
 mod source;
 mod staleness;
 mod standing;
+pub mod starts;
 mod subscription;
 mod voters;
+mod vouching;
 mod waking;
 mod words;
 mod writes;
@@ -73,6 +76,7 @@ use self::peers::{Identity, Wire};
 use self::reports::{Condition, Reports};
 use self::signing::Signing;
 use self::source::Source;
+use self::starts::{Starts, Votes};
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
 use crate::mesh::Mesh;
@@ -86,7 +90,7 @@ pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use standing::{Known, Standing};
-pub use writes::{Made, WRITE_LIMIT, WriteError, Written};
+pub use writes::{JOINING, Made, WRITE_LIMIT, WriteError, Written};
 
 /// This node's place in its fleet.
 pub struct Fleet {
@@ -119,6 +123,8 @@ pub struct Fleet {
     membership: Option<Membership>,
     /// None on a node that is a fleet by itself.
     epochs: Option<Epochs>,
+    /// None on a node that is a fleet by itself.
+    starts: Option<Starts>,
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
@@ -175,7 +181,7 @@ impl Opened {
                 );
             }
             (Some(_), Some(membership)) => {
-                check(config, &membership)?;
+                peers::check(config, &membership)?;
                 let identity = Identity::load(&home, &membership)?;
                 if config.fleet.as_ref().is_some_and(|it| !it.roles.control) {
                     let following = Following::open(config, &membership)?;
@@ -230,22 +236,6 @@ impl Opened {
     }
 }
 
-fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
-    if config.name != membership.name {
-        return Err(format!(
-            "node.toml calls this node {}, and it is of its fleet as {}: names are not changed",
-            config.name, membership.name
-        ));
-    }
-    if config.policy.is_some() {
-        return Err(
-            "node.toml has both `policy` and [fleet]: a fleet has one policy, which `portcullis apply` changes on any control node"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 impl Fleet {
     /// Takes the node's place: from now on it answers others, and puts in force what is decided.
     ///
@@ -267,14 +257,18 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let (mut signing, mut epochs) = (None, None);
+        let (mut signing, mut epochs, mut starts) = (None, None, None);
         if let Some((member, identity, wire)) = place {
-            let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
-            wire.connect(opened.clone());
             let view = source.view();
             let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
             let home = Home::of(&config.data);
             let epoch = epoch.max(member.epoch);
+            let votes = source.consensus().map_or(Votes::No, |_| Votes::Yes);
+            let (begun, start) = Starts::begin(&home, &identity, epoch, votes, &wire)?;
+            starts = Some(begun);
+            let heard = Arc::clone(&answers);
+            let opened = peers::mesh(&config, &member, &identity, start, heard, &ledger)?;
+            wire.connect(opened.clone());
             epochs = Some(Epochs::load(
                 &home,
                 &member,
@@ -323,6 +317,7 @@ impl Fleet {
             mesh,
             membership,
             epochs,
+            starts,
             admission,
             stale_limit: config
                 .fleet
@@ -438,7 +433,7 @@ impl Fleet {
         }
         let told = self.source.following();
         let epoch = told.map_or(epoch, |told| epoch.max(told.trusted_epoch()));
-        mesh.set_members(epoch, wanted);
+        mesh.set_members(epoch, self.spoken_to(wanted));
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
             // A node's id is the revision of its admission: before that it is of no fleet yet.

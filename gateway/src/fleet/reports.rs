@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
+use super::vouching::Vouched;
 use super::words;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -147,6 +148,8 @@ struct Known {
     summaries: VecDeque<Summary>,
     /// Earlier starts of its process: what arrives late of them is not believed.
     over: VecDeque<u64>,
+    /// The latest that another node passed on: of which start, and its number there.
+    passed: Option<(u64, u64)>,
 }
 
 /// Earlier starts of a node that are remembered.
@@ -185,6 +188,7 @@ impl Reports {
                     report,
                     summaries,
                     over: VecDeque::new(),
+                    passed: None,
                 };
                 nodes.insert(node, known);
             }
@@ -208,10 +212,13 @@ impl Reports {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Takes what another node says that this one reports. That may bring forward what is in force
+    /// Takes what a node has signed and another passed on. That may bring forward what is in force
     /// there, until the node says so itself; whether its state is right, and that it was started again,
-    /// is believed of nobody else.
-    pub(super) fn take_passed(&self, node: NodeId, report: Report) {
+    /// is believed of nobody but the node at first hand. What was passed on before says nothing new:
+    /// whoever keeps it can show it again.
+    pub(super) fn take_passed(&self, node: NodeId, vouched: Vouched) {
+        let Vouched { started, report } = vouched;
+        let at = report.sequence;
         let mut nodes = self.nodes.lock();
         let heard = clock::instant();
         match nodes.get_mut(&node) {
@@ -227,12 +234,15 @@ impl Reports {
                     summaries: report.recent.iter().cloned().collect(),
                     report,
                     over: VecDeque::new(),
+                    passed: Some((started, at)),
                 };
                 nodes.insert(node, known);
             }
+            Some(known) if known.passed.is_some_and(|latest| (started, at) <= latest) => {}
             Some(known) if known.report.start == report.start => {
                 known.remember(&report.recent);
                 known.heard = heard;
+                known.passed = Some((started, at));
                 known.report.through = known.report.through.max(report.through);
             }
             Some(_) => {}
@@ -317,11 +327,43 @@ impl Known {
     }
 }
 
+/// A report for tests.
+#[cfg(test)]
+pub(super) fn sample(through: u64) -> Report {
+    tests::report(through, &[through])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(through: u64, recent: &[u64]) -> Report {
+    #[test]
+    fn what_was_passed_on_once_says_nothing_new_when_it_is_passed_on_again() {
+        let reports = Reports::default();
+        let passed = |started, sequence, through| Vouched {
+            started,
+            report: Report {
+                start: 1,
+                sequence,
+                ..report(through, &[])
+            },
+        };
+        let heard = || reports.nodes.lock()[&node(1)].heard;
+        reports.take_passed(node(1), passed(2, 5, 7));
+        let first = heard();
+        // Again, and what was said before it: the node is as silent as it was.
+        for (started, sequence) in [(2, 5), (2, 4), (1, 9)] {
+            reports.take_passed(node(1), passed(started, sequence, 9));
+            let known = reports.of(node(1)).unwrap().report.through;
+            assert_eq!((known, heard()), (Revision::new(7), first));
+        }
+        reports.take_passed(node(1), passed(2, 6, 8));
+        assert!(heard() > first);
+        let known = reports.of(node(1)).unwrap().report.through;
+        assert_eq!(known, Revision::new(8));
+    }
+
+    pub(super) fn report(through: u64, recent: &[u64]) -> Report {
         let summary = |revision: &u64| Summary {
             revision: Revision::new(*revision),
             decided_again: 3,

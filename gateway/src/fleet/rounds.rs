@@ -13,7 +13,9 @@ use super::lease::{LEASE, RENEW_EVERY};
 use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, aging, agreeing, leaving, mending, relay, signing, soft, subscription, words};
+use super::{
+    Fleet, aging, agreeing, leaving, mending, relay, signing, soft, starts, subscription, words,
+};
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -68,6 +70,7 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
             fleet.tasks.spawn(keeping);
             let agreeing = agreeing::agree(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(agreeing);
+            fleet.tasks.spawn(starts::greet(Arc::clone(fleet)));
         }
         fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
         fleet.tasks.spawn(introduce(Arc::clone(fleet)));
@@ -114,7 +117,7 @@ async fn confirm(fleet: Arc<Fleet>) {
             fleet.lease.give_up(asked);
             continue;
         }
-        if fleet.fenced().is_some() {
+        if fleet.is_out() {
             fleet.lease.give_up(asked);
             continue;
         }
@@ -128,7 +131,7 @@ async fn confirm(fleet: Arc<Fleet>) {
         let failed = fleet.source.status().is_some_and(|it| it.failed.is_some());
         if let Some(lasting) = confirmed
             && fleet.agreement.in_step()
-            && fleet.fenced().is_none()
+            && !fleet.is_out()
             && !failed
         {
             fleet.lease.confirmed(asked, lasting);

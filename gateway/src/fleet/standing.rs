@@ -105,7 +105,7 @@ impl Fleet {
         let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
             part: match &status {
-                Some(_) if node.id == self.me && self.fenced().is_some() => "fenced",
+                Some(_) if node.id == self.me && self.is_out() => "fenced",
                 Some(_) if node.id == self.me && !self.agreement.in_step() => "none",
                 Some(status) => part(status, node.id, self.me),
                 None => "none",
@@ -121,7 +121,7 @@ impl Fleet {
             fenced: self.fenced(),
             leader: status
                 .as_ref()
-                .filter(|_| self.fenced().is_none())
+                .filter(|_| !self.is_out())
                 .and_then(|status| status.leader)
                 .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
             lease: self.lease.remaining(),

@@ -35,7 +35,7 @@ pub(super) const LATEST: u8 = 9;
 pub(super) const LET_GO: u8 = 10;
 /// A report for a control node that its node does not reach (`(NodeId, Vec<u8>)`: for whom).
 pub(super) const PASS_ON: u8 = 11;
-/// The same, passed on (`(NodeId, Vec<u8>)`: whose).
+/// The same, passed on, signed by its node (`(NodeId, Vec<u8>)`: whose).
 pub(super) const PASSED: u8 = 12;
 /// The events under a reference (`Sought`, answered by `Told`).
 pub(super) const FIND: u8 = 14;
