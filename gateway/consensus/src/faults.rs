@@ -1,8 +1,9 @@
 //! What a node does when its disk or its log fails it.
 
 use crate::opening::{Opened, open};
-use crate::settings::{Settings, Timing};
+use crate::settings::Settings;
 use crate::tables::COMMITTED;
+use crate::timing::Timing;
 use crate::types::Payload;
 use crate::writer::Write;
 use crate::{Consensus, OpenError};

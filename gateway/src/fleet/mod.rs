@@ -19,6 +19,7 @@ mod agreeing;
 mod agreement;
 mod answers;
 pub mod backup;
+mod distance;
 mod enforcer;
 mod epochs;
 mod following;
@@ -80,6 +81,7 @@ use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
 pub use agreeing::REINSTALLS;
+pub use distance::{FARTHER_LOOKS, NEARER_LOOKS};
 pub use enforcer::{Step, Stepped};
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;

@@ -13,7 +13,9 @@ use super::lease::{LEASE, RENEW_EVERY};
 use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
-use super::{Fleet, aging, agreeing, leaving, mending, relay, signing, soft, subscription, words};
+use super::{
+    Fleet, aging, agreeing, distance, leaving, mending, relay, signing, soft, subscription, words,
+};
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
 
@@ -66,6 +68,8 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         if let Some(consensus) = fleet.source.consensus() {
             let keeping = keep_voters(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(keeping);
+            let distance = distance::keep(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(distance);
             let agreeing = agreeing::agree(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(agreeing);
         }

@@ -10,8 +10,6 @@ use std::collections::BTreeSet;
 use portcullis_consensus::Status;
 use portcullis_policy::{NodeId, State};
 
-use crate::runtime::clock::Duration;
-
 /// The next step towards the voters that the state wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -24,9 +22,6 @@ pub(super) enum Change {
     /// This node itself is to go, so another must lead first.
     HandOver(NodeId),
 }
-
-/// A voter that acknowledged nothing for so long may be gone.
-const HEARD: Duration = Duration::from_secs(1);
 
 /// Who leads best in the place of `me`: of those who have caught up, one that did not fail at it
 /// lately, then one that was heard a moment ago, then the one with the most of the log.
@@ -47,7 +42,8 @@ pub(super) fn heir<'a>(
 }
 
 fn heard(status: &Status, node: NodeId) -> bool {
-    status.silent.get(&node).is_some_and(|it| *it <= HEARD)
+    let silent = status.silent.get(&node);
+    silent.is_some_and(|it| *it <= status.patience)
 }
 
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
@@ -91,10 +87,12 @@ pub(super) fn next(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::clock::Duration;
     use portcullis_policy::{
         Command, FleetId, GuardRails, KeyHash, NodeRole, Proposal, Timestamp, Told,
     };
 
+    const HEARD: Duration = Duration::from_secs(1);
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
     fn step(
@@ -171,6 +169,7 @@ mod tests {
             applied: 1_000,
             reached: reached.iter().copied().collect(),
             silent: reached.iter().map(|(node, _)| (*node, HEARD)).collect(),
+            patience: HEARD,
             gone_back: BTreeSet::new(),
             settled: true,
             failed: None,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::closing::Closing;
 use super::error::MeshError;
 use super::hello::Hello;
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{Duration, Instant};
 
 /// A member as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct LinkStatus {
     pub address: SocketAddr,
     /// Whether this node opened it.
     pub ours: bool,
+    /// How long what it is sent takes to be acknowledged, smoothed over the latest.
+    pub round_trip: Duration,
 }
 
 /// A connection whose handshake and greeting are done.
@@ -269,6 +271,7 @@ impl Links {
             peer: link.peer,
             address: link.connection.remote_address(),
             ours: link.opened == Opened::ByUs,
+            round_trip: link.connection.rtt(),
         })
         .collect()
     }

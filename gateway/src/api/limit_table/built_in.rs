@@ -226,6 +226,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("state_reopen_room", bytes(consensus::PROBE_BYTES), "that must be free for it"),
     ("slow_disk", time(fleet::SLOW_DISK), "a leader's disk that is slower has another node lead,"),
     ("slow_disk_again", time(fleet::SLOW_AGAIN), "so often at most"),
+    ("round_trip_farther", count(fleet::FARTHER_LOOKS), "seconds in a row that control nodes are further apart before consensus takes longer times,"),
+    ("round_trip_nearer", count(fleet::NEARER_LOOKS), "nearer before it takes shorter ones"),
     ("snapshot_transfers", count(consensus::TRANSFERS), "control nodes that send this one a snapshot at once"),
     ("snapshot_transfer_idle", time(consensus::TRANSFER_IDLE), "between two looks at snapshots of which no further piece came: they are given up"),
     // Evidence.
