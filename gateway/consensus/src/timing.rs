@@ -96,6 +96,14 @@ impl Consensus {
         started
     }
 
+    /// Whether this node may stand for election. It votes for others in either case. One whose state
+    /// is being reinstalled stands for none, whatever is said here; what is said is forgotten when the
+    /// state is opened again.
+    pub fn stand(&self, may: bool) {
+        let may = may && self.fence().is_none();
+        self.engine.load().raft.runtime_config().elect(may);
+    }
+
     /// Where consensus stands, of a node that is to take no part for a while.
     pub(crate) fn keeping_out(&self) -> Status {
         Status {

@@ -260,7 +260,7 @@ impl Fleet {
         self.ledger.record(with(event));
     }
 
-    fn name_of(&self, node: NodeId) -> String {
+    pub(super) fn name_of(&self, node: NodeId) -> String {
         let view = self.source.view();
         let known = view.fleet().and_then(|fleet| fleet.nodes.get(&node));
         known.map_or_else(|| node.to_string(), |node| node.name.to_string())
@@ -313,6 +313,7 @@ impl Fleet {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.failure.lock().clone().into_iter().collect();
+        problems.extend(self.clock_problems());
         match self.agreement.condition() {
             Condition::InStep => {}
             Condition::Differs => problems.push(

@@ -1,21 +1,26 @@
 //! How far apart the control nodes are, and the times of consensus that fit that.
 //!
-//! Every second this node looks how long the farthest control node takes to acknowledge anything. What
-//! all of the last few looks say is taken at once when it is more than the times in force are for: with
-//! those nobody would stay leader. It is taken late when it is less: then they only take longer to
-//! replace a leader that was lost.
+//! Every second this node looks how long the farthest control node takes to answer a report, at the
+//! shortest of the latest. What all of the last few looks say is taken at once when it is more than
+//! the times in force are for: with those nobody would stay leader. It is taken late when it is less:
+//! then they only take longer to replace a leader that was lost. A look that came late itself says
+//! nothing: this machine is busy, and not far from anywhere.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use portcullis_consensus::{Consensus, TIMINGS, Timing};
+use portcullis_policy::NodeId;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Fleet;
-use crate::runtime::clock::Duration;
+use crate::runtime::clock::{self, Duration, Instant};
 
 /// Between two looks at how far the other control nodes are.
 const LOOK: Duration = Duration::from_secs(1);
+/// A look that is later than this is not counted.
+const LATE: Duration = Duration::from_millis(30);
 /// Looks in a row that found the nodes further apart than the times in force are for, before longer ones
 /// are taken: a busy machine answers late now and then.
 pub const FARTHER_LOOKS: usize = 5;
@@ -27,8 +32,12 @@ pub(super) async fn keep(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
     let mut distance = Distance::default();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = clock::instant();
     while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let Some(farthest) = fleet.farthest() else {
+        let now = clock::instant();
+        let late = now.saturating_duration_since(last).saturating_sub(LOOK);
+        last = now;
+        let Some(farthest) = fleet.farthest().filter(|_| late < LATE) else {
             continue;
         };
         metrics::gauge!("portcullis_fleet_round_trip_seconds").set(farthest.as_secs_f64());
@@ -48,13 +57,48 @@ pub(super) async fn keep(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
 }
 
 impl Fleet {
-    /// The round trip to the control node that is farthest, of those that are connected.
+    /// The round trip to the control node that is farthest, of those that answer.
     fn farthest(&self) -> Option<Duration> {
         let view = self.source.view();
-        let control: BTreeSet<u64> = view.fleet()?.control().map(|node| node.id.get()).collect();
-        let links = self.mesh()?.links();
-        let others = links.iter().filter(|link| control.contains(&link.peer));
-        others.map(|link| link.round_trip).max()
+        let control = view.fleet()?.control();
+        let trips = control.filter_map(|node| self.reports.trips.shortest(node.id));
+        trips.max()
+    }
+}
+
+/// What reports of this node took to be answered, lately, by whom.
+#[derive(Debug, Default)]
+pub(super) struct Trips(Mutex<BTreeMap<NodeId, VecDeque<(Instant, Duration)>>>);
+
+/// Reports to one node whose answers are remembered,
+const TRIPS: usize = 5;
+/// for at most so long.
+const TRIP_AGE: Duration = Duration::from_secs(15);
+
+impl Trips {
+    /// A node answered, which took so long.
+    pub(super) fn answered(&self, by: NodeId, took: Duration) {
+        let mut all = self.0.lock();
+        let trips = all.entry(by).or_default();
+        trips.push_back((clock::instant(), took));
+        if trips.len() > TRIPS {
+            trips.pop_front();
+        }
+    }
+
+    /// The shortest: how far that node is. One that is busy, or on a busy machine, answers one late and
+    /// another in time.
+    fn shortest(&self, node: NodeId) -> Option<Duration> {
+        let now = clock::instant();
+        let all = self.0.lock();
+        let lately = |at: Instant| now.saturating_duration_since(at) <= TRIP_AGE;
+        let trips = all.get(&node)?.iter().filter(|(at, _)| lately(*at));
+        trips.map(|(_, took)| *took).min()
+    }
+
+    /// Forgets nodes that are no longer of the fleet.
+    pub(super) fn keep(&self, members: &BTreeSet<NodeId>) {
+        self.0.lock().retain(|node, _| members.contains(node));
     }
 }
 
@@ -144,5 +188,25 @@ mod tests {
             let spread = timing.election_most - timing.election_least;
             assert!(spread >= up_to, "{timing:?}");
         }
+    }
+
+    #[test]
+    fn how_far_a_node_is_is_the_shortest_of_its_latest_answers() {
+        let trips = Trips::default();
+        let [near, far] = [2, 3].map(|id| NodeId::new(id).unwrap());
+        let took = |milliseconds| {
+            trips.answered(near, Duration::from_millis(milliseconds));
+            trips.shortest(near).unwrap().as_millis()
+        };
+        assert_eq!(took(900), 900);
+        assert_eq!(took(3), 3);
+        assert_eq!(trips.shortest(far), None);
+        for _ in 0..4 {
+            assert_eq!(took(200), 3);
+        }
+        assert_eq!(took(200), 200);
+        assert_eq!(trips.0.lock()[&near].len(), TRIPS);
+        trips.keep(&BTreeSet::from([far]));
+        assert_eq!(trips.shortest(near), None);
     }
 }

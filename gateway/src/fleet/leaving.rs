@@ -107,6 +107,7 @@ impl Fleet {
             );
         }
         let mut failed = self.differing();
+        failed.extend(self.clocks.wrong());
         // Each of the others once.
         for _ in 1..status.voters.len() {
             let status = consensus.status();

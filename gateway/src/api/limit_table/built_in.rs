@@ -228,6 +228,13 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("slow_disk_again", time(fleet::SLOW_AGAIN), "so often at most"),
     ("round_trip_farther", count(fleet::FARTHER_LOOKS), "seconds in a row that control nodes are further apart before consensus takes longer times,"),
     ("round_trip_nearer", count(fleet::NEARER_LOOKS), "nearer before it takes shorter ones"),
+    ("clock_off", time(fleet::OFF), "a node's clock that is further from the median of the control nodes' is said to be off,"),
+    ("clock_off_ends", time(fleet::OFF_ENDS), "until it is nearer than this"),
+    ("clock_wrong", time(fleet::WRONG), "a control node's clock that is further does not let it lead,"),
+    ("clock_wrong_ends", time(fleet::WRONG_ENDS), "until it is nearer than this"),
+    ("clock_looks", count(fleet::SKEW_LOOKS), "seconds in a row that a clock must be found so"),
+    ("clock_times", count(fleet::TIMES), "times that each node said and that are remembered,"),
+    ("clock_time_age", time(fleet::TIME_AGE), "at most"),
     ("snapshot_transfers", count(consensus::TRANSFERS), "control nodes that send this one a snapshot at once"),
     ("snapshot_transfer_idle", time(consensus::TRANSFER_IDLE), "between two looks at snapshots of which no further piece came: they are given up"),
     // Evidence.
