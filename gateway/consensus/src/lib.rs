@@ -21,6 +21,7 @@
 //! This package is the only door for openraft and redb.
 
 mod acknowledged;
+mod anew;
 mod arriving;
 mod backup;
 mod consensus;
