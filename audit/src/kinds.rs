@@ -50,6 +50,8 @@ pub const FLEET_EPOCH: &str = "fleet.epoch";
 pub const FLEET_DENIED: &str = "fleet.denied";
 /// Another process with this node's data was started later: this one takes part in deciding no more.
 pub const FLEET_OVERTAKEN: &str = "fleet.overtaken";
+/// A node's clock is further from those of the control nodes than it should be, or is no longer.
+pub const TIME_SKEW: &str = "time.skew";
 /// A control node's state is not what a majority of the voters have, or none is a majority's.
 pub const FLEET_DIVERGED: &str = "fleet.diverged";
 /// This control node's state was reinstalled, and it takes part again.
@@ -70,7 +72,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 33] = [
+pub const ALL: [&str; 34] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -103,6 +105,7 @@ pub const ALL: [&str; 33] = [
     POLICY_REJECTED,
     POLICY_UNCONFIRMED,
     PROTOCOL_VIOLATION,
+    TIME_SKEW,
     UPSTREAM_FAILED,
 ];
 

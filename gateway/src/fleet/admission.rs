@@ -71,6 +71,7 @@ impl Fleet {
         lasting: Duration,
     ) -> Result<(JoinToken, Timestamp), WriteError> {
         let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
+        self.may_date()?;
         let state = self.known_state().await?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let addresses = fleet.control().filter_map(|node| node.address.clone());

@@ -319,6 +319,7 @@ impl Fleet {
                 self.name
             ));
         }
+        problems.extend(self.clock_problems());
         match self.agreement.condition() {
             Condition::InStep => {}
             Condition::Differs => problems.push(

@@ -137,6 +137,9 @@ impl Fleet {
             _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
                 let report = Report::from_bytes(request).map_err(Refused)?;
+                if let Some(at) = report.at {
+                    self.clocks.heard(from, at, self.half_way(from));
+                }
                 self.reports.take(from, report);
                 Ok(Vec::new())
             }

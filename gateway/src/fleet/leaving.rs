@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use portcullis_policy::{Author, Command, NodeId, NodeName};
+use portcullis_policy::{Author, Command, Node as FleetNode, NodeId, NodeName};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Fleet, WriteError, Written, voters, words};
@@ -14,6 +14,9 @@ use crate::runtime::clock::Duration;
 const LAST_VOTE: Duration = Duration::from_secs(30);
 /// How often it looks whether it still may.
 const LAST_VOTE_LOOK: Duration = Duration::from_millis(250);
+
+/// A control node that reported no longer ago than this is there.
+const THERE: Duration = Duration::from_secs(5);
 
 /// How often a node that nobody lends a lease asks whether it is of the fleet at all.
 const REFUSED_LOOK: Duration = Duration::from_secs(3);
@@ -89,9 +92,39 @@ impl Fleet {
             message: format!("no node of this fleet is called {name}"),
             status: 404,
         })?;
+        self.may_spare(node)?;
         let command = Command::Remove { node: node.id };
         let written = self.write(None, author, command).await?;
         Ok((node.id, written))
+    }
+
+    /// Refuses to take out a control node that is there, where those that stay would be no majority with
+    /// whoever is there: nothing could be decided any more, its removal neither.
+    fn may_spare(&self, node: &FleetNode) -> Result<(), WriteError> {
+        let is_there = |id: NodeId| {
+            let heard = self.reports.of(id);
+            id == self.me || heard.is_some_and(|heard| heard.ago <= THERE)
+        };
+        if !node.is_control() || !is_there(node.id) {
+            return Ok(());
+        }
+        let all = self.nodes();
+        let stay = all
+            .iter()
+            .filter(|one| one.is_control() && one.id != node.id);
+        let there = stay.clone().filter(|one| is_there(one.id)).count();
+        let stay = stay.count();
+        if stay == 0 || there * 2 > stay {
+            return Ok(());
+        }
+        Err(WriteError::Rejected {
+            code: "quorum_needs_it".to_owned(),
+            message: format!(
+                "without {}, only {there} of {stay} control nodes are heard from here, which is no quorum: bring one back, or remove one that is gone first",
+                node.name
+            ),
+            status: 409,
+        })
     }
 
     /// Lets another control node lead, where this one does.
@@ -107,6 +140,7 @@ impl Fleet {
             );
         }
         let mut failed = self.differing();
+        failed.extend(self.clocks.wrong());
         // Each of the others once.
         for _ in 1..status.voters.len() {
             let status = consensus.status();

@@ -19,6 +19,8 @@ mod agreeing;
 mod agreement;
 mod answers;
 pub mod backup;
+mod clocks;
+mod distance;
 mod enforcer;
 mod epochs;
 mod finding;
@@ -38,6 +40,7 @@ mod relay;
 mod reports;
 mod rounds;
 mod signing;
+mod skew;
 mod soft;
 mod source;
 mod staleness;
@@ -85,10 +88,13 @@ use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
 pub use agreeing::REINSTALLS;
+pub use clocks::SKEW_LOOKS;
+pub use distance::{FARTHER_LOOKS, NEARER_LOOKS};
 pub use enforcer::{Step, Stepped};
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
+pub use skew::{OFF, OFF_ENDS, TIME_AGE, TIMES, WRONG, WRONG_ENDS};
 pub use standing::{Known, Standing};
 pub use writes::{JOINING, Made, WRITE_LIMIT, WriteError, Written};
 
@@ -108,6 +114,7 @@ pub struct Fleet {
     start: u64,
     reported: AtomicU64,
     agreement: Agreement,
+    clocks: clocks::Clocks,
     /// Why this node takes part in no decision, and what to do.
     failure: Mutex<Option<String>>,
     /// Whether customers come in here: they must not lose their connections to a restart.
@@ -308,6 +315,7 @@ impl Fleet {
             start: u64::from_be_bytes(random::bytes()),
             reported: AtomicU64::new(0),
             agreement,
+            clocks: clocks::Clocks::default(),
             failure: Mutex::default(),
             doors: !config.listeners.is_empty(),
             ledger,

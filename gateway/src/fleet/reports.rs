@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
 use portcullis_consensus::{ROOTS_TOLD, Rooted};
-use portcullis_policy::{NodeId, Revision};
+use portcullis_policy::{NodeId, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
+use super::distance::Trips;
 use super::vouching::Vouched;
 use super::words;
 use crate::runtime::clock::{self, Duration, Instant};
@@ -45,6 +46,9 @@ pub struct Report {
     /// How long its disk takes to make a write of the state durable, in milliseconds: the middle of
     /// the latest; none where there were few.
     pub write_pace_ms: Option<u64>,
+    /// What time it is there when it says so; none of a version that does not.
+    #[serde(skip)]
+    pub at: Option<Timestamp>,
 }
 
 /// How a node's state stands among those of the others, as the node itself knows it.
@@ -64,13 +68,23 @@ enum Message {
     First(Report),
 }
 
+/// What was added to its end, each after the other.
+#[derive(Serialize, Deserialize)]
+struct Added {
+    /// Unix milliseconds.
+    at: Option<i64>,
+}
+
 impl Report {
     /// As it is sent.
     ///
     /// # Errors
     /// In words: it cannot be encoded.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        words::encode(&Message::First(self.clone()))
+        let mut bytes = words::encode(&Message::First(self.clone()))?;
+        let at = self.at.map(Timestamp::as_millis);
+        bytes.extend(words::encode(&Added { at })?);
+        Ok(bytes)
     }
 
     /// As it came, of this version or a later one that adds to its end. It is no longer than ours
@@ -79,8 +93,13 @@ impl Report {
     /// # Errors
     /// In words: what is wrong with the bytes.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let (Message::First(mut report), _) =
-            postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
+        let unclear = |error: postcard::Error| error.to_string();
+        let (Message::First(mut report), added) =
+            postcard::take_from_bytes(bytes).map_err(unclear)?;
+        if !added.is_empty() {
+            let (Added { at }, _) = postcard::take_from_bytes(added).map_err(unclear)?;
+            report.at = at.map(Timestamp::from_millis);
+        }
         report.recent.truncate(RECENT);
         report.roots.truncate(ROOTS_TOLD);
         Ok(report)
@@ -139,6 +158,8 @@ const REMEMBERED: usize = 256;
 pub(super) struct Reports {
     nodes: Mutex<BTreeMap<NodeId, Known>>,
     changed: watch::Sender<u64>,
+    /// How far the nodes are that answer reports of this one.
+    pub(super) trips: Trips,
 }
 
 #[derive(Debug)]
@@ -169,6 +190,7 @@ impl Default for Reports {
         Self {
             nodes: Mutex::default(),
             changed: watch::Sender::new(0),
+            trips: Trips::default(),
         }
     }
 }
@@ -255,6 +277,7 @@ impl Reports {
     /// Forgets nodes that are no longer of the fleet.
     pub(super) fn keep(&self, members: &BTreeSet<NodeId>) {
         self.nodes.lock().retain(|node, _| members.contains(node));
+        self.trips.keep(members);
     }
 
     /// What is known of a node.
@@ -384,6 +407,7 @@ mod tests {
             condition: Condition::InStep,
             roots: Vec::new(),
             write_pace_ms: None,
+            at: None,
         }
     }
 
@@ -450,9 +474,18 @@ mod tests {
         assert_eq!(reports.nodes.lock()[&node(1)].over.len(), STARTS);
     }
 
+    fn written(version: u32, meant: &Report) -> Vec<u8> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("testdata/mesh/report.v{version}.bin"));
+        if std::env::var_os("BLESS").is_some() && !path.exists() {
+            std::fs::write(&path, meant.to_bytes().unwrap()).unwrap();
+        }
+        std::fs::read(&path).unwrap()
+    }
+
     #[test]
     fn a_report_is_read_as_it_was_first_written_and_a_later_one_may_say_more() {
-        let meant = Report {
+        let first = Report {
             start: u64::MAX - 1,
             connections: 300,
             version: "0.1.0".to_owned(),
@@ -464,17 +497,20 @@ mod tests {
             write_pace_ms: Some(1_000),
             ..report(811, &[810, 811])
         };
-        let path =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mesh/report.v1.bin");
-        if std::env::var_os("BLESS").is_some() && !path.exists() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, meant.to_bytes().unwrap()).unwrap();
-        }
-        let mut written = std::fs::read(&path).unwrap();
+        let meant = Report {
+            at: Some(Timestamp::from_millis(1_800_000_000_123)),
+            ..first.clone()
+        };
+        let before = written(1, &first);
+        assert_eq!(Report::from_bytes(&before).unwrap(), first);
+        let mut written = written(2, &meant);
         assert_eq!(Report::from_bytes(&written).unwrap(), meant);
         assert_eq!(meant.to_bytes().unwrap(), written);
         for end in 0..written.len() {
-            assert!(Report::from_bytes(&written[..end]).is_err(), "cut at {end}");
+            // What was all once is whole.
+            let whole = end == before.len();
+            let read = Report::from_bytes(&written[..end]);
+            assert_eq!(read.is_ok(), whole, "cut at {end}");
         }
         written.extend([1, 2, 3]);
         assert_eq!(Report::from_bytes(&written).unwrap(), meant);

@@ -14,7 +14,8 @@ use super::reports::Report;
 use super::source::Source;
 use super::voters::{self, Change};
 use super::{
-    Fleet, aging, agreeing, leaving, mending, relay, signing, soft, starts, subscription, words,
+    Fleet, aging, agreeing, clocks, distance, leaving, mending, relay, signing, soft, starts,
+    subscription, words,
 };
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
@@ -68,6 +69,10 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         if let Some(consensus) = fleet.source.consensus() {
             let keeping = keep_voters(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(keeping);
+            let distance = distance::keep(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(distance);
+            let clocks = clocks::watch(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(clocks);
             let agreeing = agreeing::agree(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(agreeing);
             fleet.tasks.spawn(starts::greet(Arc::clone(fleet)));
@@ -134,7 +139,12 @@ async fn confirm(fleet: Arc<Fleet>) {
             && !fleet.is_out()
             && !failed
         {
-            fleet.lease.confirmed(asked, lasting);
+            // Its policy is as new as anybody's; what it would do by its clock is not right.
+            if fleet.clock_is_wrong() {
+                fleet.lease.give_up(asked);
+            } else {
+                fleet.lease.confirmed(asked, lasting);
+            }
             fleet.policy_confirmed(lasting);
         }
     }
@@ -206,7 +216,14 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
         }
         let wrong = fleet.differing();
         let state = consensus.state();
-        let step = voters::next(fleet.me, &state, &status, &wrong, &failed).or_else(|| {
+        // Whoever may not lead is asked after all others.
+        let mut last = fleet.clocks.wrong();
+        last.extend(&failed);
+        let step = voters::next(fleet.me, &state, &status, &wrong, &last).or_else(|| {
+            if fleet.clock_is_wrong() {
+                return voters::heir(fleet.me, status.voters.iter(), &status, &last)
+                    .map(Change::HandOver);
+            }
             let now = clock::instant();
             let lately = |at: Instant| now.saturating_duration_since(at) < SLOW_AGAIN;
             let heir = (!slow.is_some_and(lately)).then(|| fleet.faster(&consensus, &status))?;
@@ -263,7 +280,9 @@ impl Fleet {
             let pace = heard.and_then(|heard| heard.report.write_pace_ms);
             pace.is_some_and(|pace| Duration::from_millis(pace) * 2 < own)
         };
-        let others = status.voters.iter().filter(|node| !wrong.contains(*node));
+        let clocks = self.clocks.wrong();
+        let others = status.voters.iter();
+        let others = others.filter(|node| !wrong.contains(*node) && !clocks.contains(*node));
         voters::heir(self.me, others.filter(is_faster), status, &BTreeSet::new())
     }
 
@@ -314,6 +333,7 @@ impl Fleet {
             stale: self.stale().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             condition: self.agreement.condition(),
+            at: Some(clock::now()),
             roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
             write_pace_ms: consensus
                 .and_then(|it| it.write_pace())
@@ -341,9 +361,15 @@ impl Fleet {
             let fleet = Arc::clone(self);
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {
+                let asked = clock::instant();
                 let told = mesh.call(to.get(), words::REPORT, bytes.clone(), REPORT_LIMIT);
+                let told = told.await;
+                if told.is_ok() {
+                    let took = clock::instant().saturating_duration_since(asked);
+                    fleet.reports.trips.answered(to, took);
+                }
                 if matches!(
-                    told.await,
+                    told,
                     Err(MeshError::Unreachable(_) | MeshError::TimedOut | MeshError::Broken(_))
                 ) {
                     let passing = fleet.pass_report(to, bytes);

@@ -41,6 +41,9 @@ pub struct Known {
     pub state: Option<&'static str>,
     /// What it last said of itself.
     pub heard: Option<Heard>,
+    /// How far its clock is ahead of the median of the control nodes', in milliseconds; none where that
+    /// cannot be told.
+    pub clock_skew_ms: Option<i64>,
 }
 
 impl Fleet {
@@ -113,6 +116,7 @@ impl Fleet {
             state: (status.is_some() && fleet.is_some() && node.is_control())
                 .then(|| self.state_of(node.id)),
             heard: self.reports.of(node.id),
+            clock_skew_ms: self.clocks.of(node.id).map(|clock| clock.skew),
             node,
         });
         Standing {

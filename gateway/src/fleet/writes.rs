@@ -213,6 +213,9 @@ impl Fleet {
             // Any control node knows who leads, and this one is asked another time if not.
             return ProposeReply::NotLeading(self.a_control_node());
         };
+        if self.leads() && !self.clocks.may_stamp(self.me) {
+            return ProposeReply::Failed(WriteError::NoQuorum);
+        }
         match consensus.propose(draft, clock::now).await {
             Ok(applied) => ProposeReply::Written(Written {
                 revision: applied.revision,

@@ -11,7 +11,7 @@ use super::closing::Closing;
 use super::error::MeshError;
 use super::hello::Hello;
 use super::start::{Said, is_overtaken};
-use crate::runtime::clock::Instant;
+use crate::runtime::clock::{Duration, Instant};
 
 /// A member as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct LinkStatus {
     pub address: SocketAddr,
     /// Whether this node opened it.
     pub ours: bool,
+    /// How long what it is sent takes to be acknowledged, smoothed over the latest.
+    pub round_trip: Duration,
 }
 
 /// A connection whose handshake and greeting are done.
@@ -301,6 +303,7 @@ impl Links {
             peer: link.peer,
             address: link.connection.remote_address(),
             ours: link.opened == Opened::ByUs,
+            round_trip: link.connection.rtt(),
         })
         .collect()
     }
