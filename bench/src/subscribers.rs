@@ -293,6 +293,8 @@ impl Subscriber {
             node: self.membership.node.get(),
             fleet: identity.fleet(),
             epoch,
+            // It is started this once, and has no directory that could be copied.
+            start: Vec::new(),
             server: None,
             client: Arc::new(move |node| mesh_client_config(&identity, &trust, node).ok()),
             handler: Arc::new(Nothing),
@@ -323,4 +325,6 @@ impl Handler for Nothing {
     }
 
     fn newer_epoch(&self, _: &[u8]) {}
+
+    fn started_again(&self, _: &[u8]) {}
 }
