@@ -199,8 +199,11 @@ impl Opened {
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
-        let kept = match consensus.view().fleet() {
-            Some(_) => staleness::View::Kept,
+        let view = consensus.view();
+        let kept = match view.fleet() {
+            Some(_) if view.tenants().next().is_some() => staleness::View::Kept,
+            // At its first start, of which nobody can have confirmed anything.
+            Some(_) => staleness::View::Unserved,
             None => staleness::View::None,
         };
         let aging = carries.map(|it| Aging::open(home.directory(), it.stale_limit, kept));
