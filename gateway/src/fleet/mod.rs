@@ -72,7 +72,7 @@ use self::lease::Lease;
 use self::peers::{Identity, Wire};
 use self::reports::{Condition, Reports};
 use self::signing::Signing;
-use self::source::Source;
+use self::source::{Source, at, epoch};
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
 use crate::mesh::Mesh;
@@ -225,7 +225,6 @@ impl Opened {
             Source::Own(consensus) => {
                 let own = consensus.view();
                 let told = self.relay.as_ref().map(|relay| relay.view());
-                let at = |view: &View| (enforcer::epoch(view), view.revision());
                 told.filter(|told| at(told) > at(&own)).unwrap_or(own)
             }
             Source::Told(following) => following.in_force(),
@@ -274,8 +273,7 @@ impl Fleet {
         if let Some((member, identity, wire)) = place {
             let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
             wire.connect(opened.clone());
-            let view = source.view();
-            let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+            let epoch = epoch(&source.view());
             let home = Home::of(&config.data);
             let epoch = epoch.max(member.epoch);
             epochs = Some(Epochs::load(

@@ -327,14 +327,8 @@ impl Fleet {
         let Ok(bytes) = report.to_bytes() else {
             return;
         };
-        let view = self.source.view();
-        let others = view
-            .fleet()
-            .into_iter()
-            .flat_map(|fleet| fleet.control())
-            .filter(|node| node.id != self.me);
-        for node in others {
-            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id);
+        for to in self.other_control_nodes() {
+            let (mesh, bytes) = (mesh.clone(), bytes.clone());
             let fleet = Arc::clone(self);
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {
