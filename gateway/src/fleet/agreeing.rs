@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::agreement::{Comparison, Difference, Split, compare};
-use super::reports::Condition;
+use super::report::Condition;
 use super::{Fleet, words};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};

@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use portcullis_consensus::Draft;
 use portcullis_policy::{Command, NodeId, Principal};
 
+use super::lease::Lent;
 use super::paces::Paces;
-use super::reports::Report;
+use super::report::Report;
+use super::source::at;
 use super::{Fleet, starts, subscription, words};
 use crate::mesh::{self, BoxFuture, Caller, Duplex, Handler, Refused};
 use crate::runtime::clock;
@@ -150,8 +152,9 @@ impl Fleet {
                     .remaining()
                     .filter(|_| !self.differing().contains(&from));
                 let left = left.unwrap_or_default();
-                let left = u64::try_from(left.as_millis()).unwrap_or_default();
-                words::encode(&left).map_err(Refused)
+                // Looked at after the lease: all that was decided when that was confirmed is in it.
+                let known = at(&self.source.view());
+                Lent::new(left, known).to_bytes(request).map_err(Refused)
             }
             words::LET_GO if !self.is_control(from) => Err(Refused(
                 "only control nodes have a state to let go of".to_owned(),

@@ -58,14 +58,10 @@ pub(super) async fn watch(fleet: Arc<Fleet>) {
 impl Fleet {
     /// Whether more than half of the other control nodes have nothing to do with this one.
     async fn is_refused(&self) -> bool {
-        let (Some(mesh), view) = (&self.mesh, self.source.view()) else {
+        let Some(mesh) = &self.mesh else {
             return false;
         };
-        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        let others: Vec<NodeId> = control
-            .map(|node| node.id)
-            .filter(|id| *id != self.me)
-            .collect();
+        let others = self.other_control_nodes();
         let mut refused = 0;
         for other in &others {
             let asked = mesh.call(other.get(), words::CONFIRM, Vec::new(), REFUSED_LIMIT);

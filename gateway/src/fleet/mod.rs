@@ -37,6 +37,7 @@ pub mod paces;
 mod peers;
 pub mod recover;
 mod relay;
+mod report;
 mod reports;
 mod rounds;
 mod signing;
@@ -76,9 +77,10 @@ use self::following::Following;
 use self::home::{Home, Membership};
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
-use self::reports::{Condition, Reports};
+use self::report::Condition;
+use self::reports::Reports;
 use self::signing::Signing;
-use self::source::Source;
+use self::source::{Source, at, epoch};
 use self::starts::{Starts, Votes};
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
@@ -212,8 +214,11 @@ impl Opened {
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
-        let kept = match consensus.view().fleet() {
-            Some(_) => staleness::View::Kept,
+        let view = consensus.view();
+        let kept = match view.fleet() {
+            Some(_) if view.tenants().next().is_some() => staleness::View::Kept,
+            // At its first start, of which nobody can have confirmed anything.
+            Some(_) => staleness::View::Unserved,
             None => staleness::View::None,
         };
         let aging = carries.map(|it| Aging::open(home.directory(), it.stale_limit, kept));
@@ -235,7 +240,6 @@ impl Opened {
             Source::Own(consensus) => {
                 let own = consensus.view();
                 let told = self.relay.as_ref().map(|relay| relay.view());
-                let at = |view: &View| (enforcer::epoch(view), view.revision());
                 told.filter(|told| at(told) > at(&own)).unwrap_or(own)
             }
             Source::Told(following) => following.in_force(),
@@ -266,8 +270,7 @@ impl Fleet {
         let (mut mesh, mut membership, mut admission) = (None, None, None);
         let (mut signing, mut epochs, mut starts) = (None, None, None);
         if let Some((member, identity, wire)) = place {
-            let view = source.view();
-            let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+            let epoch = epoch(&source.view());
             let home = Home::of(&config.data);
             let epoch = epoch.max(member.epoch);
             let votes = source.consensus().map_or(Votes::No, |_| Votes::Yes);

@@ -92,15 +92,6 @@ impl Fleet {
         }
     }
 
-    pub(super) fn other_control_nodes(&self) -> Vec<NodeId> {
-        let view = self.source.view();
-        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        control
-            .map(|node| node.id)
-            .filter(|node| *node != self.me)
-            .collect()
-    }
-
     /// Lets others pass this node's report on to a control node that did not take it.
     pub(super) async fn pass_report(&self, to: NodeId, report: Vec<u8>) {
         let signed = self.signed_report(report);

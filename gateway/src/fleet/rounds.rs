@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 
 use portcullis_consensus::{Consensus, Heard, Status};
 use portcullis_policy::{Author, Command, FEATURE_LEVEL, NodeId, Principal};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::lease::{LEASE, RENEW_EVERY};
-use super::reports::Report;
-use super::source::Source;
+use super::lease::{LEASE, Lent, RENEW_EVERY};
+use super::report::Report;
+use super::source::{Source, at};
 use super::voters::{self, Change};
 use super::{
     Fleet, aging, agreeing, clocks, distance, leaving, mending, relay, signing, soft, starts,
@@ -26,6 +26,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 pub(super) const REPORT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a quorum may take to confirm that it follows.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
+/// How often a node looks whether it has what its lender knew: no longer than [`CONFIRM_LIMIT`].
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How often a node tries to say what it is.
 const INTRODUCE_AGAIN: Duration = Duration::from_secs(2);
 /// How often the leader compares voters with the state.
@@ -302,11 +304,25 @@ impl Fleet {
         }
         let answer = self
             .mesh()?
-            .call(leader.get(), words::CONFIRM, Vec::new(), CONFIRM_LIMIT)
+            .call(leader.get(), words::CONFIRM, Lent::asked(), CONFIRM_LIMIT)
             .await
             .ok()?;
-        let left: u64 = words::decode(&answer).ok()?;
-        (left > 0).then(|| Duration::from_millis(left))
+        let lent = Lent::read(&answer).ok()?;
+        if lent.left == 0 || !self.comes_to(lent.known).await {
+            return None;
+        }
+        Some(Duration::from_millis(lent.left))
+    }
+
+    /// Whether this node has what its lender knew, now or within moments: whoever does what needs a
+    /// quorum does it by what a quorum had decided.
+    async fn comes_to(&self, known: (u64, u64)) -> bool {
+        let coming = async {
+            while at(&self.source.view()) < known {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(CONFIRM_LIMIT, coming).await.is_ok()
     }
 
     /// For how long nobody has confirmed the view that is in force here.
@@ -350,14 +366,8 @@ impl Fleet {
         let Ok(bytes) = report.to_bytes() else {
             return;
         };
-        let view = self.source.view();
-        let others = view
-            .fleet()
-            .into_iter()
-            .flat_map(|fleet| fleet.control())
-            .filter(|node| node.id != self.me);
-        for node in others {
-            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id);
+        for to in self.other_control_nodes() {
+            let (mesh, bytes) = (mesh.clone(), bytes.clone());
             let fleet = Arc::clone(self);
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {

@@ -8,7 +8,7 @@ use portcullis_certs::fleet::{FleetId, NodeIdentity, Statement};
 use portcullis_policy::{KeyHash, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::reports::Report;
+use super::report::Report;
 use super::words;
 
 /// A report on its way through another node: versions are added at the end.
@@ -105,7 +105,7 @@ mod tests {
     use portcullis_certs::authority::generate_key;
     use portcullis_certs::fleet::{FleetAuthority, PublicKey};
 
-    use super::super::reports::sample;
+    use super::super::report::sample;
     use super::*;
 
     const FLEET: FleetId = FleetId([1; 16]);
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn only_what_the_node_itself_said_here_and_now_is_read() {
         let (own, other) = (identity(4), identity(5));
-        let report = sample(9);
+        let report = sample(9, &[9]);
         let bytes = report.to_bytes().unwrap();
         let key = KeyHash::new(own.key());
         let good = of(4, 2).sign(&own, 7, bytes.clone()).unwrap();
@@ -168,7 +168,7 @@ mod tests {
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mesh/passed.v1.bin");
         let meant = Vouched {
             started: 7,
-            report: sample(9),
+            report: sample(9, &[9]),
         };
         if std::env::var_os("BLESS").is_some() && !path.exists() {
             let own = identity(4);

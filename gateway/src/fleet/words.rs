@@ -19,7 +19,8 @@ pub(super) const SIGN: u8 = 2;
 pub(super) const PROPOSE: u8 = 3;
 /// A node says what it enforces (`Report`).
 pub(super) const REPORT: u8 = 4;
-/// For how many milliseconds the called node's own lease lasts: what it may lend.
+/// How long the called node's own lease lasts and what it knows: what it may lend
+/// ([`Lent`](super::lease::Lent)).
 pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;

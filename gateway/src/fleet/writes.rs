@@ -289,7 +289,15 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// One of them, another each time.
+    /// The control nodes but this one.
+    pub(super) fn other_control_nodes(&self) -> Vec<NodeId> {
+        let view = self.source.view();
+        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
+        let ids = control.map(|node| node.id);
+        ids.filter(|node| *node != self.me).collect()
+    }
+
+    /// One of the control nodes, another each time.
     pub(super) fn a_control_node(&self) -> Option<NodeId> {
         let view = self.source.view();
         let control: Vec<NodeId> = view.fleet()?.control().map(|node| node.id).collect();
