@@ -48,6 +48,10 @@ pub const FLEET_REMOVED: &str = "fleet.removed";
 pub const FLEET_EPOCH: &str = "fleet.epoch";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
+/// Another process with this node's data was started later: this one takes part in deciding no more.
+pub const FLEET_OVERTAKEN: &str = "fleet.overtaken";
+/// A node's clock is further from those of the control nodes than it should be, or is no longer.
+pub const TIME_SKEW: &str = "time.skew";
 /// A control node's state is not what a majority of the voters have, or none is a majority's.
 pub const FLEET_DIVERGED: &str = "fleet.diverged";
 /// This control node's state was reinstalled, and it takes part again.
@@ -68,7 +72,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 32] = [
+pub const ALL: [&str; 34] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -85,6 +89,7 @@ pub const ALL: [&str; 32] = [
     FLEET_DIVERGED,
     FLEET_EPOCH,
     FLEET_INVITED,
+    FLEET_OVERTAKEN,
     FLEET_REINSTALLED,
     FLEET_REMOVED,
     GUARD_RAILS_SET,
@@ -100,6 +105,7 @@ pub const ALL: [&str; 32] = [
     POLICY_REJECTED,
     POLICY_UNCONFIRMED,
     PROTOCOL_VIOLATION,
+    TIME_SKEW,
     UPSTREAM_FAILED,
 ];
 

@@ -3,6 +3,7 @@
 use crate::OpenError;
 use crate::network::{BoxFuture, Transport, TransportError};
 use crate::tables::{self, Beginning};
+use crate::timing::Timing;
 use portcullis_policy::{NodeId, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,27 +18,6 @@ pub struct Settings {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) timing: Timing,
     pub(crate) clock: fn() -> Duration,
-}
-
-/// The times that consensus goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// How often a leader says that it is there.
-    pub heartbeat: Duration,
-    /// After how much silence an election begins, at least.
-    pub election_least: Duration,
-    /// After how much silence an election begins, at most.
-    pub election_most: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            election_least: Duration::from_millis(400),
-            election_most: Duration::from_millis(700),
-        }
-    }
 }
 
 /// The state's file in a node's data directory.

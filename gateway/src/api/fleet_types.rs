@@ -59,6 +59,10 @@ pub struct FleetNode {
     pub stale_limit: Option<u64>,
     /// Its version.
     pub version: Option<String>,
+    /// How far its clock is ahead of the median of the control nodes', in milliseconds; less than 0 is
+    /// behind. None where the asked node cannot tell.
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// `POST /v1/fleet/invite`.

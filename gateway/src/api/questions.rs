@@ -57,6 +57,11 @@ pub(super) fn explain(
         database: &asked.database,
         replication: asked.replication,
         purpose: Purpose::Connect,
+        // Of another moment nobody knows how old the policy will be.
+        unconfirmed: match asked.at {
+            None => node.front.unconfirmed(),
+            Some(_) => 0,
+        },
     };
     let explanation = decide_aloud(&view, &attempt, at);
     let (code, entry, client) = match &explanation.decision {
@@ -151,9 +156,11 @@ pub(super) fn connections(
 
 /// Everything that evidence says under a reference.
 pub(super) async fn why(node: &Node, who: &Who, reference: &str) -> Result<WhyReply, Refusal> {
-    let reference: Reference = parse("reference", reference)?;
+    let sought: Reference = parse("reference", reference)?;
     let ledger = Arc::clone(&node.ledger);
-    let searched = tokio::task::spawn_blocking(move || ledger.find(&reference)).await;
+    let search = tokio::task::spawn_blocking(move || ledger.find(&sought));
+    // A cancel request that was passed on left events on two nodes.
+    let (searched, elsewhere) = tokio::join!(search, node.fleet.find_elsewhere(sought));
     let events = searched
         .map_err(|error| error.to_string())
         .and_then(|found| found.map_err(|error| error.to_string()));
@@ -165,17 +172,18 @@ pub(super) async fn why(node: &Node, who: &Who, reference: &str) -> Result<WhyRe
         )
         .next("look at the ledger's directory, under `data` in node.toml")
     })?;
-    let reference = reference.to_string();
+    let reference = sought.to_string();
     let live = node
         .front
         .connections()
         .into_iter()
         .find(|one| one.reference == reference)
         .filter(|one| of_theirs(who, Action::Why, Some(&one.tenant)));
+    events.extend(elsewhere.events);
+    events.sort_by_key(|event| event.at_ms);
     events.retain(|event| of_theirs(who, Action::Why, event.tenant.as_deref()));
     if events.is_empty() && live.is_none() {
-        return Err(Refusal::new(404, "unknown_reference", format!("nothing is known on {} under {reference}", node.name))
-            .next("check the reference; if the fleet has other nodes, ask the one that the client reached; old events may have been rotated out"));
+        return Err(unknown_reference(&reference, &elsewhere.silent));
     }
     let events = events
         .iter()
@@ -184,7 +192,25 @@ pub(super) async fn why(node: &Node, who: &Who, reference: &str) -> Result<WhyRe
         events: events.collect(),
         reference,
         live,
+        silent: elsewhere.silent,
     })
+}
+
+fn unknown_reference(reference: &str, silent: &[String]) -> Refusal {
+    let nothing = format!("nothing is known under {reference}");
+    match silent {
+        [] => Refusal::new(404, "unknown_reference", nothing)
+            .next("check the reference; old events may have been rotated out"),
+        silent => Refusal::new(
+            404,
+            "unknown_reference",
+            format!(
+                "{nothing}, but not every node answered: {} did not",
+                silent.join(", ")
+            ),
+        )
+        .next("ask again once they are there, or on the machine of one of them"),
+    }
 }
 
 /// The node itself.

@@ -269,6 +269,9 @@ pub struct WhyReply {
     pub events: Vec<Value>,
     /// The connection, if it is live.
     pub live: Option<LiveConnection>,
+    /// The nodes that did not answer: they may have more.
+    #[serde(default)]
+    pub silent: Vec<String>,
 }
 
 /// `POST /v1/cluster-check`.

@@ -155,6 +155,10 @@ pub const FAILURES_REMEMBERED: usize = 65_536;
 pub const FAILURES_TOLD: usize = 1_024;
 /// Endpoints of which a node tells the others how many connections it holds: those with most.
 pub const OPEN_TOLD: usize = 4_096;
+/// Events under one reference that a node tells another that looks for it,
+pub const FOUND_TOLD: usize = 100;
+/// and bytes of them.
+pub const FOUND_BYTES: usize = 1 << 20;
 /// How often a node tells the others what it holds and which sign-ins failed.
 pub const SOFT_TICK: Duration = Duration::from_millis(500);
 /// How long what another node said it holds is believed.

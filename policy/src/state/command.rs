@@ -6,6 +6,7 @@ use crate::access::Role;
 use crate::fleet_id::{Digest, FleetId, KeyHash, NodeId, PendingId, RequestId};
 use crate::id::{NodeName, OperatorId, Revision, TenantId};
 use crate::tenant::Tenant;
+use crate::tenant_limits::OnStale;
 use crate::text::unique;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -176,12 +177,12 @@ pub enum Command {
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 
 impl Command {
     /// The level that every node must have before this may be used. Level 0 is what gets a fleet out of trouble.
     #[must_use]
-    pub const fn required_level(&self) -> u32 {
+    pub fn required_level(&self) -> u32 {
         match self {
             Self::Found { .. }
             | Self::Remove { .. }
@@ -191,6 +192,8 @@ impl Command {
             | Self::Discard { .. }
             | Self::Reject { .. }
             | Self::Withdraw { .. } => 0,
+            // Earlier versions cannot read such a document.
+            Self::Apply { put, .. } if put.iter().any(uses_on_stale) => 2,
             Self::Apply { .. }
             | Self::Invite { .. }
             | Self::Admit { .. }
@@ -203,4 +206,8 @@ impl Command {
             | Self::SetGuardRails { .. } => 1,
         }
     }
+}
+
+fn uses_on_stale(tenant: &Tenant) -> bool {
+    tenant.limits.on_stale != OnStale::Serve
 }

@@ -48,6 +48,12 @@ pub(in crate::cli) fn why(reply: &WhyReply) -> String {
             live.state, live.entry, live.revision
         ));
     }
+    if !reply.silent.is_empty() {
+        out.push_str(&format!(
+            "\nnot every node answered; there may be more on {}\n",
+            reply.silent.join(", ")
+        ));
+    }
     out
 }
 
@@ -196,6 +202,7 @@ mod tests {
                 "story": "the whole of it", "narration": "ok   door\nNO   address\n",
             })],
             live: None,
+            silent: Vec::new(),
         };
         assert_eq!(
             why(&reply),
