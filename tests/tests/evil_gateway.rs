@@ -32,10 +32,10 @@ const PROPOSE: u8 = 3;
 const REPORT: u8 = 4;
 const CONFIRM: u8 = 5;
 const LET_GO: u8 = 10;
-const PACED: [u8; 2] = [9, 11];
+const PACED: [u8; 3] = [9, 11, 13];
 const PASSED: u8 = 12;
 /// Beyond them there is nothing.
-const NOTHING: std::ops::Range<u8> = 13..0x7F;
+const NOTHING: std::ops::Range<u8> = 14..0x7F;
 
 /// Answers nobody.
 struct Mute;

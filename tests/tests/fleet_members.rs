@@ -26,8 +26,12 @@ fn one_that_is_removed_under_a_partition_leaves_one_quorum_and_never_two() {
     let name = fleet.nodes[goes].name().to_owned();
     let began = Instant::now();
     let _ = remove(&fleet, stays, goes).ok();
+    // It is of the fleet no longer at once, and votes until that is agreed on.
     wait::wait_for("the vote to be taken away", SOON, || {
+        let dropped = "the set of voters changes\",\"step\":\"Drop(";
+        let mut others = [stays, third].into_iter();
         place(&fleet, stays, &name).is_none()
+            && others.any(|node| fleet.nodes[node].log_text().contains(dropped))
     });
     // Whoever is cut off counts four, and hears the one that was removed, which did, too.
     fleet.wires.as_ref().unwrap().heal();

@@ -51,6 +51,7 @@ fn node_reply(known: &Known) -> FleetNode {
         stale: report.map(|report| report.stale),
         stale_limit: report.map(|report| report.stale_limit),
         version: report.map(|report| report.version.clone()),
+        level: known.node.level,
         clock_skew_ms: known.clock_skew_ms,
     }
 }

@@ -23,7 +23,7 @@ mod clocks;
 mod distance;
 mod enforcer;
 mod epochs;
-mod finding;
+pub mod finding;
 mod following;
 pub mod found;
 mod health;
@@ -123,6 +123,7 @@ pub struct Fleet {
     doors: bool,
     ledger: Arc<Ledger>,
     gathered: soft::Gathered,
+    searches: tokio::sync::Semaphore,
     lease: Lease,
     /// Of a node that votes and carries the traffic of a fleet.
     aging: Option<Arc<Aging>>,
@@ -323,6 +324,7 @@ impl Fleet {
             doors: !config.listeners.is_empty(),
             ledger,
             gathered: soft::Gathered::default(),
+            searches: tokio::sync::Semaphore::new(finding::SEARCHES_AT_ONCE),
             lease: Lease::over(clock::boottime()),
             aging,
             mesh,

@@ -1,4 +1,4 @@
-//! How often another node may ask what makes this one ask others in turn.
+//! How often another node may ask what makes this one ask others in turn, or read much.
 //!
 //! Each peer by itself: one that asks too often is refused, and takes nothing from the others.
 
@@ -15,6 +15,8 @@ use crate::runtime::clock::{Duration, Instant};
 pub const PASSED_ON: u32 = 50;
 /// How often one node may ask in a second which view is the latest: more often than one that woke does.
 pub const LATEST: u32 = 50;
+/// How often one node may have this one search its evidence in a second.
+pub const SEARCHES: u32 = 10;
 /// In so much time.
 pub const PACE: Duration = Duration::from_secs(1);
 
@@ -28,6 +30,7 @@ impl Paces {
         let most = match service {
             words::PASS_ON => PASSED_ON,
             words::LATEST => LATEST,
+            words::FIND => SEARCHES,
             _ => return true,
         };
         let mut counts = self.0.lock();
@@ -48,7 +51,11 @@ mod tests {
     fn each_node_may_ask_so_often_in_a_second_and_no_more() {
         let node = |id| NodeId::new(id).unwrap();
         let (one, other) = (node(1), node(2));
-        for (service, most) in [(words::PASS_ON, PASSED_ON), (words::LATEST, LATEST)] {
+        for (service, most) in [
+            (words::PASS_ON, PASSED_ON),
+            (words::LATEST, LATEST),
+            (words::FIND, SEARCHES),
+        ] {
             let paces = Paces::default();
             let start = clock::instant();
             for _ in 0..most {

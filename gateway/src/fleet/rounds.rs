@@ -28,7 +28,9 @@ pub(super) const REPORT_LIMIT: Duration = Duration::from_secs(2);
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 /// How often a node looks whether it has what its lender knew: no longer than [`CONFIRM_LIMIT`].
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How often a node tries to say what it is.
+/// How often a node looks whether it knows the fleet, to say what it is.
+const INTRODUCE_SOON: Duration = Duration::from_millis(100);
+/// The pause before it says so again.
 const INTRODUCE_AGAIN: Duration = Duration::from_secs(2);
 /// How often the leader compares voters with the state.
 const VOTERS_EVERY: Duration = Duration::from_millis(250);
@@ -174,13 +176,14 @@ async fn report(fleet: Arc<Fleet>) {
 /// Says what this node understands and where it is reached, until the state has it so: what an
 /// older node does not understand cannot be used while it is of the fleet.
 async fn introduce(fleet: Arc<Fleet>) {
-    let mut ticks = interval(INTRODUCE_AGAIN);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    let mut pause = Duration::ZERO;
+    while fleet.stop.run_until_cancelled(sleep(pause)).await.is_some() {
         let view = fleet.source.view();
         let Some(known) = view.fleet().and_then(|all| all.nodes.get(&fleet.me)) else {
+            pause = INTRODUCE_SOON;
             continue;
         };
+        pause = INTRODUCE_AGAIN;
         if known.level == FEATURE_LEVEL && known.address == fleet.address {
             return;
         }

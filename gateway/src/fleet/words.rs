@@ -39,7 +39,7 @@ pub(super) const PASS_ON: u8 = 11;
 /// The same, passed on, signed by its node (`(NodeId, Vec<u8>)`: whose).
 pub(super) const PASSED: u8 = 12;
 /// The events under a reference (`Sought`, answered by `Told`).
-pub(super) const FIND: u8 = 14;
+pub(super) const FIND: u8 = 13;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portcullis_policy::FEATURE_LEVEL;
 use serde_json::Value;
 
 pub use admin::Answer;
@@ -306,8 +307,17 @@ impl Fleet {
         running.map(|node| told(node).unwrap_or_default()).collect()
     }
 
-    /// Waits until every running node has the same revision in force, knows a quorum, and takes
-    /// every control node for a voter; how long that took.
+    /// Whether every running node has said what it is: each word of that is a revision.
+    fn is_introduced(&self, status: &Value) -> bool {
+        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        self.nodes.iter().filter(|node| node.runs()).all(|node| {
+            let known = nodes.iter().find(|known| known["name"] == node.name());
+            known.is_none_or(|known| known["level"] == FEATURE_LEVEL)
+        })
+    }
+
+    /// Waits until every running node has the same revision in force, knows a quorum, takes every
+    /// control node for a voter, and has said what it is; how long that took.
     ///
     /// # Panics
     /// When it does not come to that.
@@ -329,6 +339,7 @@ impl Fleet {
                     && status["quorum"] == true
                     && !status["leader"].is_null()
                     && votes(status)
+                    && self.is_introduced(status)
             })
         };
         if wait::until(SOON, || settled().then_some(())).is_none() {
