@@ -9,7 +9,7 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 # The test binaries that have them.
-SOAKS := attacks_bounds cancel_race limits fleet_simulation
+SOAKS := attacks_bounds cancel_race limits fleet_simulation fleet_waking
 # What `make bench` is told besides: ARGS="--help".
 ARGS ?=
 # ONCE=1: the demo cleans up and ends instead of staying for you to play with.

@@ -22,6 +22,8 @@ pub const CANCEL_FORWARDED: &str = "cancel.forwarded";
 pub const CANCEL_DENIED: &str = "cancel.denied";
 /// A policy change took effect.
 pub const POLICY_APPLIED: &str = "policy.applied";
+/// A part of a tenant's document that is too large for the one event of the change that follows.
+pub const POLICY_DOCUMENT: &str = "policy.document";
 /// A policy change was refused whole.
 pub const POLICY_REJECTED: &str = "policy.rejected";
 /// A policy change is decided and was not in force in time on the node that was asked, or nobody said whether it is decided.
@@ -58,6 +60,10 @@ pub const FLEET_REMOVED: &str = "fleet.removed";
 pub const FLEET_EPOCH: &str = "fleet.epoch";
 /// Another node, or a stranger, was refused a connection.
 pub const FLEET_DENIED: &str = "fleet.denied";
+/// Another process with this node's data was started later: this one takes part in deciding no more.
+pub const FLEET_OVERTAKEN: &str = "fleet.overtaken";
+/// A node's clock is further from those of the control nodes than it should be, or is no longer.
+pub const TIME_SKEW: &str = "time.skew";
 /// A control node's state is not what a majority of the voters have, or none is a majority's.
 pub const FLEET_DIVERGED: &str = "fleet.diverged";
 /// This control node's state was reinstalled, and it takes part again.
@@ -78,7 +84,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 37] = [
+pub const ALL: [&str; 40] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -97,6 +103,7 @@ pub const ALL: [&str; 37] = [
     FLEET_EPOCH,
     FLEET_FOUNDED,
     FLEET_INVITED,
+    FLEET_OVERTAKEN,
     FLEET_REINSTALLED,
     FLEET_REMOVED,
     FLEET_REPORTED,
@@ -112,9 +119,11 @@ pub const ALL: [&str; 37] = [
     OPERATOR_BOUND,
     OPERATOR_REMOVED,
     POLICY_APPLIED,
+    POLICY_DOCUMENT,
     POLICY_REJECTED,
     POLICY_UNCONFIRMED,
     PROTOCOL_VIOLATION,
+    TIME_SKEW,
     UPSTREAM_FAILED,
 ];
 

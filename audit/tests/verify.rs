@@ -393,6 +393,53 @@ fn a_policy_says_what_is_wrong_with_it_and_where() {
     );
 }
 
+#[test]
+fn a_logs_key_is_that_of_the_logs_beneath_its_name_and_of_no_others() {
+    let log = key("log.example/f", KeyKind::Log, 1);
+    let voter = key("n2", KeyKind::Cosigner, 2);
+    let policy = TrustPolicy::of(log.clone(), vec![voter.clone()], 1).unwrap();
+    assert_eq!(policy.for_log("log.example/f"), Some(policy.clone()));
+    for other in [
+        "log.example",
+        "log.example/fg",
+        "log.example/g",
+        "",
+        "/log.example/f",
+        "log.example/f/a b",
+    ] {
+        assert_eq!(policy.for_log(other), None, "{other}");
+    }
+    let below = policy.for_log("log.example/f/t/a").unwrap();
+    let checkpoint = Checkpoint {
+        origin: "log.example/f/t/a".to_owned(),
+        ..Files::with(3).checkpoint
+    };
+    let text = checkpoint.text();
+    let own = key("log.example/f/t/a", KeyKind::Log, 1).sign(&text, sign(1));
+    let note = |signatures| Note {
+        text: text.clone(),
+        signatures,
+    };
+    let cosigned = voter.cosign(&text, 100, sign(2));
+    let whole = note(vec![own.clone(), cosigned.clone()]);
+    assert_eq!(below.check(&whole).unwrap().checkpoint, checkpoint);
+    assert!(matches!(
+        policy.check(&whole),
+        Err(NotBelieved::OtherLog(_))
+    ));
+    // The conditions are the same, and the name that a signature bears is the log's own.
+    let error = below.check(&note(vec![own])).unwrap_err();
+    assert!(matches!(error, NotBelieved::NoQuorum { .. }), "{error}");
+    let others = log.sign(&text, sign(1));
+    let error = below.check(&note(vec![others, cosigned])).unwrap_err();
+    assert!(matches!(error, NotBelieved::NotSigned(_)), "{error}");
+    // A log that the policy names has the keys that it names for it.
+    let named = key("log.example/f/t/a", KeyKind::Log, 3);
+    let both = TrustPolicy::parse(&format!("log {log}\nlog {named}\nquorum none\n")).unwrap();
+    let error = both.for_log("log.example/f/t/a").unwrap().check(&whole);
+    assert!(matches!(error, Err(NotBelieved::NotSigned(_))), "{error:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -1,5 +1,4 @@
-//! What agreeing costs: commands that three voters make durable, withdrawals that a fleet of three
-//! processes enforces, and how long nobody leads when the leader is killed.
+//! What agreeing costs by itself: commands that three voters make durable.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portcullis_consensus::{
-    BoxFuture, Consensus, Draft, Settings, Transport, TransportError, await_leader, begin_alone,
+    BoxFuture, Consensus, Draft, Logs, Settings, Transport, TransportError, await_leader,
+    begin_alone,
 };
 use portcullis_policy::{Author, Command, NodeId, State, Tenant, Timestamp};
-use portcullis_tests::fleet::Guests;
-use portcullis_tests::{Fleet, Scratch};
+use portcullis_tests::Scratch;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use crate::enforced::milliseconds;
 use crate::report::Table;
 use crate::sample::quantile;
 
@@ -23,10 +23,6 @@ use crate::sample::quantile;
 const WRITERS: [usize; 3] = [1, 16, 64];
 /// How long each number of writers is at it.
 const WRITING: Duration = Duration::from_secs(2);
-/// Withdrawals of one client's address while it is connected to every node.
-const WITHDRAWALS: usize = 40;
-/// Leaders killed.
-const KILLS: usize = 10;
 /// What the disk is asked to make durable, for comparison: one page.
 const PAGE: [u8; 4096] = [7; 4096];
 
@@ -70,57 +66,6 @@ pub(crate) fn engine() -> Table {
     table
 }
 
-/// Real processes, PostgreSQL and TLS.
-pub(crate) fn fleet() -> Table {
-    let mut table = Table::new(
-        "fleet: three processes",
-        &["what", "count", "p50 ms", "p99 ms", "most ms"],
-    );
-    let mut fleet = Fleet::of(3);
-    let (mut receipts, mut closed) = (Vec::new(), Vec::new());
-    for round in 0..WITHDRAWALS {
-        let guests: Vec<_> = (0..3)
-            .map(|node| fleet.connect(node, fleet.guest()))
-            .collect();
-        let began = Instant::now();
-        let reply = fleet.nodes[round % 3]
-            .apply(&[fleet.policy(Guests::Unwelcome)])
-            .ok();
-        receipts.push(milliseconds(began.elapsed()));
-        assert_eq!(reply["nodes_in_force"], 3, "{reply}");
-        closed.push(reply["slowest_ms"].as_f64().expect("three were closed"));
-        drop(guests);
-        let _ = fleet.nodes[round % 3]
-            .apply(&[fleet.policy(Guests::Welcome)])
-            .ok();
-    }
-    line(&mut table, "withdrawal: asked to receipt of all", receipts);
-    line(
-        &mut table,
-        "withdrawal: known to last byte, slowest node",
-        closed,
-    );
-    let mut gaps = Vec::new();
-    for round in 0..KILLS {
-        let leader = fleet.leader();
-        fleet.nodes[leader].kill();
-        let (answer, gap) = fleet.nodes[(leader + 1) % 3].write(&format!("kill-{round}"));
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        gaps.push(milliseconds(gap));
-        fleet.nodes[leader].start();
-        let _ = fleet.settled();
-    }
-    line(&mut table, "kill -9 of the leader: to the next write", gaps);
-    table
-}
-
-fn line(table: &mut Table, what: &str, mut took: Vec<f64>) {
-    let figures = [0.5, 0.99, 1.0].map(|part| quantile(&mut took, part));
-    let mut cells = vec![what.to_owned(), took.len().to_string()];
-    cells.extend(figures.map(|figure| format!("{figure:.1}")));
-    table.row(cells, json!({ "what": what, "ms": figures }));
-}
-
 async fn voters(scratch: &Scratch) -> Vec<Arc<Consensus>> {
     let all = All::default();
     let mut voters = Vec::new();
@@ -129,7 +74,7 @@ async fn voters(scratch: &Scratch) -> Vec<Arc<Consensus>> {
         let data = scratch.path().join(format!("v{number}"));
         std::fs::create_dir_all(&data).expect("our own directory");
         if number == 1 {
-            begin_alone(&data, node, &State::default()).expect("a new file");
+            begin_alone(&data, node, &State::default(), &Logs::default()).expect("a new file");
         } else {
             await_leader(&data, node).expect("a new file");
         }
@@ -200,10 +145,6 @@ fn bare_syncs(scratch: &Scratch) -> f64 {
         count += 1;
     }
     f64::from(count) / began.elapsed().as_secs_f64()
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
 }
 
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use portcullis_consensus::{Consensus, Draft, Settings, begin_alone, in_pieces};
+use portcullis_consensus::{Consensus, Draft, Logs, Settings, begin_alone, in_pieces};
 use portcullis_policy::{Author, Command, Family, NodeId, Proposal, State, Timestamp, View};
 use portcullis_tests::Scratch;
 use serde_json::json;
@@ -199,7 +199,7 @@ impl OnDisk {
             let proposal = Proposal::local("bench", NOW, command);
             state.apply(&proposal).expect("a policy in order");
         }
-        begin_alone(scratch.path(), NodeId::FIRST, &state).expect("a new file");
+        begin_alone(scratch.path(), NodeId::FIRST, &state, &Logs::default()).expect("a new file");
         let runtime = Runtime::new().expect("threads");
         let opening = Consensus::open(Settings::alone(scratch.path()));
         let consensus = runtime.block_on(opening).expect("our own file");

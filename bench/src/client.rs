@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_tests::client::{SSL_REQUEST, V3_0, startup, tagged};
 use rustls::client::Resumption;
@@ -277,6 +277,12 @@ impl Client {
         }
         self.send(&tagged(b'c', &[]))?;
         self.ready()
+    }
+
+    /// Reads until there is no more to come, and says when that was.
+    pub(crate) fn heard_to_the_end(mut self) -> Instant {
+        while self.read().is_ok() {}
+        Instant::now()
     }
 
     /// Leaves in order: `Terminate` and TLS's own farewell.

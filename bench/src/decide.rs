@@ -249,6 +249,7 @@ impl Place {
                 database: "orders",
                 replication: false,
                 purpose: Purpose::Connect,
+                unconfirmed: 0,
             };
             match decide(&self.view, black_box(&attempt), NOW, &mut Silent) {
                 Decision::Permitted(_) => permitted += 1,

@@ -2,19 +2,22 @@
 
 use std::fs;
 
+use portcullis::runtime::clock;
 use serde_json::{Value, json};
 
 /// /proc counts time in hundredths of a second on every Linux (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What the figures were taken on, and how busy it was when the run began.
+/// What the figures were taken on and when (in UTC), and how busy it was when the run began.
 pub(crate) fn facts() -> Value {
     let processor = read("/proc/cpuinfo");
     let processor = processor
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("unknown", |rest| rest.trim_matches([' ', '\t', ':']));
+    let now = clock::now().to_string();
     json!({
+        "day": now.split('T').next(),
         "cores": cores(),
         "processor": processor,
         "kernel": read("/proc/sys/kernel/osrelease").trim(),

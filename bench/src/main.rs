@@ -15,6 +15,7 @@ mod connections;
 mod copy;
 mod decide;
 mod denials;
+mod enforced;
 mod fleet;
 mod floor;
 mod idle;
@@ -24,12 +25,14 @@ mod peers;
 mod pgbench;
 mod program;
 mod report;
+mod restart;
 mod rounds;
 mod sample;
 mod scram;
 mod stage;
 mod statistics;
 mod steps;
+mod subscribers;
 mod timing;
 mod ways;
 
@@ -40,7 +43,7 @@ use serde_json::{Map, Value};
 
 use board::Board;
 use options::{Options, Part, Role};
-use report::Table;
+use report::{Shown, Table};
 use stage::Stage;
 use ways::Way;
 
@@ -83,7 +86,23 @@ fn main() -> ExitCode {
     }
     if options.measures(Part::Fleet) {
         tell("agree", &agree::engine());
-        tell("fleet", &agree::fleet());
+    }
+    let fleet: [(Part, &str, Shown, MeasureFleet); 3] = [
+        (Part::Fleet, "fleet", Shown::Fleet, enforced::measure),
+        (
+            Part::Subscribers,
+            "subscribers",
+            Shown::Subscribers,
+            subscribers::measure,
+        ),
+        (Part::Restart, "restart", Shown::Restart, restart::measure),
+    ];
+    for (part, name, shown, measure) in fleet {
+        if options.measures(part) {
+            let (mut board, heading) = (Board::default(), introduction(&machine::facts()));
+            tell(name, &measure(options.rounds, &mut board));
+            let _ = report::write_shown(shown, &board.markdown(&heading));
+        }
     }
     let mut board = Board::default();
     let ways = options.ways(ways(&options));
@@ -135,7 +154,7 @@ fn main() -> ExitCode {
     println!("\nall of it: {}", path.display());
     let markdown = board.markdown(&heading);
     if !markdown.is_empty() {
-        let path = report::write_table(&markdown);
+        let path = report::write_shown(Shown::Ways, &markdown);
         println!("for the README ({}):\n\n{markdown}", path.display());
     }
     match verdict {
@@ -146,6 +165,9 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Measures a part of the fleet in so many rounds.
+type MeasureFleet = fn(usize, &mut Board) -> Table;
 
 /// Every way that some part will go.
 fn ways(options: &Options) -> Vec<Way> {
@@ -164,7 +186,12 @@ fn ways(options: &Options) -> Vec<Way> {
                 Part::Copy => copy::ways(),
                 Part::Idle => idle::ways(),
                 Part::Denials => denials::ways(),
-                Part::Decide | Part::Apply | Part::Fleet | Part::Timing => Vec::new(),
+                Part::Decide
+                | Part::Apply
+                | Part::Fleet
+                | Part::Subscribers
+                | Part::Restart
+                | Part::Timing => Vec::new(),
             });
         }
     }
@@ -193,7 +220,8 @@ fn introduction(facts: &Value) -> String {
         other => other.to_string(),
     };
     format!(
-        "{} cores ({}), Linux {}, load {}",
+        "{}: {} cores ({}), Linux {}, load {}",
+        word("day"),
         word("cores"),
         word("processor"),
         word("kernel"),

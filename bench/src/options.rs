@@ -43,8 +43,13 @@ pub(crate) enum Part {
     Decide,
     /// One changed entry, until the view is published.
     Apply,
-    /// Commands agreed on, withdrawals enforced and leaders lost, by three nodes.
+    /// Commands agreed on, withdrawals enforced among many connections, and leaders lost, by three
+    /// nodes.
     Fleet,
+    /// A change told to a hundred gateways.
+    Subscribers,
+    /// A gateway's restart with a million entries.
+    Restart,
     /// Queries every way.
     Pgbench,
     /// New connections every way.

@@ -80,40 +80,80 @@ impl Table {
     }
 }
 
-/// Writes target/bench/table.md and returns where it is.
+/// A part of what README.md shows: each is replaced by a run that measured it, and by no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The ways of one gateway, beside its peers.
+    Ways,
+    /// Three nodes.
+    Fleet,
+    /// A change told to many.
+    Subscribers,
+    /// A start with all that a fleet may have.
+    Restart,
+}
+
+impl Shown {
+    const ALL: [Self; 4] = [Self::Ways, Self::Fleet, Self::Subscribers, Self::Restart];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ways => "bench",
+            Self::Fleet => "bench fleet",
+            Self::Subscribers => "bench subscribers",
+            Self::Restart => "bench restart",
+        }
+    }
+
+    fn path(self) -> PathBuf {
+        let file = match self {
+            Self::Ways => "table.md",
+            Self::Fleet => "fleet.md",
+            Self::Subscribers => "subscribers.md",
+            Self::Restart => "restart.md",
+        };
+        folder().join(file)
+    }
+}
+
+/// Writes what README.md shall show of this and returns where it is.
 ///
 /// # Panics
 /// When it cannot be written.
-pub(crate) fn write_table(markdown: &str) -> PathBuf {
-    let path = folder().join(TABLE);
+pub(crate) fn write_shown(what: Shown, markdown: &str) -> PathBuf {
+    let path = what.path();
     fs::write(&path, markdown).expect("target/ can be written");
     path
 }
 
-/// Puts the table of the last run into README.md, between its markers.
+/// Puts what was measured last into README.md, each part between its own markers. A part that was
+/// not measured here stays as it is.
 ///
 /// # Panics
-/// When there is no table, or README.md has no place for it.
+/// When there is nothing, or README.md has no place for it.
 pub(crate) fn show_in_readme() {
-    let table = folder().join(TABLE);
-    let table = fs::read_to_string(table).expect("a table: run `make bench` first");
+    let measured: Vec<(Shown, String)> = Shown::ALL
+        .into_iter()
+        .filter_map(|what| Some((what, fs::read_to_string(what.path()).ok()?)))
+        .collect();
+    assert!(!measured.is_empty(), "no table: run `make bench` first");
     let path = repository().join("README.md");
     let readme = fs::read_to_string(&path).expect("README.md");
-    fs::write(&path, between_markers(&readme, &table)).expect("README.md can be written");
+    let shown = measured.iter().fold(readme, |readme, (what, markdown)| {
+        between_markers(&readme, what.word(), markdown)
+    });
+    fs::write(&path, shown).expect("README.md can be written");
 }
 
-fn between_markers(text: &str, what: &str) -> String {
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
+fn between_markers(text: &str, word: &str, what: &str) -> String {
+    let (begin, end) = (format!("<!-- {word} -->"), format!("<!-- {word} ends -->"));
+    let parts = text.split_once(&begin).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(&end)?;
         Some((before, after))
     });
-    let (before, after) = parts.unwrap_or_else(|| panic!("no {BEGIN} and {END}"));
-    format!("{before}{BEGIN}\n{}\n{END}{after}", what.trim())
+    let (before, after) = parts.unwrap_or_else(|| panic!("no {begin} and {end}"));
+    format!("{before}{begin}\n{}\n{end}{after}", what.trim())
 }
-
-const TABLE: &str = "table.md";
-const BEGIN: &str = "<!-- bench -->";
-const END: &str = "<!-- bench ends -->";
 
 fn folder() -> PathBuf {
     let folder = repository().join("target/bench");
@@ -137,11 +177,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_takes_the_place_of_the_one_before() {
-        let readme = "# It\n<!-- bench -->\nold\n<!-- bench ends -->\nMore.\n";
-        let with = between_markers(readme, "new\n");
+    fn what_was_measured_takes_the_place_of_the_same_part_and_of_no_other() {
+        let readme = "# It\n<!-- bench -->\nold\n<!-- bench ends -->\n<!-- bench fleet -->\nformer\n\
+                      <!-- bench fleet ends -->\nMore.\n";
+        let with = between_markers(readme, Shown::Ways.word(), "new\n");
         assert_eq!(with, readme.replace("old", "new"));
-        assert_eq!(between_markers(&with, "new"), with);
+        assert_eq!(between_markers(&with, Shown::Ways.word(), "new"), with);
+        let with = between_markers(readme, Shown::Fleet.word(), "new\n");
+        assert_eq!(with, readme.replace("former", "new"));
+    }
+
+    #[test]
+    fn readme_has_a_place_for_each_part() {
+        let readme = fs::read_to_string(repository().join("README.md")).expect("README.md");
+        for what in Shown::ALL {
+            let _ = between_markers(&readme, what.word(), "");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::network::{Address, AllowList, Found, Until};
 use crate::origin::Origin;
 use crate::server_name::ServerName;
 use crate::state::{EndpointView, View};
-use crate::tenant::{Authentication, Cluster, Endpoint, Entry, Replication, TenantLimits};
+use crate::tenant::{Authentication, Cluster, Endpoint, Entry, Replication};
+use crate::tenant_limits::{OnStale, TenantLimits};
 use crate::time::Timestamp;
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use std::sync::Arc;
 /// 5. there is an entry for that door at all ([`DenialCode::EmptyList`]);
 /// 6. an entry for that door covers the address ([`DenialCode::AddressNotListed`]);
 /// 7. of those that cover it, the one that expires last still holds ([`DenialCode::EntryExpired`]);
-/// 8. a replication connection is allowed to be one ([`DenialCode::ReplicationRefused`]).
+/// 8. a replication connection is allowed to be one ([`DenialCode::ReplicationRefused`]);
+/// 9. the tenant wants to be served from a policy as old as this one ([`DenialCode::PolicyStale`]). It comes last, because
+///    its answer differs: nobody learns of it whom the policy would not let in.
 ///
 /// A cancel request is decided exactly as the connection that it speaks for. User and database play no part before
 /// authentication. O(log n) in tenants and entries; allocates nothing unless the narrator does.
@@ -75,7 +78,7 @@ fn covering_entry(
     tell(narrator, Check::Address, entry_for(place, list, attempt))
 }
 
-/// Checks 7 and 8: what can stop an attempt that an entry covers.
+/// Checks 7 to 9: what can stop an attempt that an entry covers.
 fn still_admitted(
     place: &EndpointView,
     until: Until,
@@ -88,7 +91,14 @@ fn still_admitted(
         narrator,
         Check::Replication,
         replication_fits(place, attempt),
-    )
+    )?;
+    match place.limits().on_stale {
+        OnStale::Serve => Ok(()),
+        OnStale::RefuseAfter(limit) => {
+            let finding = is_confirmed(attempt.unconfirmed, limit);
+            tell(narrator, Check::Confirmation, finding)
+        }
+    }
 }
 
 /// What a check finds: something to go on with, or a denial; and the fact behind it.
@@ -192,6 +202,13 @@ fn replication_fits(place: &EndpointView, attempt: &Attempt<'_>) -> Finding<'sta
     }
 }
 
+fn is_confirmed(unconfirmed: u64, limit: u32) -> Finding<'static, ()> {
+    match unconfirmed >= u64::from(limit) {
+        false => Ok(((), Fact::Fresh(unconfirmed, limit))),
+        true => Err((DenialCode::PolicyStale, Fact::Stale(unconfirmed, limit))),
+    }
+}
+
 /// What is known of a connection, or of a request to cancel one, before authentication.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
@@ -209,6 +226,9 @@ pub struct Attempt<'a> {
     pub replication: bool,
     /// What it wants.
     pub purpose: Purpose,
+    /// For how many seconds nobody has confirmed the policy to this node. 0 for whoever was let in before: a connection that
+    /// is decided again, and what cancels it.
+    pub unconfirmed: u64,
 }
 
 /// What an attempt wants.

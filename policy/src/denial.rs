@@ -44,11 +44,13 @@ pub enum DenialCode {
     EntryExpired,
     /// The endpoint refuses replication connections.
     ReplicationRefused,
+    /// Nobody has confirmed the policy for longer than the tenant wants to be served from it.
+    PolicyStale,
 }
 
 impl DenialCode {
     /// Every code, in the order of the checks.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UnknownEndpoint,
         Self::TenantSuspended,
         Self::EndpointSuspended,
@@ -59,6 +61,7 @@ impl DenialCode {
         Self::AddressNotListed,
         Self::EntryExpired,
         Self::ReplicationRefused,
+        Self::PolicyStale,
     ];
 
     /// The code's one spelling.
@@ -75,6 +78,7 @@ impl DenialCode {
             Self::AddressNotListed => "address_not_listed",
             Self::EntryExpired => "entry_expired",
             Self::ReplicationRefused => "replication_refused",
+            Self::PolicyStale => "policy_stale",
         }
     }
 }
@@ -108,10 +112,27 @@ impl Denial {
         self.code
     }
 
-    /// What the client is told: nothing that it did not send, and the same for every reason.
+    /// What the client is told: nothing that it did not send, and the same for every reason but [`DenialCode::PolicyStale`],
+    /// of which only those learn whom the policy would let in.
     #[must_use]
     pub fn for_client(&self, reference: &Reference) -> String {
-        format!("connection not permitted (reference {reference})")
+        match self.code {
+            DenialCode::PolicyStale => format!(
+                "connections are not accepted here until the policy is confirmed again; try another gateway, or later (reference {reference})"
+            ),
+            DenialCode::UnknownEndpoint
+            | DenialCode::TenantSuspended
+            | DenialCode::EndpointSuspended
+            | DenialCode::PublicBlocked
+            | DenialCode::WrongNetwork
+            | DenialCode::WrongPrivateLink
+            | DenialCode::EmptyList
+            | DenialCode::AddressNotListed
+            | DenialCode::EntryExpired
+            | DenialCode::ReplicationRefused => {
+                format!("connection not permitted (reference {reference})")
+            }
+        }
     }
 
     /// Everything: what was attempted, which rule said no, by which revision, and the command to try next.
@@ -197,6 +218,12 @@ impl Denial {
             DenialCode::ReplicationRefused => {
                 String::from("the endpoint refuses replication connections")
             }
+            DenialCode::PolicyStale => format!(
+                "nobody has confirmed the policy to this node for {} s, and `on-stale` of tenant {} lets nobody in by one so old; \
+                 whoever is in stays in, and `portcullis fleet status` tells whom the node hears",
+                attempt.unconfirmed,
+                place.tenant()
+            ),
         }
     }
 }

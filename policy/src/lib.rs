@@ -31,6 +31,7 @@ mod review;
 mod server_name;
 mod state;
 mod tenant;
+mod tenant_limits;
 mod text;
 mod time;
 
@@ -61,6 +62,7 @@ pub use state::{
 };
 pub use tenant::{
     Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry,
-    Replication, Service, Tenant, TenantLimits, TokenKeys, TokenRule, UpstreamTls, Via,
+    Replication, Service, Tenant, TokenKeys, TokenRule, UpstreamTls, Via,
 };
+pub use tenant_limits::{OnStale, TenantLimits};
 pub use time::{Timestamp, TimestampError};

@@ -40,6 +40,13 @@ pub const DEFAULT_TENANT_CONNECTIONS: u32 = 2_000;
 pub const DEFAULT_ENDPOINT_CONNECTIONS: u32 = 1_000;
 /// New connections per second of a tenant that names no limit.
 pub const DEFAULT_NEW_CONNECTIONS_PER_SECOND: u32 = 500;
+/// Seconds after which a tenant's new clients are refused by a policy that nobody confirms, where it wants that and does not
+/// say when.
+pub const DEFAULT_REFUSED_AFTER: u32 = 30;
+/// The fewest that it can say: as long as a node's lease, below which a hiccup would refuse them.
+pub const MIN_REFUSED_AFTER: u32 = 10;
+/// The most that it can say: a node serves nobody for longer.
+pub const MAX_REFUSED_AFTER: u32 = 24 * 60 * 60;
 
 /// Nodes of a fleet.
 pub const MAX_NODES: usize = 1_024;

@@ -98,6 +98,8 @@ pub enum Check {
     Expiry,
     /// A replication connection is allowed to be one.
     Replication,
+    /// The policy was confirmed lately enough; told only where the tenant minds.
+    Confirmation,
 }
 
 impl fmt::Display for Check {
@@ -111,6 +113,7 @@ impl fmt::Display for Check {
             Self::Address => "address",
             Self::Expiry => "expiry",
             Self::Replication => "replication",
+            Self::Confirmation => "confirmation",
         })
     }
 }
@@ -161,6 +164,10 @@ pub enum Fact<'a> {
     ReplicationAllowed,
     /// It is one, and they are refused here.
     ReplicationRefused,
+    /// For how many seconds nobody has confirmed it, and after how many the tenant's new clients are refused.
+    Fresh(u64, u32),
+    /// The same, and they are refused.
+    Stale(u64, u32),
 }
 
 impl fmt::Display for Fact<'_> {
@@ -192,6 +199,14 @@ impl fmt::Display for Fact<'_> {
             Self::NoReplication => f.write_str("this is no replication connection"),
             Self::ReplicationAllowed => f.write_str("replication connections are allowed"),
             Self::ReplicationRefused => f.write_str("replication connections are refused"),
+            Self::Fresh(seconds, limit) => write!(
+                f,
+                "the policy was confirmed {seconds} s ago; on-stale refuses after {limit} s"
+            ),
+            Self::Stale(seconds, limit) => write!(
+                f,
+                "nobody has confirmed the policy for {seconds} s; on-stale refuses after {limit} s"
+            ),
         }
     }
 }

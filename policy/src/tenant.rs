@@ -6,12 +6,10 @@
 //! order of fields and variants, so these are only ever added to at the end.
 
 use crate::id::{ClusterId, EndpointId, NetworkId, TenantId};
-use crate::limits::{
-    DEFAULT_ENDPOINT_CONNECTIONS, DEFAULT_NEW_CONNECTIONS_PER_SECOND, DEFAULT_TENANT_CONNECTIONS,
-};
 use crate::network::{Prefix, PrefixError};
 use crate::origin::{Origin, PrivateLinkId};
 use crate::server_name::ServerName;
+use crate::tenant_limits::TenantLimits;
 use crate::text::{serde_as_text, unique};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -39,7 +37,7 @@ pub struct Tenant {
     /// What clients connect to.
     #[serde(deserialize_with = "unique::map")]
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
-    /// What it may use at once.
+    /// What it may use at once, and how old the policy may be that it is served from.
     pub limits: TenantLimits,
 }
 
@@ -340,48 +338,4 @@ pub enum TokenKeys {
     Inline(String),
     /// The same, at an `https://` address.
     Url(String),
-}
-
-/// What a tenant may use at once; `None` means the default in [`limits`](crate::limits).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TenantLimits {
-    /// Live connections to all its endpoints on one node.
-    pub connections: Option<u32>,
-    /// Live connections to one endpoint on one node.
-    pub connections_per_endpoint: Option<u32>,
-    /// New connections per second on one node.
-    pub new_connections_per_second: Option<u32>,
-}
-
-impl TenantLimits {
-    /// Nothing said: the defaults.
-    #[must_use]
-    pub const fn none_said() -> Self {
-        Self {
-            connections: None,
-            connections_per_endpoint: None,
-            new_connections_per_second: None,
-        }
-    }
-
-    /// Live connections of the tenant, said or default.
-    #[must_use]
-    pub fn connections_or_default(&self) -> u32 {
-        self.connections.unwrap_or(DEFAULT_TENANT_CONNECTIONS)
-    }
-
-    /// Live connections of one endpoint, said or default.
-    #[must_use]
-    pub fn connections_per_endpoint_or_default(&self) -> u32 {
-        self.connections_per_endpoint
-            .unwrap_or(DEFAULT_ENDPOINT_CONNECTIONS)
-    }
-
-    /// New connections per second, said or default.
-    #[must_use]
-    pub fn new_connections_per_second_or_default(&self) -> u32 {
-        self.new_connections_per_second
-            .unwrap_or(DEFAULT_NEW_CONNECTIONS_PER_SECOND)
-    }
 }

@@ -21,6 +21,9 @@ fn examples() -> Vec<(&'static str, Command)> {
     ];
     acme.endpoints
         .insert(name("orders"), endpoint("acme-orders", &["public"], allow));
+    let mut minding = acme.clone();
+    minding.limits.connections = Some(300);
+    minding.limits.on_stale = OnStale::RefuseAfter(600);
     let two = GuardRails {
         anywhere: People::TwoPeople,
         operators: People::One,
@@ -37,6 +40,15 @@ fn examples() -> Vec<(&'static str, Command)> {
                 ]),
                 put: vec![acme],
                 remove: vec![name("initech")],
+            },
+        ),
+        (
+            "apply-on-stale",
+            Command::Apply {
+                base: None,
+                expected: BTreeMap::new(),
+                put: vec![minding],
+                remove: vec![],
             },
         ),
         ("found", found(two)),

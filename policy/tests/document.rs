@@ -400,6 +400,21 @@ fn a_limit_of_nothing_is_said_by_suspending() {
         "limits.connections-per-endpoint: connections-per-endpoint must not be 0",
     );
     check(|acme| acme.limits.connections = Some(1), "fine");
+    for (seconds, said) in [
+        (
+            9,
+            "limits.on-stale: refuse-after 9: write 10 to 86400 seconds",
+        ),
+        (10, "fine"),
+        (86_400, "fine"),
+        (
+            86_401,
+            "limits.on-stale: refuse-after 86401: write 10 to 86400 seconds",
+        ),
+    ] {
+        let on_stale = OnStale::RefuseAfter(seconds);
+        check(|acme| acme.limits.on_stale = on_stale, said);
+    }
     let unsaid = TenantLimits::none_said();
     assert_eq!(
         unsaid.connections_or_default(),

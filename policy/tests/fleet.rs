@@ -5,6 +5,7 @@ mod common;
 use common::fleet::*;
 use common::{Proposed, at, command, name, tenant};
 use portcullis_policy::*;
+use sha2::{Digest as _, Sha256};
 
 /// A fleet of three: control nodes 1 and 3, gateway 5.
 fn three() -> State {
@@ -188,6 +189,45 @@ fn what_some_nodes_do_not_understand_is_not_used_and_they_are_named() {
             (7, command(&[tenant("acme")], &[]), "+done"),
         ],
     );
+}
+
+#[test]
+fn on_stale_waits_for_the_last_node_that_cannot_read_it_also_in_pieces() {
+    let report = |number| Command::Report {
+        node: node(number),
+        level: FEATURE_LEVEL,
+        address: Some(format!("[2001:db8::{number}]:7400")),
+    };
+    let mut acme = tenant("acme");
+    acme.limits.on_stale = OnStale::REFUSE;
+    let put = command(&[acme], &[]);
+    let bytes = encode_command(&put).unwrap();
+    let commit = |stage| Command::Commit {
+        stage,
+        digest: Digest::new(Sha256::digest(&bytes).into()),
+    };
+    let stage = |stage| Command::Stage {
+        stage,
+        index: 0,
+        of: 1,
+        bytes: bytes.clone(),
+    };
+    let mut state = three();
+    check_lines(
+        &mut state,
+        vec![
+            (5, put.clone(), "nodes_lack"),
+            (5, report(1), "+done"),
+            (5, report(3), "+done"),
+            (6, put.clone(), "nodes_lack"),
+            (6, stage(request(1)), "1/1"),
+            (6, commit(request(1)), "nodes_lack"),
+            (6, command(&[tenant("acme")], &[]), "+done"),
+            (7, report(5), "+done"),
+            (8, put, "+done"),
+        ],
+    );
+    check_kept(&state);
 }
 
 #[test]

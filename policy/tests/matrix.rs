@@ -94,6 +94,7 @@ fn decide_both_ways(view: &View, row: &Row) -> String {
         database: "orders",
         replication: row.replication,
         purpose: row.purpose,
+        unconfirmed: row.unconfirmed,
     };
     let silent = in_words(&decide(view, &attempt, at(NOON), &mut Silent));
     let told = explain(view, &attempt, at(NOON));
@@ -188,6 +189,10 @@ fn set_ups() -> Vec<(&'static str, Tenant)> {
     let anywhere = || -> Vec<Entry> { DOORS.iter().map(|door| entry("anywhere", door)).collect() };
     let suspend = |mut tenant: Tenant| {
         tenant.suspended = true;
+        tenant
+    };
+    let minding = |mut tenant: Tenant| {
+        tenant.limits.on_stale = OnStale::REFUSE;
         tenant
     };
     vec![
@@ -285,6 +290,14 @@ fn set_ups() -> Vec<(&'static str, Tenant)> {
                 orders.replication = Replication::Allowed;
             }),
         ),
+        (
+            "refused when the policy is stale",
+            minding(plain(&DOORS, listed())),
+        ),
+        (
+            "refused when the policy is stale, expired",
+            minding(plain(&DOORS, each(|entry| entry.until(NOON)))),
+        ),
     ]
 }
 
@@ -295,6 +308,7 @@ struct Row {
     server_name: Option<ServerName>,
     replication: bool,
     purpose: Purpose,
+    unconfirmed: u64,
 }
 
 fn attempts() -> Vec<Row> {
@@ -305,6 +319,7 @@ fn attempts() -> Vec<Row> {
         server_name: Some(server_name("acme-orders")),
         replication: false,
         purpose: Purpose::Connect,
+        unconfirmed: 0,
     };
     let with = |words: &str, mut row: Row, change: &dyn Fn(&mut Row)| {
         row.title = format!("{} {words}", row.title);
@@ -342,6 +357,17 @@ fn attempts() -> Vec<Row> {
         with("to an unknown name", public(), &|row| {
             row.server_name = Some(server_name("acme-order"));
         }),
+        with("by a policy 29 s old", public(), &|row| {
+            row.unconfirmed = 29
+        }),
+        with("by a policy 30 s old", public(), &|row| {
+            row.unconfirmed = 30
+        }),
+        with(
+            "by a policy 30 s old",
+            row("public", "203.0.114.0"),
+            &|row| row.unconfirmed = 30,
+        ),
         with("without a name", public(), &|row| row.server_name = None),
         with("cancel without a name", own_network(), &|row| {
             row.server_name = None;

@@ -143,11 +143,21 @@ fn oracle_at(
         Some(_) if attempt.replication && endpoint.replication == Replication::Refused => {
             Said::No("replication_refused")
         }
+        Some(_) if is_too_old(tenant.limits.on_stale, attempt.unconfirmed) => {
+            Said::No("policy_stale")
+        }
         Some((entry, until)) => Said::Yes {
             endpoint: endpoint_name,
             entry,
             until: until.map(Timestamp::from_millis),
         },
+    }
+}
+
+fn is_too_old(on_stale: OnStale, unconfirmed: u64) -> bool {
+    match on_stale {
+        OnStale::Serve => false,
+        OnStale::RefuseAfter(seconds) => u64::from(seconds) <= unconfirmed,
     }
 }
 

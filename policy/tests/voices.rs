@@ -36,7 +36,7 @@ fn view() -> View {
     state(&[acme, globex]).view()
 }
 
-/// One attempt for each code: origin, address, name, whether replication.
+/// One attempt for each code but that of a policy that is too old: origin, address, name, whether replication.
 const ATTEMPTS: [(&str, &str, &str, Option<&str>, bool); 11] = [
     (
         "unknown_endpoint",
@@ -145,9 +145,9 @@ fn clients_cannot_tell_one_denial_from_another() {
         .map(|(denial, _)| denial.reason())
         .collect();
     assert_eq!(
-        codes.len(),
+        codes.len() + 1,
         DenialCode::ALL.len(),
-        "every code is among them"
+        "every code is among them but the one below"
     );
     assert_eq!(texts.len(), 1, "{texts:?}");
     let text = texts.first().unwrap();
@@ -156,6 +156,58 @@ fn clients_cannot_tell_one_denial_from_another() {
         &format!("connection not permitted (reference {reference})")
     );
     assert!(CLIENT_HINT.contains("`portcullis why REFERENCE`"));
+}
+
+#[test]
+fn only_whom_the_policy_lets_in_is_told_that_it_is_too_old() {
+    let mut acme = tenant("acme");
+    acme.limits.on_stale = OnStale::REFUSE;
+    let allow = vec![entry("203.0.113.0/24", "public")];
+    acme.endpoints
+        .insert(name("orders"), endpoint("acme-orders", &["public"], allow));
+    let view = state(&[acme]).view();
+    let target = server_name("acme-orders");
+    let decided = |address: &str, unconfirmed| {
+        let attempt = Attempt {
+            unconfirmed,
+            ..attempt(&Origin::Public, address, Some(&target))
+        };
+        let told = explain(&view, &attempt, at(1));
+        let verdict = told.to_string();
+        match told.decision {
+            Decision::Permitted(_) => (None, verdict),
+            Decision::Denied(denial) => {
+                let reference = Reference::from_bits(0);
+                (
+                    Some((denial.code(), denial.for_client(&reference))),
+                    verdict,
+                )
+            }
+        }
+    };
+    let (fresh, told) = decided("203.0.113.7", 29);
+    assert_eq!(fresh, None);
+    assert!(
+        told.contains(
+            "ok   confirmation the policy was confirmed 29 s ago; on-stale refuses after 30 s\n"
+        ),
+        "{told}"
+    );
+    let (old, told) = decided("203.0.113.7", 30);
+    let (code, said) = old.unwrap();
+    assert_eq!(code, "policy_stale");
+    assert!(said.starts_with(
+        "connections are not accepted here until the policy is confirmed again; try another gateway"
+    ));
+    assert!(
+        told.contains("NO   confirmation nobody has confirmed the policy for 30 s; on-stale refuses after 30 s\n"),
+        "{told}"
+    );
+    assert!(told.contains("`on-stale` of tenant acme"), "{told}");
+    let (stranger, _) = decided("192.0.2.7", 30);
+    let (code, said) = stranger.unwrap();
+    assert_eq!(code, "address_not_listed");
+    assert!(said.starts_with("connection not permitted"));
 }
 
 #[test]

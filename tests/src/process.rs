@@ -176,7 +176,7 @@ impl Service {
     /// alone only asks for that.
     ///
     /// # Panics
-    /// When one still runs after [`FREEZE_LIMIT`].
+    /// When one goes on running.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
         let tasks = format!("/proc/{}/task", self.child.id());

@@ -81,7 +81,7 @@ fn every_change_is_in_a_log_that_each_control_node_has_and_a_majority_signed() {
         // The fleet's log binds the tenant's.
         let head = whole.events.iter().rev().find(|event| {
             event.kind == kinds::LOG_HEAD
-                && event.field("log") == Some(&Value::from("acme"))
+                && event.tenant.as_deref() == Some("acme")
                 && event.field("size") == Some(&Value::from(own.checkpoint.size))
         });
         let root = own.checkpoint.root.to_string();

@@ -1,4 +1,5 @@
-//! A gateway that somebody took over: what its credentials are good for, and what it has.
+//! A gateway that somebody took over: what its credentials are good for, and what it has; and what a control node that was
+//! taken over can say of others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +9,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use portcullis::fleet::home::{Home, Membership, Piece};
+use portcullis::fleet::starts::another;
 use portcullis::mesh::{
     BoxFuture, Caller, Closing, Duplex, Handler, Member, Mesh, MeshError, MeshParts, Refused,
 };
-use portcullis_certs::fleet::{FleetTrust, JoinToken, NodeIdentity, mesh_client_config};
+use portcullis_certs::fleet::{FleetTrust, JoinToken, NodeIdentity, Statement, mesh_client_config};
 use portcullis_policy::{
-    Author, Command, FEATURE_LEVEL, GuardRails, KeyHash, NodeId, NodeRole, OperatorId, People,
-    Principal, Proposal, Role, Tenant, Timestamp, encode_proposal,
+    Author, Command, FEATURE_LEVEL, FleetId, GuardRails, KeyHash, NodeId, NodeRole, OperatorId,
+    People, Principal, Proposal, Role, Tenant, Timestamp, encode_proposal,
 };
 use portcullis_tests::fleet::{Fleet, GATEWAY, Guests};
 use portcullis_tests::wait;
@@ -30,9 +32,10 @@ const PROPOSE: u8 = 3;
 const REPORT: u8 = 4;
 const CONFIRM: u8 = 5;
 const LET_GO: u8 = 10;
+const PACED: [u8; 3] = [9, 11, 13];
 const PASSED: u8 = 12;
 /// Beyond them there is nothing.
-const NOTHING: std::ops::Range<u8> = 13..0x7F;
+const NOTHING: std::ops::Range<u8> = 14..0x7F;
 
 /// Answers nobody.
 struct Mute;
@@ -47,6 +50,8 @@ impl Handler for Mute {
     }
 
     fn newer_epoch(&self, _: &[u8]) {}
+
+    fn started_again(&self, _: &[u8]) {}
 }
 
 /// Hostile code with everything that is in a gateway's data directory.
@@ -87,6 +92,11 @@ impl Evil {
             node: as_node,
             fleet: trust.fleet(),
             epoch: self.membership.epoch,
+            // Its latest start, or else it would be refused as a copy.
+            start: another(&self.home, self.membership.epoch)
+                .unwrap()
+                .signed(&identity)
+                .unwrap(),
             server: None,
             client: Arc::new(move |to| mesh_client_config(&identity, &trust, to).ok()),
             handler: Arc::new(Mute),
@@ -269,6 +279,11 @@ fn a_gateways_credentials_command_nothing() {
     assert_eq!(said, "this report is not taken from there");
     let said = evil.refusal(&mesh, LET_GO, &[]);
     assert_eq!(said, "only control nodes have a state to let go of");
+    for service in PACED {
+        let refused = (0..1_000).filter_map(|_| evil.ask(&mesh, service, &[]).err());
+        let mut words = refused.map(|error| error.to_string());
+        assert!(words.any(|it| it.ends_with("so much is not asked in a second")));
+    }
     // A lease is lent for as long as the lender's own, which is known to everybody.
     assert!(evil.ask(&mesh, CONFIRM, &[]).unwrap().len() <= 2);
     // Only the view can be subscribed to.
@@ -305,6 +320,93 @@ fn nodes(fleet: &Fleet) -> Vec<String> {
     assert_eq!(status["quorum"], true, "{status}");
     let nodes = status["nodes"].as_array().unwrap();
     nodes.iter().map(|node| node["name"].to_string()).collect()
+}
+
+#[test]
+fn a_control_node_that_says_what_another_enforces_is_not_believed() {
+    let mut fleet = Fleet::of(3);
+    let edge = fleet.unmade("edge", GATEWAY);
+    fleet.join(edge, "gateway");
+    fleet.nodes[edge].start();
+    let answer = fleet.nodes[0].apply(&[fleet.policy(Guests::Welcome)]);
+    assert_eq!(answer.ok()["nodes_in_force"], 4);
+    fleet.nodes[edge].kill();
+    let evil = Evil::with(&fleet.nodes[2].data());
+    fleet.nodes[2].kill();
+    // What it heard at first hand it has forgotten.
+    fleet.nodes[0].kill();
+    fleet.nodes[0].start();
+    let _ = fleet.settled();
+
+    let silent = Evil::with(&fleet.nodes[edge].data());
+    let node = silent.membership.node;
+    let mesh = evil.mesh(evil.membership.node.get());
+    let passed = |report: &[u8]| {
+        [&[varint(node.get())], &[bytes(report)][..]]
+            .concat()
+            .concat()
+    };
+    let report = include_bytes!("../../gateway/testdata/mesh/report.v1.bin");
+    let said = evil.refusal(&mesh, PASSED, &passed(report));
+    assert_ne!(said, "this report is not taken from there");
+    let of = evil.membership.fleet;
+    for (signer, node, epoch) in [
+        (&evil, node, 1),
+        (&silent, evil.membership.node, 1),
+        (&silent, node, 2),
+    ] {
+        let message = signed_report(signer, of, node, epoch, report);
+        let said = evil.refusal(&mesh, PASSED, &passed(&message));
+        assert_eq!(said, "a report that is not signed by its node");
+    }
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+    let receipts = reply["receipts"].as_array().unwrap();
+    let receipt = receipts.iter().find(|it| it["name"] == "edge").unwrap();
+    assert_eq!(receipt["in_force"], false, "{reply}");
+    assert!(receipt["revision"].is_null(), "{reply}");
+
+    // The same words with the node's own signature count, and no second time.
+    let own = passed(&signed_report(&silent, of, node, 1, report));
+    assert!(evil.ask(&mesh, PASSED, &own).unwrap().is_empty());
+    let status = fleet.nodes[0].status().unwrap();
+    let nodes = status["nodes"].as_array().unwrap();
+    let known = nodes.iter().find(|it| it["name"] == "edge").unwrap();
+    assert_eq!(known["revision"], 811, "{status}");
+}
+
+/// A report that this node's key signs as that of `node`, as it is passed on.
+fn signed_report(
+    signer: &Evil,
+    fleet: FleetId,
+    node: NodeId,
+    epoch: u64,
+    report: &[u8],
+) -> Vec<u8> {
+    let read = |piece| signer.home.read(piece).unwrap();
+    let identity = NodeIdentity::from_pem(&read(Piece::Certificate), &read(Piece::Key)).unwrap();
+    let started = 1_u64;
+    let numbers = [node.get(), epoch, started].map(u64::to_be_bytes).concat();
+    let message = [fleet.as_bytes(), &numbers[..], report].concat();
+    let signature = identity.sign(Statement::Report, &message).unwrap();
+    [vec![1], varint(started), bytes(report), bytes(&signature)].concat()
+}
+
+/// Bytes with their length before them, as nodes write them.
+fn bytes(bytes: &[u8]) -> Vec<u8> {
+    [&varint(u64::try_from(bytes.len()).unwrap()), bytes].concat()
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(u8::try_from(number & 0x7F).unwrap() | 0x80);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).unwrap());
+    bytes
 }
 
 #[test]

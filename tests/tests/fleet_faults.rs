@@ -1,9 +1,9 @@
-//! Disks, clocks and people that fail a fleet: whoever is damaged says so and stays out, and the
+//! Disks and people that fail a fleet: whoever is damaged says so and stays out, and the
 //! others go on.
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use portcullis_tests::client::Binding;
 use portcullis_tests::fleet::{BOTH, GATEWAY, Guests, Load, Node, figure};
@@ -148,61 +148,6 @@ fn a_full_disk_fails_one_node_that_says_so_and_takes_part_again_by_itself_when_t
     assert_eq!(reply["nodes_in_force"], 3, "{reply}");
     assert!(fleet.nodes[full].ended().is_none(), "it was not restarted");
     assert!(load.failures().is_empty(), "{:?}", load.failures());
-}
-
-#[test]
-fn one_nodes_clock_an_hour_off_ends_nothing_early_or_late_on_the_others() {
-    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-    if !Path::new(library).exists() {
-        portcullis_tests::skip::skipped(module_path!(), line!(), "needs libfaketime");
-        return;
-    }
-    let mut fleet = Fleet::of(3);
-    for offset in ["+3600", "-3600"] {
-        let skewed = fleet.leader();
-        let honest = (skewed + 1) % 3;
-        fleet.nodes[skewed].stop();
-        fleet.nodes[skewed].environment(&[
-            ("LD_PRELOAD", library),
-            ("FAKETIME", offset),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ]);
-        fleet.nodes[skewed].start();
-        fleet.settled();
-        lead(&fleet, skewed);
-        // Through the skewed leader: guests until a moment soon.
-        let expires = SystemTime::now() + Duration::from_secs(8);
-        let until = format!(", expires: {}", moment(expires));
-        let guest = fleet.guest().to_string();
-        let policy = fleet.policy_with(Guests::Unwelcome, |endpoint| {
-            endpoint.allow_with(&guest, "public", &until)
-        });
-        let answer = fleet.nodes[honest].apply(&[policy]);
-        assert_eq!(answer.status, 200, "{offset} {}", answer.body);
-        let mut client = fleet.connect(honest, fleet.guest());
-        let (_, ending) = client.read_to_end();
-        let _ = ending;
-        let late = SystemTime::now()
-            .duration_since(expires)
-            .unwrap_or_else(|early| panic!("{offset}: early by {:?}", early.duration()));
-        figure(&format!("clock{offset}-expiry-late-ms"), late.as_millis());
-        assert!(late < Duration::from_secs(2), "{offset} {late:?}");
-        let answer = fleet.nodes[honest].apply(&[fleet.policy(Guests::Welcome)]);
-        assert_eq!(answer.status, 200, "{offset} {}", answer.body);
-        drop(fleet.connect(honest, fleet.guest()));
-        // Back in time, and somebody else leads: the state's own time does not go back, and what
-        // is asked for now is still good.
-        fleet.nodes[skewed].stop();
-        fleet.nodes[skewed].environment(&[]);
-        fleet.nodes[skewed].start();
-        fleet.settled();
-        let answer = fleet.nodes[honest]
-            .write(&format!("after{}", offset.replace('+', "-plus")))
-            .0;
-        assert_eq!(answer.status, 200, "{offset} {}", answer.body);
-        let answer = fleet.nodes[honest].apply(&[fleet.policy(Guests::Unwelcome)]);
-        assert_eq!(answer.status, 200, "{offset} {}", answer.body);
-    }
 }
 
 #[test]
@@ -454,18 +399,6 @@ impl Place {
 }
 
 /// Makes this node lead.
-fn lead(fleet: &Fleet, wanted: usize) {
-    for _ in 0..20 {
-        let leader = fleet.leader();
-        if leader == wanted {
-            return;
-        }
-        let _ = fleet.nodes[leader].ask("POST", "/v1/fleet/step-down", &serde_json::Value::Null);
-        let _ = fleet.leader_but(Some(leader));
-    }
-    panic!("{} never led", fleet.nodes[wanted].name());
-}
-
 fn remove(through: &Node, name: &str) {
     let asked = serde_json::json!({"name": name});
     let answer = through.ask("POST", "/v1/fleet/remove", &asked).unwrap();
@@ -487,11 +420,4 @@ fn images(data: &Path) -> Vec<std::path::PathBuf> {
     paths
         .filter(|path| path.extension().is_some_and(|extension| extension == "img"))
         .collect()
-}
-
-/// As policy writes it.
-fn moment(at: SystemTime) -> String {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let milliseconds = i64::try_from(since.as_millis()).unwrap();
-    portcullis_audit::moment::to_text(milliseconds)
 }

@@ -1,4 +1,4 @@
-//! The lead goes to a node that can take it.
+//! The lead goes to a node that can take it, and a lease to one that has what was decided.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,16 +99,70 @@ fn a_leader_with_a_slow_disk_has_another_lead() {
     fleet.settled();
 }
 
-/// A library that makes each sync wait for 800 ms while the file that `SLOW_DISK` names is there.
+#[test]
+fn a_node_that_lacks_what_a_quorum_decided_has_no_lease_until_it_has_it() {
+    let scratch = Scratch::new("hung-disk");
+    let Some(library) = slow_disk(&scratch) else {
+        portcullis_tests::skip::skipped(module_path!(), line!(), "needs a C compiler");
+        return;
+    };
+    let mut fleet = Fleet::of(3);
+    let leader = fleet.leader();
+    let hung = (0..3).find(|index| *index != leader).unwrap();
+    let switch = scratch.path().join("hung").display().to_string();
+    fleet.nodes[hung].stop();
+    fleet.nodes[hung].environment(&[
+        ("LD_PRELOAD", &library.display().to_string()),
+        ("SLOW_DISK", &switch),
+    ]);
+    fleet.nodes[hung].start();
+    fleet.settled();
+    let has_lease = |index: usize| {
+        let quorum = fleet.nodes[index].status()?["quorum"].as_bool();
+        Some(quorum == Some(true))
+    };
+    // Without anything that it lacks it goes on with its lease, however long its disk takes.
+    std::fs::write(&switch, "hang").unwrap();
+    std::thread::sleep(Duration::from_secs(15));
+    assert_eq!(has_lease(hung), Some(true));
+    let (answer, _) = fleet.nodes[leader].write("without-the-hung-one");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let began = Instant::now();
+    let over = wait::until(SOON, || (!has_lease(hung)?).then(|| began.elapsed()));
+    let over = over.expect("its lease is over");
+    figure("hung-disk-lease-over-ms", over.as_millis());
+    assert_eq!(has_lease(leader), Some(true));
+    // It hears the leader all the while.
+    let status = fleet.nodes[hung].status().unwrap();
+    assert_eq!(status["nodes"][hung]["consensus"], "voter", "{status}");
+    assert_eq!(
+        status["leader"].as_str(),
+        Some(fleet.nodes[leader].name()),
+        "{status}"
+    );
+    std::fs::remove_file(&switch).unwrap();
+    let settled = fleet.settled();
+    figure("hung-disk-lease-again-ms", settled.as_millis());
+}
+
+/// A library that makes each sync wait while the file that `SLOW_DISK` names is there: for 800 ms, or,
+/// where the file says `hang`, until it is there no longer.
 fn slow_disk(scratch: &Scratch) -> Option<PathBuf> {
     const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 static void wait_for_disk(void) {
     const char *slow = getenv("SLOW_DISK");
-    if (slow && access(slow, F_OK) == 0) usleep(800000);
+    int file = slow ? open(slow, O_RDONLY) : -1;
+    if (file < 0) return;
+    char how = 0;
+    ssize_t count = read(file, &how, 1);
+    close(file);
+    if (count != 1 || how != 'h') { usleep(800000); return; }
+    while (access(slow, F_OK) == 0) usleep(20000);
 }
 int fsync(int file) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");

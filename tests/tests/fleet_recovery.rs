@@ -92,7 +92,7 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     }
     figure("recovered-old-nodes-fenced-ms", began.elapsed().as_millis());
     let (refused, _) = fleet.nodes[2].write("fenced");
-    assert_ne!(refused.status, 200, "{}", refused.body);
+    assert_eq!((refused.status, refused.code()), (503, "fenced"));
     fleet.nodes[0].kill();
     for lost in [1, 2] {
         fleet.nodes[lost].kill();

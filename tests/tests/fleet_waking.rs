@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_tests::Fleet;
-use portcullis_tests::fleet::{GATEWAY, Guests, figure};
+use portcullis_tests::fleet::{Answer, GATEWAY, Guests, Load, figure};
 
 #[test]
 fn a_frozen_node_is_named_and_closes_what_lapsed_before_it_passes_a_byte_when_it_wakes() {
@@ -30,6 +30,56 @@ fn so_does_one_that_leads_and_one_that_does_not_vote() {
     welcome(&fleet);
     let old = fleet.leader();
     wakes_with_nothing_passed(&fleet, (old + 1) % 3, old);
+}
+
+#[test]
+#[ignore = "a leader sleeps for a minute, twice: `make soak`"]
+fn a_leader_that_sleeps_for_a_minute_issues_nothing_when_it_wakes() {
+    const ASLEEP: Duration = Duration::from_secs(60);
+    let fleet = Fleet::of(3);
+    for (round, guests) in [Guests::Unwelcome, Guests::Welcome].into_iter().enumerate() {
+        let old = fleet.leader();
+        let others = [(old + 1) % 3, (old + 2) % 3];
+        let load = Load::through(&fleet, &others);
+        let guest = (guests == Guests::Unwelcome).then(|| fleet.connect(old, fleet.guest()));
+        fleet.nodes[old].freeze();
+        let began = Instant::now();
+        let asleep = std::thread::scope(|scope| {
+            let asleep = scope.spawn(|| {
+                let policy = [fleet.policy(guests)];
+                fleet.nodes[old].try_apply_as(&policy, Some(&format!("{round:032x}")))
+            });
+            let mut slowest = Duration::ZERO;
+            let mut number = 0;
+            while began.elapsed() < ASLEEP {
+                let (answer, took) = fleet.nodes[others[0]].write(&format!("s{round}-{number}"));
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                slowest = slowest.max(took);
+                number += 1;
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            let reply = fleet.nodes[others[1]].apply(&[fleet.policy(guests)]).ok();
+            assert_eq!(reply["nodes_in_force"], 2, "{reply}");
+            figure("slept-a-minute-slowest-write-ms", slowest.as_millis());
+            assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+            fleet.nodes[old].thaw();
+            asleep.join().unwrap()
+        });
+        let woken = Instant::now();
+        // What it was asked for in its sleep is what the others decided, or refused; whoever asked may
+        // have given up.
+        let known = |asleep: &Answer| [200, 409, 412].contains(&asleep.status);
+        assert!(asleep.as_ref().is_none_or(known), "{asleep:?}");
+        if let Some(mut guest) = guest {
+            let (told, _) = guest.read_to_end();
+            let last = told.last().map(|message| message.sqlstate());
+            assert_eq!(last.as_deref(), Some("57P01"), "{told:?}");
+        }
+        let _ = fleet.settled();
+        figure("slept-a-minute-settled-ms", woken.elapsed().as_millis());
+        assert_ne!(fleet.leader(), old, "nobody else was to lead");
+        assert!(load.failures().is_empty(), "{:?}", load.failures());
+    }
 }
 
 #[test]

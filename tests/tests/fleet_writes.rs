@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_tests::fleet::{Answer, Guests, figure};
+use portcullis_tests::fleet::{Answer, BOTH, Guests, figure};
 use portcullis_tests::{Fleet, requires_root, wait};
 use serde_json::Value;
 
@@ -96,4 +96,28 @@ fn about_policy(fleet: &Fleet, node: usize) -> Vec<Value> {
         kind.starts_with("policy.")
     };
     events.filter(of_policy).collect()
+}
+
+#[test]
+fn a_control_node_that_was_not_given_the_state_yet_says_so_and_takes_the_command_once_it_was() {
+    let mut fleet = Fleet::of(1);
+    let late = fleet.unmade("late", BOTH);
+    fleet.join(late, "control,gateway");
+    fleet.nodes[0].kill();
+    fleet.nodes[late].start();
+    let (answer, _) = fleet.nodes[late].write("too-early");
+    assert_eq!((answer.status, answer.code()), (503, "joining"));
+    // It waits for the state.
+    std::thread::scope(|scope| {
+        let (first, others) = fleet.nodes.split_at_mut(1);
+        let written = scope.spawn(|| {
+            wait::until(Duration::from_secs(60), || {
+                let (answer, _) = others[0].write("in-time");
+                assert_ne!(answer.status, 421, "{}", answer.body);
+                (answer.status == 200).then_some(())
+            })
+        });
+        first[0].start();
+        assert!(written.join().unwrap().is_some());
+    });
 }

@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use portcullis_tests::client::Binding;
 use portcullis_tests::fleet::{BOTH, Fleet, GATEWAY, Guests, figure};
+use portcullis_tests::policy::{EndpointText, TenantText};
 use portcullis_tests::wait;
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
+/// The name of the other tenant's endpoint.
+const GLOBEX: &str = "globex-orders.db.test";
 
 #[test]
 fn a_gateway_serves_what_it_was_told_with_or_without_control_nodes() {
@@ -85,6 +88,80 @@ fn a_gateway_that_nobody_confirms_lets_nobody_in_after_its_limit() {
         !is_refused(&fleet, gateway)
     });
     drop(fleet.connect(gateway, fleet.resident()));
+}
+
+#[test]
+fn a_tenant_that_minds_is_refused_by_a_gateway_that_nobody_confirms_and_another_is_served() {
+    let mut fleet = Fleet::of(1);
+    let gateway = fleet.unmade("edge", GATEWAY);
+    let of_globex = "[[database-client]]\ntenant = \"globex\"\nchain = \"database-client.pem\"\n\
+         key = \"database-client.key\"\n\n[fleet]\n";
+    fleet.nodes[gateway].rewrite("[fleet]\n", of_globex);
+    fleet.join(gateway, "gateway");
+    fleet.nodes[gateway].start();
+    let minds = fleet
+        .policy(Guests::Unwelcome)
+        .limits("{on-stale: {refuse-after: 10}}");
+    let globex = TenantText::new("globex")
+        .cluster("orders", &fleet.postgres)
+        .endpoint(
+            EndpointText::new("orders", GLOBEX).allow(&fleet.resident().to_string(), "public"),
+        );
+    // The gateway has said by then that it understands the key.
+    wait::wait_for("every node understands it", SOON, || {
+        fleet.nodes[0]
+            .apply(&[minds.clone(), globex.clone()])
+            .status
+            == 200
+    });
+    let globex_comes_in = |fleet: &Fleet| {
+        let dial = fleet.nodes[gateway].dial(GLOBEX).from(fleet.resident());
+        let started = dial.start(&[("user", "app"), ("database", "postgres")]);
+        started.is_ok_and(|mut client| client.authenticate("app", "secret", Binding::None).is_ok())
+    };
+    wait::wait_for("the gateway has the policy", SOON, || {
+        globex_comes_in(&fleet)
+    });
+    let mut resident = fleet.connect(gateway, fleet.resident());
+
+    fleet.nodes[0].kill();
+    let began = Instant::now();
+    let refusal = |from| {
+        let started = fleet
+            .dial(gateway, from)
+            .start(&[("user", "app"), ("database", "postgres")]);
+        let said = started.ok()?.read_message().ok()?;
+        (said.kind == b'E').then(|| said.sqlstate())
+    };
+    wait::wait_for("acme's new clients are refused", SOON, || {
+        refusal(fleet.resident()).as_deref() == Some("57P03")
+    });
+    let refused = began.elapsed();
+    figure("on-stale-10s-refuses-ms", refused.as_millis());
+    assert!(refused >= Duration::from_secs(8), "{refused:?}");
+    assert!(globex_comes_in(&fleet));
+    // Who is in stays in, and who was never listed learns nothing.
+    assert_eq!(resident.query("select 1").unwrap().len(), 1);
+    assert_eq!(refusal(fleet.guest()).as_deref(), Some("28000"));
+    let asked = json!({"tenant": "acme", "endpoint": "orders", "via": "public",
+        "user": "app", "database": "postgres", "address": fleet.resident().to_string()});
+    let told = fleet.nodes[gateway]
+        .ask("POST", "/v1/explain", &asked)
+        .unwrap();
+    assert!(
+        told.body.to_string().contains("policy_stale"),
+        "{}",
+        told.body
+    );
+
+    // A restart does not make the policy younger, and a confirmation does.
+    fleet.nodes[gateway].kill();
+    fleet.nodes[gateway].start();
+    assert!(is_refused(&fleet, gateway));
+    fleet.nodes[0].start();
+    wait::wait_for("acme's clients come in again", SOON, || {
+        !is_refused(&fleet, gateway)
+    });
 }
 
 #[test]

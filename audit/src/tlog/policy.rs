@@ -113,6 +113,34 @@ impl TrustPolicy {
         &self.logs
     }
 
+    /// The policy for the log of this name. A log's key is also that of the logs beneath its name (`NAME/…`), unless the policy names
+    /// them: they are believed under the same conditions. Nothing if neither is so.
+    #[must_use]
+    pub fn for_log(&self, origin: &str) -> Option<Self> {
+        let named: Vec<NoteKey> = self
+            .logs
+            .iter()
+            .filter(|log| log.name() == origin)
+            .cloned()
+            .collect();
+        let logs = match named.is_empty() {
+            false => named,
+            true => {
+                let above = |log: &&NoteKey| {
+                    let rest = origin.strip_prefix(log.name());
+                    rest.is_some_and(|rest| rest.starts_with('/'))
+                };
+                let renamed = self.logs.iter().filter(above);
+                let renamed = renamed.map(|log| NoteKey::new(origin, KeyKind::Log, *log.bytes()));
+                renamed.collect::<Result<_, _>>().ok()?
+            }
+        };
+        (!logs.is_empty()).then(|| Self {
+            logs,
+            ..self.clone()
+        })
+    }
+
     /// Whether this checkpoint is believed.
     ///
     /// # Errors

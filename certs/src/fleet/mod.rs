@@ -1,5 +1,5 @@
 //! Who belongs to a fleet: its one authority, the names in the certificates of nodes and operators, the handshakes between them, the
-//! tokens by which a node joins, and the signatures under what nodes are told.
+//! tokens by which a node joins, and the signatures under what nodes are told and say.
 //!
 //! A private key never leaves the node that made it: a certificate is issued from a [`JoinRequest`], which proves that its sender has the
 //! key. Everything is TLS 1.3 with both sides known, without resumption, tickets or early data, so that a peer is known by the certificate
@@ -16,6 +16,7 @@ mod join_token;
 mod name;
 mod request;
 mod signing;
+mod statement;
 mod tls;
 mod trust;
 mod verify;
@@ -32,6 +33,7 @@ pub use signing::{
     LogKey, PublicSigningKey, RecoveryKey, Signature, SigningKeyError, ViewKey, verified_signers,
     verify_recovery, verify_view,
 };
+pub use statement::{MAX_SIGNED_BYTES, Statement};
 pub use tls::{
     ALPN_API, ALPN_JOIN, ALPN_MESH, Caller, Joining, NotAdmitted, SERVER_NAME, admit,
     api_client_config, api_server_config, join_client_config, mesh_client_config,

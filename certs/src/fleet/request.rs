@@ -136,8 +136,18 @@ impl PublicKey {
         Sha256::digest(self.subject_public_key_info()).into()
     }
 
+    /// The key with this uncompressed point, which is not looked at further: whoever uses it does.
+    pub(super) fn from_point(point: [u8; POINT_BYTES]) -> Option<Self> {
+        (point.first() == Some(&UNCOMPRESSED)).then_some(Self { point })
+    }
+
+    /// Its uncompressed point.
+    pub(super) fn point(&self) -> &[u8] {
+        &self.point
+    }
+
     /// Only the one encoding of a key on P-256 as an uncompressed point (RFC 5480 §2), so that one key has one hash.
-    fn from_spki(spki: &[u8]) -> Result<Self, RequestError> {
+    pub(super) fn from_spki(spki: &[u8]) -> Result<Self, RequestError> {
         let point = spki
             .strip_prefix(SPKI_PREFIX)
             .filter(|point| point.first() == Some(&UNCOMPRESSED))
@@ -164,7 +174,7 @@ const SPKI_PREFIX: &[u8] = &[
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
-const POINT_BYTES: usize = 65;
+pub(super) const POINT_BYTES: usize = 65;
 
 const UNCOMPRESSED: u8 = 4;
 

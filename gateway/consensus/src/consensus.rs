@@ -7,6 +7,7 @@ use crate::reinstall;
 use crate::roots::Rooted;
 use crate::settings::Settings;
 use crate::status::Status;
+use crate::timing::Timing;
 use crate::types::{Payload, Raft};
 use crate::{OpenError, ProposeError};
 use arc_swap::ArcSwap;
@@ -17,7 +18,7 @@ use portcullis_policy::{
     Applied, Author, Command, NodeId, Proposal, RequestId, State, Timestamp, View, encode_proposal,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,12 +40,14 @@ pub struct Draft {
 pub struct Consensus {
     node: NodeId,
     settings: Settings,
+    /// What it goes by now, whatever the settings said.
+    pub(crate) timing: Mutex<Timing>,
     shown: Arc<Shown>,
-    engine: ArcSwap<Engine>,
+    pub(crate) engine: ArcSwap<Engine>,
     /// Where consensus stood when this node was told to keep out of it.
     paused: Mutex<Option<Status>>,
     /// One at a time stops the engine or starts another.
-    turn: tokio::sync::Mutex<()>,
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 /// The largest proposal, in bytes. Larger ones hold up heartbeats.
@@ -71,6 +74,7 @@ impl Consensus {
         let (engine, shown) = Engine::start(settings.clone(), None).await?;
         Ok(Self {
             node: settings.node,
+            timing: Mutex::new(settings.timing),
             settings,
             shown,
             engine: ArcSwap::from_pointee(engine),
@@ -101,15 +105,7 @@ impl Consensus {
     /// Keeps out of consensus from now on: no vote, no entry, no lead. What was shown stays shown.
     pub async fn pause(&self) {
         let _turn = self.turn.lock().await;
-        let before = Status {
-            leader: None,
-            reached: BTreeMap::new(),
-            silent: BTreeMap::new(),
-            gone_back: BTreeSet::new(),
-            settled: false,
-            failed: None,
-            ..self.status()
-        };
+        let before = self.keeping_out();
         self.paused().get_or_insert(before);
         self.engine.load().stop().await;
     }
@@ -133,8 +129,8 @@ impl Consensus {
         self.start_again().await
     }
 
-    async fn start_again(&self) -> Result<(), OpenError> {
-        let settings = self.settings.clone().again();
+    pub(crate) async fn start_again(&self) -> Result<(), OpenError> {
+        let settings = self.settings.clone().again().with_timing(self.timing());
         let (engine, _) = Engine::start(settings, Some(Arc::clone(&self.shown))).await?;
         self.engine.store(Arc::new(engine));
         *self.paused() = None;
@@ -303,6 +299,7 @@ impl Consensus {
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             reached: reached.collect(),
             silent: silent.collect(),
+            patience: self.timing().patience(),
             gone_back: engine.acknowledged.gone_back(),
             settled: membership.get_joint_config().len() == 1
                 && *metrics.membership_config.log_id() <= metrics.last_applied,
@@ -327,8 +324,8 @@ impl Consensus {
         loop {
             let engine = self.engine.load_full();
             let mut metrics = engine.raft.metrics();
-            // One that was told to stop has not failed.
-            while engine.own().is_some() {
+            // One that was told to stop has not failed, unless it was to go on.
+            while engine.own().is_some() || engine.broken.get().is_some() {
                 if let Some(problem) = self.status().failed {
                     return problem;
                 }
@@ -413,7 +410,7 @@ impl Consensus {
         self.engine.load().raft.clone()
     }
 
-    fn paused(&self) -> MutexGuard<'_, Option<Status>> {
+    pub(crate) fn paused(&self) -> MutexGuard<'_, Option<Status>> {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

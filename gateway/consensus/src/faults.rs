@@ -1,14 +1,16 @@
 //! What a node does when its disk or its log fails it.
 
 use crate::opening::{Opened, open};
-use crate::settings::{Settings, Timing};
+use crate::settings::Settings;
 use crate::tables::COMMITTED;
+use crate::timing::Timing;
 use crate::types::Payload;
 use crate::writer::Write;
 use crate::{Consensus, OpenError};
 use portcullis_policy::{
     Command, Proposal, RequestId, Revision, Tenant, Timestamp, encode_proposal,
 };
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,9 +32,18 @@ async fn after_a_write_that_failed_nothing_more_is_written_and_the_node_says_so(
     assert_eq!(opened.shown.view.load().revision(), Revision::new(1));
     end(opened).await;
 
-    // What the disk has is known by reading it back.
+    // What the disk has is known once what can be read is written anew.
+    let file = directory.0.join("state.redb");
+    let before = std::fs::metadata(&file).unwrap().ino();
     let again = open(directory.settings(), None).await.unwrap();
+    let after = std::fs::metadata(&file).unwrap();
+    assert_ne!(after.ino(), before);
+    assert_eq!(after.permissions().mode() & 0o777, 0o600);
     assert_eq!(again.shown.view.load().revision(), Revision::new(1));
+    end(again).await;
+    // Once is enough.
+    let again = open(directory.settings(), None).await.unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().ino(), after.ino());
     end(again).await;
 }
 

@@ -10,6 +10,7 @@ use portcullis_policy::{
     AddressSet, Applied, Change, Command, Origin, Proposal, State, TenantId, Told,
 };
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The events of a command that was executed at this position and left this state: of the fleet, and
@@ -47,6 +48,16 @@ pub(crate) fn leaves_of(
         let changes: Vec<Value> = changes.map(difference).collect();
         let document = after.view().tenant(tenant).map(|view| view.document());
         let document = document.and_then(|it| serde_json::to_value(it).ok());
+        let (document, parts) = whole_or_parts(document);
+        for part in parts {
+            let mut leaf = about(kinds::POLICY_DOCUMENT);
+            leaf.tenant = Some(tenant.to_string());
+            leaves.push((
+                Some(tenant.clone()),
+                part.into_iter()
+                    .fold(leaf, |leaf, (name, value)| leaf.with(name, value)),
+            ));
+        }
         event = event
             .with("endpoints", changes)
             // None: the tenant is gone.
@@ -55,6 +66,45 @@ pub(crate) fn leaves_of(
     }
     leaves
 }
+
+/// What one part of a large document says.
+type Part = [(&'static str, Value); 3];
+
+/// A document that fits into an event, or what it is told apart by and its parts, which are leaves
+/// of their own: an event that is too large would leave it out.
+fn whole_or_parts(document: Option<Value>) -> (Value, Vec<Part>) {
+    let Some(document) = document else {
+        return (Value::Null, Vec::new());
+    };
+    // Its members are sorted, as maps of serde_json's are: everybody writes the same text.
+    let text = document.to_string();
+    if text.len() <= PART {
+        return (document, Vec::new());
+    }
+    let mut texts = Vec::new();
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(rest.floor_char_boundary(PART));
+        texts.push(part);
+        rest = after;
+    }
+    let count = texts.len();
+    let parts = texts.into_iter().enumerate();
+    let parts = parts.map(|(part, text)| {
+        [
+            ("part", json!(part)),
+            ("parts", json!(count)),
+            ("text", json!(text)),
+        ]
+    });
+    let digest = Sha256::digest(text.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let told = json!({ "parts": count, "bytes": text.len(), "sha256": digest });
+    (told, parts.collect())
+}
+
+/// Bytes of a document in one event. Escaped twice they are still less than a field may have.
+const PART: usize = 7 * 1024;
 
 /// What a command is called in the fleet's log; none for what changes nothing that counts, or is a
 /// part of another.

@@ -21,6 +21,7 @@
 //! This package is the only door for openraft and redb.
 
 mod acknowledged;
+mod anew;
 mod arriving;
 mod backup;
 mod consensus;
@@ -49,6 +50,7 @@ mod status;
 #[cfg(test)]
 mod suite;
 mod tables;
+mod timing;
 mod types;
 pub mod view;
 mod whole;
@@ -65,5 +67,6 @@ pub use pieces::in_pieces;
 pub use reinstall::PROBE_BYTES;
 pub use roots::{ROOTS_TOLD, Rooted};
 pub use salvage::{Salvaged, salvage};
-pub use settings::{Settings, Timing, await_leader, begin_alone};
+pub use settings::{Settings, await_leader, begin_alone};
 pub use status::Status;
+pub use timing::{TIMINGS, Timing};

@@ -201,10 +201,10 @@ impl Logs {
                 continue;
             };
             let head = log.seal(AuditLog::Tenant(tenant.clone()));
-            let event = Event::new(at_ms, kinds::LOG_HEAD, FLEET)
-                .with("log", tenant.as_str())
+            let mut event = Event::new(at_ms, kinds::LOG_HEAD, FLEET)
                 .with("size", head.size)
                 .with("root", head.root.to_string());
+            event.tenant = Some(tenant.to_string());
             leaves.push(self.append(None, &event));
             heads.push(head);
         }

@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A number, and half a hash of it.
+/// A number, and half a hash of it: of another kind where the file is suspect.
 const BYTES: usize = 8 + 16;
 
 /// The file beside the state's.
@@ -42,11 +42,45 @@ impl Mark {
             .open(path(state))?;
         let mut bytes = [0; BYTES];
         file.read_exact_at(&mut bytes, 0)?;
-        let number = bytes.first_chunk::<8>().map(|it| u64::from_be_bytes(*it));
-        match number {
-            Some(number) if written(number) == bytes => Ok((Self(file), number)),
-            Some(_) | None => Err(damaged("the mark of how far it has come is damaged")),
+        match read(&bytes) {
+            Some((number, _)) => Ok((Self(file), number)),
+            None => Err(damaged("the mark of how far it has come is damaged")),
         }
+    }
+
+    /// Takes note that a write of the file failed, after the one of this number: what can be read of it
+    /// may not be on the disk.
+    pub(crate) fn suspect(&self, number: u64) -> io::Result<()> {
+        self.0.write_all_at(&hashed(number, Kind::Suspect), 0)
+    }
+
+    /// Whether a write of the file failed and it was not written anew since. A mark that is not there
+    /// or damaged does not say so; opening it does.
+    pub(crate) fn is_suspect(state: &Path) -> io::Result<bool> {
+        let file = match File::open(path(state)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = [0; BYTES];
+        if file.metadata()?.len() < BYTES as u64 {
+            return Ok(false);
+        }
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(read(&bytes).is_some_and(|(_, kind)| kind == Kind::Suspect))
+    }
+
+    /// Waits for its turn among processes that write the file anew; it lasts until the result is dropped.
+    pub(crate) fn lock(state: &Path) -> io::Result<File> {
+        let file = File::open(path(state))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// Takes note that the file was written anew.
+    pub(crate) fn trust(state: &Path) -> io::Result<()> {
+        let (mark, number) = Self::open(state)?;
+        mark.set(number)
     }
 
     /// Takes note of a transaction that is durable.
@@ -59,9 +93,38 @@ fn path(state: &Path) -> PathBuf {
     state.with_extension("mark")
 }
 
+/// What a mark says of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Its writes up to the number are durable.
+    Sound,
+    /// They are, and one after them failed.
+    Suspect,
+}
+
+fn read(bytes: &[u8; BYTES]) -> Option<(u64, Kind)> {
+    let number = u64::from_be_bytes(*bytes.first_chunk::<8>()?);
+    let kinds = [Kind::Sound, Kind::Suspect];
+    let kind = kinds
+        .into_iter()
+        .find(|kind| hashed(number, *kind) == *bytes)?;
+    Some((number, kind))
+}
+
 fn written(number: u64) -> [u8; BYTES] {
+    hashed(number, Kind::Sound)
+}
+
+fn hashed(number: u64, kind: Kind) -> [u8; BYTES] {
     let number = number.to_be_bytes();
-    let hash: [u8; 32] = Sha256::digest(number).into();
+    let hash: [u8; 32] = match kind {
+        Kind::Sound => Sha256::digest(number).into(),
+        Kind::Suspect => Sha256::new()
+            .chain_update(number)
+            .chain_update(b"suspect")
+            .finalize()
+            .into(),
+    };
     let mut bytes = [0; BYTES];
     let halves = number.iter().chain(hash.iter());
     for (to, from) in bytes.iter_mut().zip(halves) {
@@ -81,6 +144,13 @@ mod tests {
         let (mark, number) = Mark::open(&state).unwrap();
         assert_eq!(number, 0);
         mark.set(812).unwrap();
+        assert_eq!(Mark::open(&state).unwrap().1, 812);
+        assert!(!Mark::is_suspect(&state).unwrap());
+        mark.suspect(812).unwrap();
+        assert!(Mark::is_suspect(&state).unwrap());
+        assert_eq!(Mark::open(&state).unwrap().1, 812);
+        Mark::trust(&state).unwrap();
+        assert!(!Mark::is_suspect(&state).unwrap());
         assert_eq!(Mark::open(&state).unwrap().1, 812);
         let file = OpenOptions::new().write(true).open(path(&state)).unwrap();
         file.write_all_at(&[9], 7).unwrap();

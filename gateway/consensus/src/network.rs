@@ -178,6 +178,10 @@ impl Peer {
 
 /// How long a peer may take to install a snapshot that it has.
 const INSTALL: Duration = Duration::from_secs(30);
+/// How many heartbeats long a peer may take to take entries. Where a datagram is lost, sending its
+/// content again takes the transport less than giving up and beginning anew takes us. A heartbeat itself is
+/// given up by whoever asked for it.
+const APPEND: u32 = 4;
 /// How long a peer may take to take a piece.
 const PIECE_TAKEN: Duration = Duration::from_secs(5);
 
@@ -195,7 +199,8 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let (vote, before) = (rpc.vote, rpc.prev_log_id);
         let last = rpc.entries.last().map(|entry| entry.log_id).or(before);
-        let answer = self.ask(&Asked::Append(rpc), option.hard_ttl()).await?;
+        let within = option.hard_ttl().saturating_mul(APPEND);
+        let answer = self.ask(&Asked::Append(rpc), within).await?;
         let up_to = match &answer {
             AppendEntriesResponse::Success => last,
             AppendEntriesResponse::PartialSuccess(up_to) => *up_to,

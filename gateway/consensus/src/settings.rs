@@ -4,6 +4,7 @@ use crate::OpenError;
 use crate::logs::{Leaves, Logs, NoLeaves};
 use crate::network::{BoxFuture, Transport, TransportError};
 use crate::tables::{self, Beginning};
+use crate::timing::Timing;
 use crate::whole::Whole;
 use portcullis_policy::{NodeId, State};
 use std::path::{Path, PathBuf};
@@ -20,27 +21,6 @@ pub struct Settings {
     pub(crate) timing: Timing,
     pub(crate) clock: fn() -> Duration,
     pub(crate) leaves: Arc<dyn Leaves>,
-}
-
-/// The times that consensus goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// How often a leader says that it is there.
-    pub heartbeat: Duration,
-    /// After how much silence an election begins, at least.
-    pub election_least: Duration,
-    /// After how much silence an election begins, at most.
-    pub election_most: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            election_least: Duration::from_millis(400),
-            election_most: Duration::from_millis(700),
-        }
-    }
 }
 
 /// The state's file in a node's data directory.

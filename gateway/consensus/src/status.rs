@@ -25,6 +25,8 @@ pub struct Status {
     /// On the leader: how long ago each other node acknowledged anything; a node that never did is
     /// not there.
     pub silent: BTreeMap<NodeId, Duration>,
+    /// A node that acknowledged nothing for longer than this may be gone.
+    pub patience: Duration,
     /// On the leader: whose log lacks what was acknowledged in its name. They count as not reached.
     pub gone_back: BTreeSet<NodeId>,
     /// Whether who votes is agreed on to the end: no change of it is under way, as far as this node

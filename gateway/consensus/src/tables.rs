@@ -4,6 +4,7 @@
 //! documents the state that the log begins after.
 
 use crate::OpenError;
+use crate::anew;
 use crate::format::{self, DecodeError};
 use crate::image::Image;
 use crate::logs::Logs;
@@ -50,7 +51,7 @@ const TENANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tenants"
 const LAYOUT: u64 = 2;
 
 /// Readable and writable by the owner alone.
-const MODE: u32 = 0o600;
+pub(crate) const MODE: u32 = 0o600;
 /// Memory for pages, in bytes. The file is read once, when it is opened.
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -98,6 +99,7 @@ pub(crate) fn open(path: &Path, node: NodeId, beginning: Beginning) -> Result<Lo
         },
         Err(error) => return Err(io(path, error)),
     }
+    anew::if_due(path)?;
     let database = open_database(path)?;
     match layout(&database, path)? {
         1 => {

@@ -131,6 +131,11 @@ fn run(
                 let written = write(database, sequence, group, &mut told)
                     .and_then(|()| mark.set(sequence).map_err(text));
                 pace.end();
+                if written.is_err()
+                    && let Err(error) = mark.suspect(sequence.saturating_sub(1))
+                {
+                    tracing::error!(%error, "it could not be noted that a write of the state failed: do not start this node again without its machine");
+                }
                 written
             }
         };

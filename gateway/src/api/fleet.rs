@@ -51,6 +51,8 @@ fn node_reply(known: &Known) -> FleetNode {
         stale: report.map(|report| report.stale),
         stale_limit: report.map(|report| report.stale_limit),
         version: report.map(|report| report.version.clone()),
+        level: known.node.level,
+        clock_skew_ms: known.clock_skew_ms,
     }
 }
 
@@ -178,9 +180,21 @@ pub(super) fn not_written(error: &WriteError) -> Refusal {
             "this node only carries traffic: commands go to a control node",
         )
         .next("run this on a control node; `portcullis fleet status` names them"),
+        WriteError::Fenced(why) => fenced(why.clone()),
+        WriteError::Joining => Refusal::new(
+            503,
+            "joining",
+            "this node has joined and was not given the fleet's state yet",
+        )
+        .next("ask again in a moment, or another control node; where that does not end, `portcullis fleet status` on both"),
         WriteError::Storage(problem) => Refusal::new(500, "not_durable", problem.clone())
             .next("make room on the disk under `data` in node.toml; `portcullis fleet status` on this node says whether it takes part again by itself"),
     }
+}
+
+/// What a node answers that has no part in deciding any more.
+pub(super) fn fenced(why: String) -> Refusal {
+    Refusal::new(503, "fenced", why).next("ask another control node; stop this one, empty its data directory and join it anew: `portcullis fleet status` on it says more")
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -59,6 +59,13 @@ pub struct FleetNode {
     pub stale_limit: Option<u64>,
     /// Its version.
     pub version: Option<String>,
+    /// The level of features that it knows, as it said last; what some node does not know is used by none.
+    #[serde(default)]
+    pub level: u32,
+    /// How far its clock is ahead of the median of the control nodes', in milliseconds; less than 0 is
+    /// behind. None where the asked node cannot tell.
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// `POST /v1/fleet/invite`.

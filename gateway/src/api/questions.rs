@@ -57,6 +57,11 @@ pub(super) fn explain(
         database: &asked.database,
         replication: asked.replication,
         purpose: Purpose::Connect,
+        // Of another moment nobody knows how old the policy will be.
+        unconfirmed: match asked.at {
+            None => node.front.unconfirmed(),
+            Some(_) => 0,
+        },
     };
     let explanation = decide_aloud(&view, &attempt, at);
     let (code, entry, client) = match &explanation.decision {

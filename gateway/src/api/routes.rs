@@ -170,8 +170,18 @@ impl Admin {
             Peer::Operator(_) => self.node.fleet.obtains_lease(QUORUM_TIME).await,
             Peer::Local(_) | Peer::Remote(_) => true,
         };
+        let fenced = self.node.fleet.why_fenced().filter(|_| !heard);
+        if let Some(why) = fenced {
+            return Err(fleet::fenced(why));
+        }
         match heard {
             true => Ok(()),
+            false if self.node.fleet.clock_is_wrong() => Err(Refusal::new(
+                503,
+                "clock_wrong",
+                "this node's clock is not that of the other control nodes: nobody can command it",
+            )
+            .next("ask another control node; set this one's clock: `portcullis fleet status` says by how much it is wrong")),
             false => Err(Refusal::new(
                 503,
                 "no_quorum",

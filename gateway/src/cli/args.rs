@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use portcullis_policy::{Origin, Reference, TenantId, Timestamp};
 
+use super::audit_args::AuditCommand;
 use super::fleet_args::{BackupArgs, FleetCommand, InitArgs, JoinArgs, RecoverArgs, RestoreArgs};
 use super::operator_args::{
     ApproveArgs, GuardRailsCommand, OperatorCommand, PendingArgs, PolicyPutArgs, RejectArgs,
@@ -80,6 +81,9 @@ pub enum Command {
     /// Work with the fleet
     #[command(subcommand)]
     Fleet(FleetCommand),
+    /// Check the audit log's files, without any node
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Test a deployed gateway from outside
     #[command(subcommand)]
     Selftest(SelftestCommand),
@@ -374,6 +378,11 @@ mod tests {
             "portcullis guard-rails set --anywhere two --guard-rails one",
             "portcullis policy put acme acme.yaml --expected 7",
             "portcullis init --config node.toml --recovery-key r.key --two-people",
+            "portcullis audit verify logs --trust trust.policy",
+            "portcullis audit verify https://logs.example/fleet --trust trust.policy --since a --since b --keep proofs --json",
+            "portcullis audit prove logs --log acme --index 17",
+            "portcullis audit prove logs --log tenants/acme --reference PC-0123-4567-89AB --out proof --json",
+            "portcullis audit check proof --trust trust.policy --entry event --json",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");
@@ -403,6 +412,11 @@ mod tests {
             "portcullis status --identity paul",
             "portcullis status --node n1:7444 --identity paul --socket admin.sock",
             "portcullis guard-rails set",
+            "portcullis audit verify logs",
+            "portcullis audit prove logs --log acme",
+            "portcullis audit prove logs --log ../acme --index 1",
+            "portcullis audit prove logs --index 1 --json",
+            "portcullis audit check proof",
             "portcullis operator add paul",
             "portcullis operator add paul --roles reader --out a --request b",
             "portcullis selftest attack --against 5433",

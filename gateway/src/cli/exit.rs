@@ -20,6 +20,12 @@ pub enum Exit {
     Unfinished,
     /// 6: nothing was changed yet: a second person must approve first.
     Waiting,
+    /// 7: `audit` found something that is not as it was signed, or not signed by whom it should be.
+    Tampered,
+    /// 8: `audit verify` found that something is missing; what is there is as it was signed.
+    Incomplete,
+    /// 9: `audit verify` found that a log contradicts what it signed before: it was rolled back or rewritten.
+    Contradicted,
 }
 
 impl Exit {
@@ -34,6 +40,9 @@ impl Exit {
             Self::Differences => 4,
             Self::Unfinished => 5,
             Self::Waiting => 6,
+            Self::Tampered => 7,
+            Self::Incomplete => 8,
+            Self::Contradicted => 9,
         }
     }
 }
@@ -55,6 +64,9 @@ Exit codes:
   4  plan --detailed-exit-code: there are differences (0: none)
   5  apply --receipt: in force, but a lapsed connection was not seen closed in time
   6  nothing is changed yet: it waits for a second person (see portcullis pending)
+  7  audit: something is not as it was signed, or not signed by whom it should be
+  8  audit verify: something is missing; what is there is as it was signed
+  9  audit verify: a log contradicts what was signed before: it was rolled back or rewritten
 
 Environment:
   PORTCULLIS_SOCKET  the node's admin socket, where --socket is not given";

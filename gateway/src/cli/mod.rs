@@ -9,6 +9,8 @@
 
 pub mod args;
 mod ask;
+mod audit;
+pub mod audit_args;
 pub mod dev;
 mod dialer;
 pub mod exit;
@@ -29,6 +31,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use args::{Cli, ClusterCommand, Command, PolicyCommand};
+use audit_args::AuditCommand;
 use exit::Exit;
 use fleet_args::FleetCommand;
 use operator_args::{GuardRailsCommand, OperatorCommand};
@@ -70,6 +73,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Fleet(FleetCommand::Invite(args)) => client(fleet::invite(args)),
         Command::Fleet(FleetCommand::Remove(args)) => client(fleet::remove(args)),
         Command::Fleet(FleetCommand::StepDown(args)) => client(fleet::step_down(args)),
+        Command::Audit(AuditCommand::Verify(args)) => client(audit::verify(args)),
+        Command::Audit(AuditCommand::Prove(args)) => client(audit::prove(args)),
+        Command::Audit(AuditCommand::Check(args)) => client(audit::check(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),
     }
 }

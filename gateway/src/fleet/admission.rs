@@ -78,7 +78,8 @@ impl Fleet {
         lasting: Duration,
     ) -> Result<(JoinToken, Timestamp), WriteError> {
         let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
-        let state = self.source.state().ok_or(WriteError::NotControl)?;
+        self.may_date()?;
+        let state = self.known_state().await?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let addresses = fleet.control().filter_map(|node| node.address.clone());
         let trust = admission.authority.trust();
@@ -160,7 +161,9 @@ impl Fleet {
                 error @ (WriteError::NoQuorum
                 | WriteError::Unknown
                 | WriteError::NotControl
-                | WriteError::Storage(_)) => later("not_now", &error.to_string()),
+                | WriteError::Storage(_)
+                | WriteError::Fenced(_)
+                | WriteError::Joining) => later("not_now", &error.to_string()),
             })?;
         let Told::Admitted(node) = written.told else {
             return Err(later("not_now", "the fleet did not say which node this is"));

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::agreement::{Comparison, Difference, Split, compare};
-use super::reports::Condition;
+use super::report::Condition;
 use super::{Fleet, words};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};
@@ -313,6 +313,13 @@ impl Fleet {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> = self.failure.lock().clone().into_iter().collect();
+        if let Some(later) = self.overtaken() {
+            problems.push(format!(
+                "FENCED: another process runs with the data of {} (its {later}) and is this node from now on: this one decides nothing any more. Stop it; one of the two was a copy. `portcullis fleet remove` and a new `join` with an empty data directory make it a node of its own",
+                self.name
+            ));
+        }
+        problems.extend(self.clock_problems());
         match self.agreement.condition() {
             Condition::InStep => {}
             Condition::Differs => problems.push(

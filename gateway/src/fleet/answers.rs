@@ -5,23 +5,30 @@ use std::sync::{Arc, OnceLock, Weak};
 use portcullis_consensus::Draft;
 use portcullis_policy::{Command, NodeId, Principal};
 
-use super::reports::Report;
-use super::{Fleet, subscription, words};
+use super::lease::Lent;
+use super::paces::Paces;
+use super::report::Report;
+use super::source::at;
+use super::{Fleet, starts, subscription, words};
 use crate::mesh::{self, BoxFuture, Caller, Duplex, Handler, Refused};
+use crate::runtime::clock;
 
 /// Answers for a fleet, once it is there.
 #[derive(Default)]
-pub(super) struct Answers(OnceLock<Weak<Fleet>>);
+pub(super) struct Answers {
+    fleet: OnceLock<Weak<Fleet>>,
+    paces: Arc<Paces>,
+}
 
 impl Answers {
     /// From now on this fleet answers.
     pub(super) fn speak_for(&self, fleet: &Arc<Fleet>) {
         // Set once, by `Fleet::start`.
-        drop(self.0.set(Arc::downgrade(fleet)));
+        drop(self.fleet.set(Arc::downgrade(fleet)));
     }
 
     fn fleet(&self) -> Result<Arc<Fleet>, Refused> {
-        self.0
+        self.fleet
             .get()
             .and_then(Weak::upgrade)
             .ok_or_else(|| Refused("this node is starting or stopping".to_owned()))
@@ -36,6 +43,7 @@ impl Handler for Answers {
         request: Vec<u8>,
     ) -> BoxFuture<'static, Result<Vec<u8>, Refused>> {
         let fleet = self.fleet();
+        let paces = Arc::clone(&self.paces);
         Box::pin(async move {
             let fleet = fleet?;
             match (from, service) {
@@ -43,6 +51,9 @@ impl Handler for Answers {
                 (Caller::Stranger(_), _) => Err(Refused("strangers may only join".to_owned())),
                 (Caller::Node(from), service) => {
                     let from = NodeId::new(from).ok_or_else(|| Refused("node 0".to_owned()))?;
+                    if !paces.admits(from, service, clock::instant()) {
+                        return Err(Refused("so much is not asked in a second".to_owned()));
+                    }
                     fleet.answer(from, service, &request).await
                 }
             }
@@ -56,10 +67,16 @@ impl Handler for Answers {
         }
     }
 
+    fn started_again(&self, later: &[u8]) {
+        if let Ok(fleet) = self.fleet() {
+            fleet.started_again(later);
+        }
+    }
+
     fn stream(&self, from: u64, service: u8, stream: Duplex) -> BoxFuture<'static, ()> {
         let known = |fleet: &Arc<Fleet>| NodeId::new(from).is_some_and(|from| fleet.knows(from));
         match (self.fleet(), service) {
-            (Ok(fleet), words::VIEW) if known(&fleet) && fleet.fenced().is_none() => {
+            (Ok(fleet), words::VIEW) if known(&fleet) && !fleet.is_out() => {
                 Box::pin(subscription::serve(fleet, stream))
             }
             // Dropping the stream tells the caller.
@@ -88,6 +105,12 @@ impl Fleet {
         match service {
             _ if decides && self.fenced().is_some() => {
                 Err(Refused("a newer epoch began without this node".to_owned()))
+            }
+            _ if decides && self.overtaken().is_some() => {
+                Err(Refused("another process is this node by now".to_owned()))
+            }
+            words::RAFT if !self.starts.as_ref().is_some_and(starts::Starts::may_decide) => {
+                Err(Refused("this node has not greeted the others".to_owned()))
             }
             words::RAFT if !self.may_decide(from) => {
                 Err(Refused("only control nodes decide".to_owned()))
@@ -118,6 +141,9 @@ impl Fleet {
             _ if !self.knows(from) => Err(Refused("this node was removed".to_owned())),
             words::REPORT => {
                 let report = Report::from_bytes(request).map_err(Refused)?;
+                if let Some(at) = report.at {
+                    self.clocks.heard(from, at, self.half_way(from));
+                }
                 self.reports.take(from, report);
                 Ok(Vec::new())
             }
@@ -128,8 +154,9 @@ impl Fleet {
                     .remaining()
                     .filter(|_| !self.differing().contains(&from));
                 let left = left.unwrap_or_default();
-                let left = u64::try_from(left.as_millis()).unwrap_or_default();
-                words::encode(&left).map_err(Refused)
+                // Looked at after the lease: all that was decided when that was confirmed is in it.
+                let known = at(&self.source.view());
+                Lent::new(left, known).to_bytes(request).map_err(Refused)
             }
             words::LET_GO if !self.is_control(from) => Err(Refused(
                 "only control nodes have a state to let go of".to_owned(),

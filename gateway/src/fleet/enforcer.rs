@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tokio_util::task::TaskTracker;
 
-use super::reports::{RECENT, Summary};
+use super::report::{RECENT, Summary};
+use super::source::{at, epoch};
 use crate::proxy::{Enforcement, Front};
 use crate::runtime::clock::{self, Instant};
 
@@ -109,7 +110,7 @@ impl Enforcer {
 
     fn put(self: &Arc<Self>, after: Arc<View>, applied: Arc<Applied>, led: Led) {
         let before = self.front.view();
-        if (epoch(&after), after.revision()) > (epoch(&before), before.revision()) {
+        if at(&after) > at(&before) {
             self.publish(after, applied, led);
         }
     }
@@ -277,11 +278,6 @@ impl Step {
         let known = enforced.wait_for(Option::is_some).await.ok()?;
         known.clone()
     }
-}
-
-/// After a recovery, revisions may begin again below those of the epoch before.
-pub(super) fn epoch(view: &View) -> u64 {
-    view.fleet().map_or(0, |fleet| fleet.epoch)
 }
 
 fn summary(revision: Revision, enforcement: &Enforcement) -> Summary {

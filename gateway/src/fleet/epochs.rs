@@ -18,6 +18,7 @@ use super::Fleet;
 use super::following::recovery_key;
 use super::home::{Home, Membership, read, write_private};
 use super::peers::Wire;
+use super::source::epoch;
 use crate::ledger::Ledger;
 use crate::runtime::clock;
 
@@ -121,9 +122,8 @@ impl Fleet {
     }
 
     /// The epoch in which this node lives.
-    fn epoch(&self) -> u64 {
-        let view = self.source.view();
-        let own = view.fleet().map_or(0, |fleet| fleet.epoch);
+    pub(super) fn epoch(&self) -> u64 {
+        let own = epoch(&self.source.view());
         let joined = self.membership.as_ref().map_or(0, |it| it.epoch);
         let told = self.source.following().map_or(0, |it| it.trusted_epoch());
         own.max(joined).max(told)

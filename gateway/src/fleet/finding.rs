@@ -18,6 +18,8 @@ use crate::runtime::limits::{FOUND_BYTES, FOUND_TOLD};
 
 /// How long one node may search.
 const SEARCH_LIMIT: Duration = Duration::from_secs(3);
+/// Searches for other nodes at once.
+pub const SEARCHES_AT_ONCE: usize = 2;
 /// How long a control node may take to ask the others, and to search itself.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -148,7 +150,13 @@ impl Fleet {
                 false => Told::default(),
             }
         };
-        let (mut told, own) = tokio::join!(asked, self.find_here(reference));
+        // A search reads all files: those of other nodes wait for each other, and for no person.
+        let searched = async {
+            let turn = self.searches.acquire().await;
+            let _turn = turn.map_err(|error| error.to_string())?;
+            self.find_here(reference).await
+        };
+        let (mut told, own) = tokio::join!(asked, searched);
         let own = own.map_err(Refused)?;
         told.lines.extend(own.iter().map(Event::line));
         words::encode(&bounded(told)).map_err(Refused)

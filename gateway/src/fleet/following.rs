@@ -41,6 +41,15 @@ pub(super) struct Following {
 impl Following {
     /// Reads the last good view; one that holds nothing if there is none that can be believed.
     pub(super) fn open(config: &NodeConfig, membership: &Membership) -> Result<Self, String> {
+        Self::read(config, membership, staleness::View::Kept)
+    }
+
+    /// A view that is there counts as `kept`.
+    fn read(
+        config: &NodeConfig,
+        membership: &Membership,
+        kept: staleness::View,
+    ) -> Result<Self, String> {
         let home = Home::of(&config.data);
         let path = home.directory().join("view.kept");
         let recovery_key = recovery_key(&home)?;
@@ -48,14 +57,14 @@ impl Following {
             .fleet
             .as_ref()
             .map_or(Duration::ZERO, |fleet| fleet.stale_limit);
-        let kept = read(&path).and_then(|bytes| {
+        let told = read(&path).and_then(|bytes| {
             let follow = |bytes: Vec<u8>| {
                 Kept::from_bytes(&bytes)?.follow(membership.fleet, recovery_key, clock::now())
             };
             bytes.map(follow).transpose()
         });
-        let (follower, kept) = match kept {
-            Ok(Some(follower)) => (follower, staleness::View::Kept),
+        let (follower, kept) = match told {
+            Ok(Some(follower)) => (follower, kept),
             Ok(None) => (
                 Follower::new(at_first(membership, recovery_key)),
                 staleness::View::None,
@@ -86,7 +95,7 @@ impl Following {
 
     /// The same on a control node, for what its own state does not have yet.
     pub(super) fn beside(config: &NodeConfig, membership: &Membership) -> Result<Self, String> {
-        let mut following = Self::open(config, membership)?;
+        let mut following = Self::read(config, membership, staleness::View::Unserved)?;
         following.limit = None;
         following.lapsed = AtomicBool::new(false);
         Ok(following)

@@ -71,6 +71,8 @@ pub enum Piece {
     JoiningViewKey,
     /// The other nodes as they were last known.
     Peers,
+    /// How often this node was started.
+    Starts,
     /// Of which back-up a restore is under way: the hash of its state.
     Restoring,
 }
@@ -88,6 +90,7 @@ impl Piece {
             Self::JoiningKey => "joining.key",
             Self::JoiningViewKey => "joining-view.key",
             Self::Peers => "peers.json",
+            Self::Starts => "starts",
             Self::Restoring => "restoring",
         }
     }
@@ -172,6 +175,11 @@ impl Home {
         String::from_utf8(bytes)
             .map(|text| Some(Zeroizing::new(text)))
             .map_err(|_| fail(&path, "is not text"))
+    }
+
+    /// That a file's content is not what it should be.
+    pub(super) fn unclear(&self, piece: Piece, problem: &str) -> HomeError {
+        fail(&self.0.join(piece.name()), problem)
     }
 
     /// Writes a file, whole or not at all, readable by its owner alone.

@@ -4,9 +4,16 @@
 //! clock that goes on while the machine sleeps and that nobody can set: a node that was suspended
 //! or stopped finds its lease over before it does anything else. It counts from the moment the
 //! question was asked, not from the answer.
+//!
+//! A quorum's yes says that nobody else decides; it says nothing of what this node has heard of what
+//! was decided. So the lease holds only on a node that has all of it: the leader asks after it has
+//! applied what a quorum had, and a lender says with its loan how far it had come.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
+use super::words;
 use crate::runtime::clock::{self, Boottime, Duration};
 
 /// How long a confirmation lasts. What people do through a node that lost the quorum ends within
@@ -67,6 +74,53 @@ impl Lease {
     }
 }
 
+/// What a node that has a lease lends to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lent {
+    /// For how many milliseconds: what is left of its own; 0 is nothing lent.
+    pub(super) left: u64,
+    /// The epoch and revision that the borrower must have.
+    pub(super) known: (u64, u64),
+}
+
+impl Lent {
+    /// What is asked for by who understands all of it. Versions before this one send no byte, and are
+    /// told `left` alone.
+    pub(super) fn asked() -> Vec<u8> {
+        vec![1]
+    }
+
+    pub(super) fn new(left: Duration, known: (u64, u64)) -> Self {
+        Self {
+            left: milliseconds(left),
+            known,
+        }
+    }
+
+    /// The answer to a request.
+    ///
+    /// # Errors
+    /// As [`words::encode`].
+    pub(super) fn to_bytes(self, request: &[u8]) -> Result<Vec<u8>, String> {
+        match request.is_empty() {
+            true => words::encode(&self.left),
+            false => words::encode(&self),
+        }
+    }
+
+    /// Reads an answer, also that of a version that tells `left` alone.
+    ///
+    /// # Errors
+    /// As [`words::decode`].
+    pub(super) fn read(answer: &[u8]) -> Result<Self, String> {
+        words::decode(answer).or_else(|_| {
+            let left = words::decode(answer)?;
+            let known = (0, 0);
+            Ok(Self { left, known })
+        })
+    }
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -74,6 +128,22 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loan_says_what_the_lender_knew_to_whoever_understands_that() {
+        let lent = Lent::new(Duration::from_millis(9_300), (2, 1_000_000));
+        let answer = lent.to_bytes(&Lent::asked()).unwrap();
+        assert_eq!(answer, [0xd4, 0x48, 2, 0xc0, 0x84, 0x3d]);
+        assert_eq!(Lent::read(&answer).unwrap(), lent);
+        // An older borrower, and an older lender.
+        let answer = lent.to_bytes(&[]).unwrap();
+        assert_eq!(words::decode::<u64>(&answer).unwrap(), 9_300);
+        let known = (0, 0);
+        assert_eq!(Lent::read(&answer).unwrap(), Lent { known, ..lent });
+        for strange in [&[][..], &[0x80], &[1, 2], &[1, 2, 3, 4], &[0xff; 11]] {
+            assert!(Lent::read(strange).is_err(), "{strange:?}");
+        }
+    }
 
     #[test]
     fn a_lease_counts_from_the_question_and_is_over_at_its_end() {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use portcullis_policy::{Author, Command, NodeId, NodeName};
+use portcullis_policy::{Author, Command, Node as FleetNode, NodeId, NodeName};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Fleet, WriteError, Written, voters, words};
@@ -14,6 +14,9 @@ use crate::runtime::clock::Duration;
 const LAST_VOTE: Duration = Duration::from_secs(30);
 /// How often it looks whether it still may.
 const LAST_VOTE_LOOK: Duration = Duration::from_millis(250);
+
+/// A control node that reported no longer ago than this is there.
+const THERE: Duration = Duration::from_secs(5);
 
 /// How often a node that nobody lends a lease asks whether it is of the fleet at all.
 const REFUSED_LOOK: Duration = Duration::from_secs(3);
@@ -55,14 +58,10 @@ pub(super) async fn watch(fleet: Arc<Fleet>) {
 impl Fleet {
     /// Whether more than half of the other control nodes have nothing to do with this one.
     async fn is_refused(&self) -> bool {
-        let (Some(mesh), view) = (&self.mesh, self.source.view()) else {
+        let Some(mesh) = &self.mesh else {
             return false;
         };
-        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        let others: Vec<NodeId> = control
-            .map(|node| node.id)
-            .filter(|id| *id != self.me)
-            .collect();
+        let others = self.other_control_nodes();
         let mut refused = 0;
         for other in &others {
             let asked = mesh.call(other.get(), words::CONFIRM, Vec::new(), REFUSED_LIMIT);
@@ -82,16 +81,46 @@ impl Fleet {
         author: Author,
         name: &NodeName,
     ) -> Result<(NodeId, Written), WriteError> {
-        let state = self.source.state().ok_or(WriteError::NotControl)?;
+        let state = self.known_state().await?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let node = fleet.named(name).ok_or_else(|| WriteError::Rejected {
             code: "no_such_node".to_owned(),
             message: format!("no node of this fleet is called {name}"),
             status: 404,
         })?;
+        self.may_spare(node)?;
         let command = Command::Remove { node: node.id };
         let written = self.write(None, author, command).await?;
         Ok((node.id, written))
+    }
+
+    /// Refuses to take out a control node that is there, where those that stay would be no majority with
+    /// whoever is there: nothing could be decided any more, its removal neither.
+    fn may_spare(&self, node: &FleetNode) -> Result<(), WriteError> {
+        let is_there = |id: NodeId| {
+            let heard = self.reports.of(id);
+            id == self.me || heard.is_some_and(|heard| heard.ago <= THERE)
+        };
+        if !node.is_control() || !is_there(node.id) {
+            return Ok(());
+        }
+        let all = self.nodes();
+        let stay = all
+            .iter()
+            .filter(|one| one.is_control() && one.id != node.id);
+        let there = stay.clone().filter(|one| is_there(one.id)).count();
+        let stay = stay.count();
+        if stay == 0 || there * 2 > stay {
+            return Ok(());
+        }
+        Err(WriteError::Rejected {
+            code: "quorum_needs_it".to_owned(),
+            message: format!(
+                "without {}, only {there} of {stay} control nodes are heard from here, which is no quorum: bring one back, or remove one that is gone first",
+                node.name
+            ),
+            status: 409,
+        })
     }
 
     /// Lets another control node lead, where this one does.
@@ -107,6 +136,7 @@ impl Fleet {
             );
         }
         let mut failed = self.differing();
+        failed.extend(self.clocks.wrong());
         // Each of the others once.
         for _ in 1..status.voters.len() {
             let status = consensus.status();

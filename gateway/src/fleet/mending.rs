@@ -3,7 +3,7 @@
 //! What a write that failed left on the disk is known only by reading it back. That is what a restart
 //! does, and what is done here without one, so that customers' connections stay: the engine is
 //! stopped, the file closed, a little is written beside it, and then it is opened and checked as at
-//! a start. A file that is damaged is never opened again: that is for a person.
+//! a start, which first writes anew what a write that failed may have left in memory alone. A file that is damaged is never opened again: that is for a person.
 
 use std::sync::Arc;
 

@@ -19,9 +19,11 @@ mod agreeing;
 mod agreement;
 mod answers;
 pub mod backup;
+mod clocks;
+mod distance;
 mod enforcer;
 mod epochs;
-mod finding;
+pub mod finding;
 mod following;
 pub mod found;
 mod heads;
@@ -33,19 +35,24 @@ mod lease;
 mod leaving;
 mod mending;
 pub mod operators;
+pub mod paces;
 mod peers;
 pub mod recover;
 mod relay;
+mod report;
 mod reports;
 mod rounds;
 mod sealing;
 mod signing;
+mod skew;
 mod soft;
 mod source;
 mod staleness;
 mod standing;
+pub mod starts;
 mod subscription;
 mod voters;
+mod vouching;
 mod waking;
 mod words;
 mod writes;
@@ -74,10 +81,12 @@ use self::home::{Home, Membership};
 use self::keeping::Keeping;
 use self::lease::Lease;
 use self::peers::{Identity, Wire};
-use self::reports::{Condition, Reports};
+use self::report::Condition;
+use self::reports::Reports;
 use self::sealing::Sealing;
 use self::signing::Signing;
-use self::source::Source;
+use self::source::{Source, at, epoch};
+use self::starts::{Starts, Votes};
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
 use crate::mesh::Mesh;
@@ -86,12 +95,15 @@ use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
 pub use agreeing::REINSTALLS;
+pub use clocks::SKEW_LOOKS;
+pub use distance::{FARTHER_LOOKS, NEARER_LOOKS};
 pub use enforcer::{Step, Stepped};
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
+pub use skew::{OFF, OFF_ENDS, TIME_AGE, TIMES, WRONG, WRONG_ENDS};
 pub use standing::{Known, Standing};
-pub use writes::{Made, WRITE_LIMIT, WriteError, Written};
+pub use writes::{JOINING, Made, WRITE_LIMIT, WriteError, Written};
 
 /// This node's place in its fleet.
 pub struct Fleet {
@@ -111,12 +123,14 @@ pub struct Fleet {
     start: u64,
     reported: AtomicU64,
     agreement: Agreement,
+    clocks: clocks::Clocks,
     /// Why this node takes part in no decision, and what to do.
     failure: Mutex<Option<String>>,
     /// Whether customers come in here: they must not lose their connections to a restart.
     doors: bool,
     ledger: Arc<Ledger>,
     gathered: soft::Gathered,
+    searches: tokio::sync::Semaphore,
     lease: Lease,
     /// Of a node that votes and carries the traffic of a fleet.
     aging: Option<Arc<Aging>>,
@@ -126,6 +140,8 @@ pub struct Fleet {
     membership: Option<Membership>,
     /// None on a node that is a fleet by itself.
     epochs: Option<Epochs>,
+    /// None on a node that is a fleet by itself.
+    starts: Option<Starts>,
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
     stale_limit: Duration,
@@ -184,7 +200,7 @@ impl Opened {
                 );
             }
             (Some(_), Some(membership)) => {
-                check(config, &membership)?;
+                peers::check(config, &membership)?;
                 let identity = Identity::load(&home, &membership)?;
                 if config.fleet.as_ref().is_some_and(|it| !it.roles.control) {
                     let following = Following::open(config, &membership)?;
@@ -211,8 +227,11 @@ impl Opened {
             .await
             .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
         let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
-        let kept = match consensus.view().fleet() {
-            Some(_) => staleness::View::Kept,
+        let view = consensus.view();
+        let kept = match view.fleet() {
+            Some(_) if view.tenants().next().is_some() => staleness::View::Kept,
+            // At its first start, of which nobody can have confirmed anything.
+            Some(_) => staleness::View::Unserved,
             None => staleness::View::None,
         };
         let aging = carries.map(|it| Aging::open(home.directory(), it.stale_limit, kept));
@@ -235,28 +254,11 @@ impl Opened {
             Source::Own(consensus) => {
                 let own = consensus.view();
                 let told = self.relay.as_ref().map(|relay| relay.view());
-                let at = |view: &View| (enforcer::epoch(view), view.revision());
                 told.filter(|told| at(told) > at(&own)).unwrap_or(own)
             }
             Source::Told(following) => following.in_force(),
         }
     }
-}
-
-fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
-    if config.name != membership.name {
-        return Err(format!(
-            "node.toml calls this node {}, and it is of its fleet as {}: names are not changed",
-            config.name, membership.name
-        ));
-    }
-    if config.policy.is_some() {
-        return Err(
-            "node.toml has both `policy` and [fleet]: a fleet has one policy, which `portcullis apply` changes on any control node"
-                .to_owned(),
-        );
-    }
-    Ok(())
 }
 
 impl Fleet {
@@ -281,14 +283,17 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let (mut signing, mut sealing, mut epochs) = (None, None, None);
+        let (mut signing, mut sealing, mut epochs, mut starts) = (None, None, None, None);
         if let Some((member, identity, wire)) = place {
-            let opened = peers::mesh(&config, &member, &identity, Arc::clone(&answers), &ledger)?;
-            wire.connect(opened.clone());
-            let view = source.view();
-            let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
+            let epoch = epoch(&source.view());
             let home = Home::of(&config.data);
             let epoch = epoch.max(member.epoch);
+            let votes = source.consensus().map_or(Votes::No, |_| Votes::Yes);
+            let (begun, start) = Starts::begin(&home, &identity, epoch, votes, &wire)?;
+            starts = Some(begun);
+            let heard = Arc::clone(&answers);
+            let opened = peers::mesh(&config, &member, &identity, start, heard, &ledger)?;
+            wire.connect(opened.clone());
             epochs = Some(Epochs::load(
                 &home,
                 &member,
@@ -332,15 +337,18 @@ impl Fleet {
             start: u64::from_be_bytes(random::bytes()),
             reported: AtomicU64::new(0),
             agreement,
+            clocks: clocks::Clocks::default(),
             failure: Mutex::default(),
             doors: !config.listeners.is_empty(),
             ledger,
             gathered: soft::Gathered::default(),
+            searches: tokio::sync::Semaphore::new(finding::SEARCHES_AT_ONCE),
             lease: Lease::over(clock::boottime()),
             aging,
             mesh,
             membership,
             epochs,
+            starts,
             admission,
             stale_limit: config
                 .fleet
@@ -456,7 +464,7 @@ impl Fleet {
         }
         let told = self.source.following();
         let epoch = told.map_or(epoch, |told| epoch.max(told.trusted_epoch()));
-        mesh.set_members(epoch, wanted);
+        mesh.set_members(epoch, self.spoken_to(wanted));
         if let Some(fleet) = view.fleet() {
             self.reports.keep(&fleet.nodes.keys().copied().collect());
             // A node's id is the revision of its admission: before that it is of no fleet yet.

@@ -167,6 +167,7 @@ impl Fleet {
         request: &JoinRequest,
     ) -> Result<Issued, WriteError> {
         let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
+        self.may_date()?;
         let authority = admission.authority();
         let now = clock::unix_seconds();
         let validity = Validity {

@@ -49,11 +49,29 @@ impl Identity {
     }
 }
 
+/// Whether a node.toml is that of this node of its fleet.
+pub(super) fn check(config: &NodeConfig, membership: &Membership) -> Result<(), String> {
+    if config.name != membership.name {
+        return Err(format!(
+            "node.toml calls this node {}, and it is of its fleet as {}: names are not changed",
+            config.name, membership.name
+        ));
+    }
+    if config.policy.is_some() {
+        return Err(
+            "node.toml has both `policy` and [fleet]: a fleet has one policy, which `portcullis apply` changes on any control node"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// Opens this node's end of the mesh. Nobody is a member yet.
 pub(super) fn mesh(
     config: &NodeConfig,
     membership: &Membership,
     identity: &Identity,
+    start: Vec<u8>,
     answers: Arc<Answers>,
     ledger: &Arc<Ledger>,
 ) -> Result<Mesh, String> {
@@ -71,6 +89,7 @@ pub(super) fn mesh(
         node: membership.node.get(),
         fleet: identity.node.fleet(),
         epoch: membership.epoch,
+        start,
         server: place.listen.map(|_| server),
         client: Arc::new(move |node| mesh_client_config(&own, &trust, node).ok()),
         handler: answers,
@@ -209,6 +228,7 @@ impl Peers {
 #[derive(Default)]
 pub(super) struct Wire {
     mesh: OnceLock<Mesh>,
+    open: AtomicBool,
     cut: AtomicBool,
 }
 
@@ -216,6 +236,11 @@ impl Wire {
     pub(super) fn connect(&self, mesh: Mesh) {
         // Connected once, by `Fleet::start`.
         drop(self.mesh.set(mesh));
+    }
+
+    /// From now on it carries, unless it is cut.
+    pub(super) fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
     }
 
     /// From now on nothing is carried.
@@ -233,9 +258,13 @@ impl Transport for Wire {
     ) -> BoxFuture<'static, Result<Vec<u8>, TransportError>> {
         let mesh = self.mesh.get().cloned();
         let cut = self.cut.load(Ordering::SeqCst);
+        let open = self.open.load(Ordering::SeqCst);
         Box::pin(async move {
             if cut {
-                return Err(TransportError::new("a newer epoch began without this node"));
+                return Err(TransportError::new("this node has no part in deciding"));
+            }
+            if !open {
+                return Err(TransportError::new("this node has not greeted the others"));
             }
             let mesh = mesh.ok_or_else(|| TransportError::new("the mesh is not open yet"))?;
             mesh.call(to.get(), words::RAFT, request, within)

@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
+use portcullis_certs::fleet::FleetId;
 use portcullis_policy::{NodeId, Revision};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::following::Following;
-use super::reports::Report;
 use super::rounds::REPORT_LIMIT;
+use super::vouching::Of;
 use super::{Fleet, words};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};
@@ -69,7 +70,7 @@ impl Fleet {
     /// confirms that it is the latest. One that lies gains nothing: only what a majority signed is put
     /// in force.
     fn is_behind(&self) -> bool {
-        if self.fenced().is_some() {
+        if self.is_out() {
             return false;
         }
         if self.is_unconfirmed(UNCONFIRMED) {
@@ -91,18 +92,11 @@ impl Fleet {
         }
     }
 
-    fn other_control_nodes(&self) -> Vec<NodeId> {
-        let view = self.source.view();
-        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        control
-            .map(|node| node.id)
-            .filter(|node| *node != self.me)
-            .collect()
-    }
-
     /// Lets others pass this node's report on to a control node that did not take it.
     pub(super) async fn pass_report(&self, to: NodeId, report: Vec<u8>) {
-        let (Some(mesh), Ok(bytes)) = (self.mesh(), words::encode(&(to, report))) else {
+        let signed = self.signed_report(report);
+        let bytes = signed.and_then(|signed| words::encode(&(to, signed)));
+        let (Some(mesh), Ok(bytes)) = (self.mesh(), bytes) else {
             return;
         };
         let others = self.other_control_nodes();
@@ -134,13 +128,32 @@ impl Fleet {
     /// Takes a report that a control node passed on.
     pub(super) fn take_passed(&self, by: NodeId, request: &[u8]) -> Result<Vec<u8>, Refused> {
         let (node, report): (NodeId, Vec<u8>) = words::decode(request).map_err(Refused)?;
-        let known = self.nodes().iter().any(|it| it.id == node);
-        if !known || node == self.me || !self.other_control_nodes().contains(&by) {
+        let known = self.nodes().into_iter().find(|it| it.id == node);
+        let known = known.filter(|it| it.id != self.me);
+        let (Some(known), true) = (known, self.other_control_nodes().contains(&by)) else {
             return Err(Refused("this report is not taken from there".to_owned()));
-        }
-        let report = Report::from_bytes(&report).map_err(Refused)?;
-        self.reports.take_passed(node, report);
+        };
+        let of = self.report_of(node).ok_or_else(|| Refused(String::new()))?;
+        let vouched = of.read(&known.key, &report).map_err(|problem| {
+            metrics::counter!("portcullis_reports_forged_total").increment(1);
+            tracing::error!(%by, %node, problem, "a report that was passed on is not believed");
+            Refused(problem)
+        })?;
+        self.reports.take_passed(node, vouched);
         Ok(Vec::new())
+    }
+
+    /// What a report of that node is signed for.
+    fn report_of(&self, node: NodeId) -> Option<Of> {
+        let fleet = FleetId(*self.membership.as_ref()?.fleet.as_bytes());
+        let epoch = self.epoch();
+        Some(Of { fleet, node, epoch })
+    }
+
+    fn signed_report(&self, report: Vec<u8>) -> Result<Vec<u8>, String> {
+        let (of, starts) = (self.report_of(self.me), self.starts.as_ref());
+        let (of, starts) = of.zip(starts).ok_or("this node is of no fleet")?;
+        of.sign(starts.identity(), starts.number(), report)
     }
 }
 

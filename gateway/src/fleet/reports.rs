@@ -7,102 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
-use portcullis_consensus::{ROOTS_TOLD, Rooted};
 use portcullis_policy::{NodeId, Revision};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-use super::words;
+use super::distance::Trips;
+use super::report::{Condition, Report, Summary};
+use super::vouching::Vouched;
 use crate::runtime::clock::{self, Duration, Instant};
-
-/// What one node says of itself.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Which start of its process says so: drawn anew at each.
-    pub start: u64,
-    /// Counts the reports of one start.
-    pub sequence: u64,
-    /// Every change up to this revision is enforced there.
-    pub through: Revision,
-    /// What it took to enforce the latest of them, oldest first; at most [`RECENT`].
-    pub recent: Vec<Summary>,
-    /// Live connections.
-    pub connections: u64,
-    /// How long it serves customers from a policy that no control node confirms, in seconds.
-    pub stale_limit: u64,
-    /// Since when no control node has confirmed its policy, in seconds; 0 on one that votes with a
-    /// quorum.
-    pub stale: u64,
-    /// Its version.
-    pub version: String,
-    /// How its state stands among those of the others.
-    pub condition: Condition,
-    /// What its state hashed to, and at which positions of the log; at most [`ROOTS_TOLD`]. Nothing
-    /// on a node that does not vote.
-    pub roots: Vec<Rooted>,
-    /// How long its disk takes to make a write of the state durable, in milliseconds: the middle of
-    /// the latest; none where there were few.
-    pub write_pace_ms: Option<u64>,
-}
-
-/// How a node's state stands among those of the others, as the node itself knows it.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// It is what the others have, as far as is known.
-    InStep,
-    /// It is not what a majority has: the node keeps out until it may let go of it.
-    Differs,
-    /// The node has let go of it and is given it anew.
-    Reinstalling,
-}
-
-/// A report on its way: versions are added at the end.
-#[derive(Serialize, Deserialize)]
-enum Message {
-    First(Report),
-}
-
-impl Report {
-    /// As it is sent.
-    ///
-    /// # Errors
-    /// In words: it cannot be encoded.
-    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        words::encode(&Message::First(self.clone()))
-    }
-
-    /// As it came, of this version or a later one that adds to its end. It is no longer than ours
-    /// are.
-    ///
-    /// # Errors
-    /// In words: what is wrong with the bytes.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let (Message::First(mut report), _) =
-            postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
-        report.recent.truncate(RECENT);
-        report.roots.truncate(ROOTS_TOLD);
-        Ok(report)
-    }
-}
-
-/// What enforcing one change took on one node.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-pub struct Summary {
-    /// The change.
-    pub revision: Revision,
-    /// Live connections that were decided again.
-    pub decided_again: u64,
-    /// Those that lapsed and were closed.
-    pub closed: u64,
-    /// Those that were not seen closed within the limit.
-    pub unfinished: u64,
-    /// Closed connections whose backend was not seen gone.
-    pub backends_left: u64,
-    /// From the moment the node knew the change to the moment from which the last of them passed
-    /// no byte, milliseconds.
-    pub slowest_ms: Option<f64>,
-}
 
 /// How one node took a change.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -128,8 +41,6 @@ pub struct NodeReceipt {
     pub stale_limit: Option<u64>,
 }
 
-/// Changes that a report tells of; whoever missed more learns only that they are enforced.
-pub(super) const RECENT: usize = 32;
 /// Changes of one node that are remembered for receipts.
 const REMEMBERED: usize = 256;
 
@@ -138,6 +49,8 @@ const REMEMBERED: usize = 256;
 pub(super) struct Reports {
     nodes: Mutex<BTreeMap<NodeId, Known>>,
     changed: watch::Sender<u64>,
+    /// How far the nodes are that answer reports of this one.
+    pub(super) trips: Trips,
 }
 
 #[derive(Debug)]
@@ -147,6 +60,8 @@ struct Known {
     summaries: VecDeque<Summary>,
     /// Earlier starts of its process: what arrives late of them is not believed.
     over: VecDeque<u64>,
+    /// The latest that another node passed on: of which start, and its number there.
+    passed: Option<(u64, u64)>,
 }
 
 /// Earlier starts of a node that are remembered.
@@ -166,6 +81,7 @@ impl Default for Reports {
         Self {
             nodes: Mutex::default(),
             changed: watch::Sender::new(0),
+            trips: Trips::default(),
         }
     }
 }
@@ -185,6 +101,7 @@ impl Reports {
                     report,
                     summaries,
                     over: VecDeque::new(),
+                    passed: None,
                 };
                 nodes.insert(node, known);
             }
@@ -208,10 +125,13 @@ impl Reports {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Takes what another node says that this one reports. That may bring forward what is in force
+    /// Takes what a node has signed and another passed on. That may bring forward what is in force
     /// there, until the node says so itself; whether its state is right, and that it was started again,
-    /// is believed of nobody else.
-    pub(super) fn take_passed(&self, node: NodeId, report: Report) {
+    /// is believed of nobody but the node at first hand. What was passed on before says nothing new:
+    /// whoever keeps it can show it again.
+    pub(super) fn take_passed(&self, node: NodeId, vouched: Vouched) {
+        let Vouched { started, report } = vouched;
+        let at = report.sequence;
         let mut nodes = self.nodes.lock();
         let heard = clock::instant();
         match nodes.get_mut(&node) {
@@ -227,12 +147,15 @@ impl Reports {
                     summaries: report.recent.iter().cloned().collect(),
                     report,
                     over: VecDeque::new(),
+                    passed: Some((started, at)),
                 };
                 nodes.insert(node, known);
             }
+            Some(known) if known.passed.is_some_and(|latest| (started, at) <= latest) => {}
             Some(known) if known.report.start == report.start => {
                 known.remember(&report.recent);
                 known.heard = heard;
+                known.passed = Some((started, at));
                 known.report.through = known.report.through.max(report.through);
             }
             Some(_) => {}
@@ -245,6 +168,7 @@ impl Reports {
     /// Forgets nodes that are no longer of the fleet.
     pub(super) fn keep(&self, members: &BTreeSet<NodeId>) {
         self.nodes.lock().retain(|node, _| members.contains(node));
+        self.trips.keep(members);
     }
 
     /// What is known of a node.
@@ -319,30 +243,33 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::sample as report;
     use super::*;
 
-    fn report(through: u64, recent: &[u64]) -> Report {
-        let summary = |revision: &u64| Summary {
-            revision: Revision::new(*revision),
-            decided_again: 3,
-            closed: 1,
-            unfinished: 0,
-            backends_left: 0,
-            slowest_ms: Some(1.5),
+    #[test]
+    fn what_was_passed_on_once_says_nothing_new_when_it_is_passed_on_again() {
+        let reports = Reports::default();
+        let passed = |started, sequence, through| Vouched {
+            started,
+            report: Report {
+                start: 1,
+                sequence,
+                ..report(through, &[])
+            },
         };
-        Report {
-            start: 1,
-            sequence: through,
-            through: Revision::new(through),
-            recent: recent.iter().map(summary).collect(),
-            connections: 0,
-            stale_limit: 60,
-            stale: 0,
-            version: String::new(),
-            condition: Condition::InStep,
-            roots: Vec::new(),
-            write_pace_ms: None,
+        let heard = || reports.nodes.lock()[&node(1)].heard;
+        reports.take_passed(node(1), passed(2, 5, 7));
+        let first = heard();
+        // Again, and what was said before it: the node is as silent as it was.
+        for (started, sequence) in [(2, 5), (2, 4), (1, 9)] {
+            reports.take_passed(node(1), passed(started, sequence, 9));
+            let known = reports.of(node(1)).unwrap().report.through;
+            assert_eq!((known, heard()), (Revision::new(7), first));
         }
+        reports.take_passed(node(1), passed(2, 6, 8));
+        assert!(heard() > first);
+        let known = reports.of(node(1)).unwrap().report.through;
+        assert_eq!(known, Revision::new(8));
     }
 
     fn node(id: u64) -> NodeId {
@@ -406,36 +333,6 @@ mod tests {
             reports.take(node(1), again(start, 1, 9));
         }
         assert_eq!(reports.nodes.lock()[&node(1)].over.len(), STARTS);
-    }
-
-    #[test]
-    fn a_report_is_read_as_it_was_first_written_and_a_later_one_may_say_more() {
-        let meant = Report {
-            start: u64::MAX - 1,
-            connections: 300,
-            version: "0.1.0".to_owned(),
-            condition: Condition::Reinstalling,
-            roots: vec![Rooted {
-                position: 812,
-                root: [7; 32],
-            }],
-            write_pace_ms: Some(1_000),
-            ..report(811, &[810, 811])
-        };
-        let path =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/mesh/report.v1.bin");
-        if std::env::var_os("BLESS").is_some() && !path.exists() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, meant.to_bytes().unwrap()).unwrap();
-        }
-        let mut written = std::fs::read(&path).unwrap();
-        assert_eq!(Report::from_bytes(&written).unwrap(), meant);
-        assert_eq!(meant.to_bytes().unwrap(), written);
-        for end in 0..written.len() {
-            assert!(Report::from_bytes(&written[..end]).is_err(), "cut at {end}");
-        }
-        written.extend([1, 2, 3]);
-        assert_eq!(Report::from_bytes(&written).unwrap(), meant);
     }
 
     #[test]

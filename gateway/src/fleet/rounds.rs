@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 
 use portcullis_consensus::{Consensus, Heard, Status};
 use portcullis_policy::{Author, Command, FEATURE_LEVEL, NodeId, Principal};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::lease::{LEASE, RENEW_EVERY};
-use super::reports::Report;
-use super::source::Source;
+use super::lease::{LEASE, Lent, RENEW_EVERY};
+use super::report::Report;
+use super::source::{Source, at};
 use super::voters::{self, Change};
 use super::{
-    Fleet, aging, agreeing, leaving, mending, relay, sealing, signing, soft, subscription, words,
+    Fleet, aging, agreeing, clocks, distance, leaving, mending, relay, sealing, signing, soft,
+    starts, subscription, words,
 };
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
@@ -25,7 +26,11 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 pub(super) const REPORT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a quorum may take to confirm that it follows.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
-/// How often a node tries to say what it is.
+/// How often a node looks whether it has what its lender knew: no longer than [`CONFIRM_LIMIT`].
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often a node looks whether it knows the fleet, to say what it is.
+const INTRODUCE_SOON: Duration = Duration::from_millis(100);
+/// The pause before it says so again.
 const INTRODUCE_AGAIN: Duration = Duration::from_secs(2);
 /// How often the leader compares voters with the state.
 const VOTERS_EVERY: Duration = Duration::from_millis(250);
@@ -73,8 +78,13 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         if let Some(consensus) = fleet.source.consensus() {
             let keeping = keep_voters(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(keeping);
+            let distance = distance::keep(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(distance);
+            let clocks = clocks::watch(Arc::clone(fleet), Arc::clone(consensus));
+            fleet.tasks.spawn(clocks);
             let agreeing = agreeing::agree(Arc::clone(fleet), Arc::clone(consensus));
             fleet.tasks.spawn(agreeing);
+            fleet.tasks.spawn(starts::greet(Arc::clone(fleet)));
         }
         fleet.tasks.spawn(soft::tell(Arc::clone(fleet)));
         fleet.tasks.spawn(introduce(Arc::clone(fleet)));
@@ -121,7 +131,7 @@ async fn confirm(fleet: Arc<Fleet>) {
             fleet.lease.give_up(asked);
             continue;
         }
-        if fleet.fenced().is_some() {
+        if fleet.is_out() {
             fleet.lease.give_up(asked);
             continue;
         }
@@ -135,10 +145,15 @@ async fn confirm(fleet: Arc<Fleet>) {
         let failed = fleet.source.status().is_some_and(|it| it.failed.is_some());
         if let Some(lasting) = confirmed
             && fleet.agreement.in_step()
-            && fleet.fenced().is_none()
+            && !fleet.is_out()
             && !failed
         {
-            fleet.lease.confirmed(asked, lasting);
+            // Its policy is as new as anybody's; what it would do by its clock is not right.
+            if fleet.clock_is_wrong() {
+                fleet.lease.give_up(asked);
+            } else {
+                fleet.lease.confirmed(asked, lasting);
+            }
             fleet.policy_confirmed(lasting);
         }
     }
@@ -166,13 +181,14 @@ async fn report(fleet: Arc<Fleet>) {
 /// Says what this node understands and where it is reached, until the state has it so: what an
 /// older node does not understand cannot be used while it is of the fleet.
 async fn introduce(fleet: Arc<Fleet>) {
-    let mut ticks = interval(INTRODUCE_AGAIN);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while fleet.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    let mut pause = Duration::ZERO;
+    while fleet.stop.run_until_cancelled(sleep(pause)).await.is_some() {
         let view = fleet.source.view();
         let Some(known) = view.fleet().and_then(|all| all.nodes.get(&fleet.me)) else {
+            pause = INTRODUCE_SOON;
             continue;
         };
+        pause = INTRODUCE_AGAIN;
         if known.level == FEATURE_LEVEL && known.address == fleet.address {
             return;
         }
@@ -210,7 +226,14 @@ async fn keep_voters(fleet: Arc<Fleet>, consensus: Arc<Consensus>) {
         }
         let wrong = fleet.differing();
         let state = consensus.state();
-        let step = voters::next(fleet.me, &state, &status, &wrong, &failed).or_else(|| {
+        // Whoever may not lead is asked after all others.
+        let mut last = fleet.clocks.wrong();
+        last.extend(&failed);
+        let step = voters::next(fleet.me, &state, &status, &wrong, &last).or_else(|| {
+            if fleet.clock_is_wrong() {
+                return voters::heir(fleet.me, status.voters.iter(), &status, &last)
+                    .map(Change::HandOver);
+            }
             let now = clock::instant();
             let lately = |at: Instant| now.saturating_duration_since(at) < SLOW_AGAIN;
             let heir = (!slow.is_some_and(lately)).then(|| fleet.faster(&consensus, &status))?;
@@ -267,7 +290,9 @@ impl Fleet {
             let pace = heard.and_then(|heard| heard.report.write_pace_ms);
             pace.is_some_and(|pace| Duration::from_millis(pace) * 2 < own)
         };
-        let others = status.voters.iter().filter(|node| !wrong.contains(*node));
+        let clocks = self.clocks.wrong();
+        let others = status.voters.iter();
+        let others = others.filter(|node| !wrong.contains(*node) && !clocks.contains(*node));
         voters::heir(self.me, others.filter(is_faster), status, &BTreeSet::new())
     }
 
@@ -287,11 +312,25 @@ impl Fleet {
         }
         let answer = self
             .mesh()?
-            .call(leader.get(), words::CONFIRM, Vec::new(), CONFIRM_LIMIT)
+            .call(leader.get(), words::CONFIRM, Lent::asked(), CONFIRM_LIMIT)
             .await
             .ok()?;
-        let left: u64 = words::decode(&answer).ok()?;
-        (left > 0).then(|| Duration::from_millis(left))
+        let lent = Lent::read(&answer).ok()?;
+        if lent.left == 0 || !self.comes_to(lent.known).await {
+            return None;
+        }
+        Some(Duration::from_millis(lent.left))
+    }
+
+    /// Whether this node has what its lender knew, now or within moments: whoever does what needs a
+    /// quorum does it by what a quorum had decided.
+    async fn comes_to(&self, known: (u64, u64)) -> bool {
+        let coming = async {
+            while at(&self.source.view()) < known {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(CONFIRM_LIMIT, coming).await.is_ok()
     }
 
     /// For how long nobody has confirmed the view that is in force here.
@@ -318,6 +357,7 @@ impl Fleet {
             stale: self.stale().as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             condition: self.agreement.condition(),
+            at: Some(clock::now()),
             roots: consensus.map(|it| it.roots_told()).unwrap_or_default(),
             write_pace_ms: consensus
                 .and_then(|it| it.write_pace())
@@ -334,20 +374,20 @@ impl Fleet {
         let Ok(bytes) = report.to_bytes() else {
             return;
         };
-        let view = self.source.view();
-        let others = view
-            .fleet()
-            .into_iter()
-            .flat_map(|fleet| fleet.control())
-            .filter(|node| node.id != self.me);
-        for node in others {
-            let (mesh, bytes, to) = (mesh.clone(), bytes.clone(), node.id);
+        for to in self.other_control_nodes() {
+            let (mesh, bytes) = (mesh.clone(), bytes.clone());
             let fleet = Arc::clone(self);
             // A report that is lost is made good by the next.
             self.tasks.spawn(async move {
+                let asked = clock::instant();
                 let told = mesh.call(to.get(), words::REPORT, bytes.clone(), REPORT_LIMIT);
+                let told = told.await;
+                if told.is_ok() {
+                    let took = clock::instant().saturating_duration_since(asked);
+                    fleet.reports.trips.answered(to, took);
+                }
                 if matches!(
-                    told.await,
+                    told,
                     Err(MeshError::Unreachable(_) | MeshError::TimedOut | MeshError::Broken(_))
                 ) {
                     let passing = fleet.pass_report(to, bytes);

@@ -157,9 +157,7 @@ impl Fleet {
         let signing = self.signing.as_ref();
         let signing = signing.ok_or_else(|| Refused("this node signs nothing".to_owned()))?;
         let words: Vec<Vouched> = words::decode(request).map_err(Refused)?;
-        let view = self.source.view();
-        let controls = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        let is_control = controls.into_iter().any(|node| node.id == from);
+        let is_control = self.is_control(from);
         let mut own = Vec::new();
         for vouched in words {
             let revision = vouched.statement.revision;

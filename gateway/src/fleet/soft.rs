@@ -87,6 +87,13 @@ impl Gathered {
 pub(super) struct Way(pub(super) Weak<Fleet>);
 
 impl Others for Way {
+    fn unconfirmed(&self) -> Duration {
+        // Without the fleet the node is about to end.
+        self.0
+            .upgrade()
+            .map_or(Duration::MAX, |fleet| fleet.stale())
+    }
+
     fn cancel(
         &self,
         issuer: Issuer,

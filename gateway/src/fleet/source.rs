@@ -7,6 +7,17 @@ use portcullis_policy::{State, View};
 
 use super::following::Following;
 
+/// How far a view has come: its epoch and revision, of which the epoch counts first. After a recovery,
+/// revisions may begin again below those of the epoch before.
+pub(super) fn at(view: &View) -> (u64, u64) {
+    (epoch(view), view.revision().get())
+}
+
+/// The epoch of a view; 0 without a fleet.
+pub(super) fn epoch(view: &View) -> u64 {
+    view.fleet().map_or(0, |fleet| fleet.epoch)
+}
+
 /// Where the view comes from.
 #[derive(Clone)]
 pub(super) enum Source {

@@ -34,6 +34,8 @@ pub(super) struct Staleness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
     Kept,
+    /// There is, and nobody is let in by it as it is: that it may be too old keeps nobody out.
+    Unserved,
     None,
 }
 
@@ -67,6 +69,7 @@ impl Staleness {
                 tracing::warn!(path = %path.display(), "when the view was confirmed last is not known; nobody is let in until a control node confirms it");
                 UNKNOWN
             }
+            (View::Unserved, age) => age.unwrap_or(UNKNOWN),
         };
         Self {
             path,
@@ -169,6 +172,7 @@ mod tests {
                 None => drop(std::fs::remove_file(&path)),
             }
             assert!(Staleness::read(&directory, View::Kept).stale() > limit);
+            assert!(Staleness::read(&directory, View::Unserved).stale() > limit);
             assert!(Staleness::read(&directory, View::None).stale() < limit);
         }
         let staleness = Staleness::read(&directory, View::Kept);

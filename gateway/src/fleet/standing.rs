@@ -41,6 +41,9 @@ pub struct Known {
     pub state: Option<&'static str>,
     /// What it last said of itself.
     pub heard: Option<Heard>,
+    /// How far its clock is ahead of the median of the control nodes', in milliseconds; none where that
+    /// cannot be told.
+    pub clock_skew_ms: Option<i64>,
 }
 
 impl Fleet {
@@ -105,7 +108,7 @@ impl Fleet {
         let fleet = view.fleet();
         let nodes = self.nodes().into_iter().map(|node| Known {
             part: match &status {
-                Some(_) if node.id == self.me && self.fenced().is_some() => "fenced",
+                Some(_) if node.id == self.me && self.is_out() => "fenced",
                 Some(_) if node.id == self.me && !self.agreement.in_step() => "none",
                 Some(status) => part(status, node.id, self.me),
                 None => "none",
@@ -113,6 +116,7 @@ impl Fleet {
             state: (status.is_some() && fleet.is_some() && node.is_control())
                 .then(|| self.state_of(node.id)),
             heard: self.reports.of(node.id),
+            clock_skew_ms: self.clocks.of(node.id).map(|clock| clock.skew),
             node,
         });
         Standing {
@@ -121,7 +125,7 @@ impl Fleet {
             fenced: self.fenced(),
             leader: status
                 .as_ref()
-                .filter(|_| self.fenced().is_none())
+                .filter(|_| !self.is_out())
                 .and_then(|status| status.leader)
                 .and_then(|leader| Some(fleet?.nodes.get(&leader)?.name.clone())),
             lease: self.lease.remaining(),

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use portcullis_consensus::view::{
     Asked, Assembler, Frame, Output, Publish, Recovery, Refused, Succession, decode, encode, pieces,
 };
-use portcullis_policy::{NodeId, View};
+use portcullis_policy::NodeId;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::following::Following;
 use super::lease::LEASE;
 use super::signing::Signing;
+use super::source::at;
 use super::{Fleet, words};
 use crate::mesh::{Duplex, DuplexSender};
 use crate::runtime::clock::{self, Duration};
@@ -308,11 +309,6 @@ impl Fleet {
         frames.extend(successions.into_values().map(Frame::Succeeded));
         frames
     }
-}
-
-fn at(view: &View) -> (u64, u64) {
-    let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
-    (epoch, view.revision().get())
 }
 
 async fn ask(sender: &mut DuplexSender, asked: &Asked) -> Result<(), String> {

@@ -10,8 +10,6 @@ use std::collections::BTreeSet;
 use portcullis_consensus::Status;
 use portcullis_policy::{NodeId, State};
 
-use crate::runtime::clock::Duration;
-
 /// The next step towards the voters that the state wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -24,9 +22,6 @@ pub(super) enum Change {
     /// This node itself is to go, so another must lead first.
     HandOver(NodeId),
 }
-
-/// A voter that acknowledged nothing for so long may be gone.
-const HEARD: Duration = Duration::from_secs(1);
 
 /// Who leads best in the place of `me`: of those who have caught up, one that did not fail at it
 /// lately, then one that was heard a moment ago, then the one with the most of the log.
@@ -47,7 +42,16 @@ pub(super) fn heir<'a>(
 }
 
 fn heard(status: &Status, node: NodeId) -> bool {
-    status.silent.get(&node).is_some_and(|it| *it <= HEARD)
+    let silent = status.silent.get(&node);
+    silent.is_some_and(|it| *it <= status.patience)
+}
+
+/// Whether a majority of the voters that stay is there when `node` goes. Where it is not, the change could
+/// not be decided, and neither could anything after it: it waits until more are heard.
+fn is_spared(me: NodeId, status: &Status, node: NodeId) -> bool {
+    let stay = status.voters.iter().filter(|voter| **voter != node);
+    let there = |voter: &&NodeId| **voter == me || heard(status, **voter);
+    stay.clone().filter(there).count() * 2 > stay.count()
 }
 
 /// What the leader `me` does next; nothing when voters and state agree, or when it must wait for
@@ -72,7 +76,9 @@ pub(super) fn next(
     let surplus = voters.union(learners).find(|node| !wanted.contains(node));
     if let Some(surplus) = surplus {
         if *surplus != me {
-            return Some(Change::Drop(*surplus));
+            let counts = voters.contains(surplus) && heard(status, *surplus);
+            let spared = !counts || is_spared(me, status, *surplus);
+            return spared.then_some(Change::Drop(*surplus));
         }
         return heir(me, wanted.iter(), status, failed).map(Change::HandOver);
     }
@@ -91,10 +97,12 @@ pub(super) fn next(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::clock::Duration;
     use portcullis_policy::{
         Command, FleetId, GuardRails, KeyHash, NodeRole, Proposal, Timestamp, Told,
     };
 
+    const HEARD: Duration = Duration::from_secs(1);
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
     fn step(
@@ -171,6 +179,7 @@ mod tests {
             applied: 1_000,
             reached: reached.iter().copied().collect(),
             silent: reached.iter().map(|(node, _)| (*node, HEARD)).collect(),
+            patience: HEARD,
             gone_back: BTreeSet::new(),
             settled: true,
             failed: None,
@@ -229,12 +238,33 @@ mod tests {
     }
 
     #[test]
+    fn a_voter_that_the_majority_needs_is_not_dropped_until_it_is_not() {
+        let mut state = founded();
+        let second = admitted(&mut state, "n2", 2, NodeRole::Control);
+        let third = admitted(&mut state, "n3", 3, NodeRole::Control);
+        apply(&mut state, Command::Remove { node: second });
+        let voters = [node(1), second, third];
+        let right = BTreeSet::new();
+        let drop = Some(Change::Drop(second));
+        let third_is_gone = status(&voters, &[], &[(second, 1_000)]);
+        assert_eq!(step(node(1), &state, &third_is_gone, &right), None);
+        let third_is_back = status(&voters, &[], &[(second, 1_000), (third, 900)]);
+        assert_eq!(step(node(1), &state, &third_is_back, &right), drop);
+        // Without it nothing is decided in any case.
+        let it_is_gone = status(&voters, &[], &[(third, 1_000)]);
+        assert_eq!(step(node(1), &state, &it_is_gone, &right), drop);
+        let without_vote = status(&[node(1), third], &[second], &[(second, 1_000)]);
+        assert_eq!(step(node(1), &state, &without_vote, &right), drop);
+    }
+
+    #[test]
     fn a_node_whose_state_is_wrong_is_taken_out_and_learns_anew_when_it_is_not() {
         let mut state = founded();
         let second = admitted(&mut state, "n2", 2, NodeRole::Control);
         let third = admitted(&mut state, "n3", 3, NodeRole::Control);
         let wrong = BTreeSet::from([third]);
-        let all = status(&[node(1), second, third], &[], &[(third, 1_000)]);
+        let heard = [(second, 1_000), (third, 1_000)];
+        let all = status(&[node(1), second, third], &[], &heard);
         assert_eq!(
             step(node(1), &state, &all, &wrong),
             Some(Change::Drop(third))

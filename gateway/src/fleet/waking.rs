@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use portcullis_audit::kinds;
-use portcullis_policy::{NodeId, View};
 use tokio::time::{sleep, timeout};
 
+use super::source::at;
 use super::{Fleet, words};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};
@@ -121,9 +121,7 @@ impl Fleet {
         let asked = match leader {
             Some(leader) if turn.is_multiple_of(2) => leader,
             Some(_) | None => {
-                let view = self.source.view();
-                let control = view.fleet()?.control().map(|node| node.id);
-                let others: Vec<NodeId> = control.filter(|id| *id != self.me).collect();
+                let others = self.other_control_nodes();
                 *others.get(turn_of_others.checked_rem(others.len())?)?
             }
         };
@@ -173,9 +171,4 @@ impl Fleet {
             });
         }
     }
-}
-
-fn at(view: &View) -> (u64, u64) {
-    let epoch = view.fleet().map_or(0, |fleet| fleet.epoch);
-    (epoch, view.revision().get())
 }

@@ -19,7 +19,8 @@ pub(super) const SIGN: u8 = 2;
 pub(super) const PROPOSE: u8 = 3;
 /// A node says what it enforces (`Report`).
 pub(super) const REPORT: u8 = 4;
-/// For how many milliseconds the called node's own lease lasts: what it may lend.
+/// How long the called node's own lease lasts and what it knows: what it may lend
+/// ([`Lent`](super::lease::Lent)).
 pub(super) const CONFIRM: u8 = 5;
 /// A subscription to the view.
 pub(super) const VIEW: u8 = 6;
@@ -35,13 +36,13 @@ pub(super) const LATEST: u8 = 9;
 pub(super) const LET_GO: u8 = 10;
 /// A report for a control node that its node does not reach (`(NodeId, Vec<u8>)`: for whom).
 pub(super) const PASS_ON: u8 = 11;
-/// The same, passed on (`(NodeId, Vec<u8>)`: whose).
+/// The same, passed on, signed by its node (`(NodeId, Vec<u8>)`: whose).
 pub(super) const PASSED: u8 = 12;
 /// What a control node signed of the audit logs' heads, answered by what the called one did
 /// (`Vec<Cosigned>`).
-pub(super) const SEAL: u8 = 13;
+pub(super) const SEAL: u8 = 14;
 /// The events under a reference (`Sought`, answered by `Told`).
-pub(super) const FIND: u8 = 14;
+pub(super) const FIND: u8 = 13;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]

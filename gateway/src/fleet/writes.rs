@@ -5,9 +5,12 @@
 //! that it bears is known by the state, which executes it once.
 
 use std::fmt;
+use std::sync::Arc;
 
 use portcullis_consensus::{Draft, ProposeError, in_pieces};
-use portcullis_policy::{Author, Command, NodeId, Rejection, RequestId, Revision, Timestamp, Told};
+use portcullis_policy::{
+    Author, Command, NodeId, Rejection, RequestId, Revision, State, Timestamp, Told,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -22,6 +25,8 @@ pub const WRITE_LIMIT: Duration = Duration::from_secs(15);
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// The pause before a command is given again: long enough not to press, short beside an election.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How long a command waits on a node that was not given the state yet.
+pub const JOINING: Duration = Duration::from_secs(5);
 /// A command that was executed.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -68,6 +73,10 @@ pub enum WriteError {
     NotControl,
     /// It could not be made durable.
     Storage(String),
+    /// This node has no part in deciding any more; in words, why.
+    Fenced(String),
+    /// This node has joined and was not given the state yet.
+    Joining,
 }
 
 impl fmt::Display for WriteError {
@@ -77,7 +86,8 @@ impl fmt::Display for WriteError {
             Self::NoQuorum => f.write_str("no quorum of control nodes answers"),
             Self::Unknown => f.write_str("nobody confirmed the command in time"),
             Self::NotControl => f.write_str("this node is not a control node"),
-            Self::Storage(problem) => f.write_str(problem),
+            Self::Storage(problem) | Self::Fenced(problem) => f.write_str(problem),
+            Self::Joining => f.write_str("this node was not given the fleet's state yet"),
         }
     }
 }
@@ -125,6 +135,9 @@ impl Fleet {
         let mut given = false;
         let mut leader = None;
         loop {
+            if let Some(why) = self.why_fenced().filter(|_| !given) {
+                return Err(WriteError::Fenced(why));
+            }
             let reply = match leader.take().filter(|leader| *leader != self.me) {
                 None => self.propose_here(draft.clone()).await,
                 Some(leader) => self.propose_at(leader, &draft).await,
@@ -161,12 +174,48 @@ impl Fleet {
         }
     }
 
+    /// The fleet as the state has it. A control node that has just joined is given the state in a
+    /// moment, for which it waits.
+    pub(super) async fn known_state(&self) -> Result<Arc<State>, WriteError> {
+        let deadline = clock::instant() + JOINING;
+        loop {
+            let state = self.source.state().ok_or(WriteError::NotControl)?;
+            if state.fleet().is_some() {
+                return Ok(state);
+            }
+            if self.mesh().is_none() {
+                return Err(WriteError::NotControl);
+            }
+            if clock::instant() >= deadline {
+                return Err(WriteError::Joining);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Why this node has no part in deciding any more, if it has none.
+    #[must_use]
+    pub fn why_fenced(&self) -> Option<String> {
+        if let Some(later) = self.overtaken() {
+            return Some(format!(
+                "this node decides nothing any more: another process with its data (its {later}) was started later"
+            ));
+        }
+        let epoch = self.fenced()?;
+        Some(format!(
+            "this node decides nothing any more: epoch {epoch} began without it"
+        ))
+    }
+
     /// Gives a command to this node's own consensus.
     pub(super) async fn propose_here(&self, draft: Draft) -> ProposeReply {
         let Some(consensus) = self.source.consensus() else {
             // Any control node knows who leads, and this one is asked another time if not.
             return ProposeReply::NotLeading(self.a_control_node());
         };
+        if self.leads() && !self.clocks.may_stamp(self.me) {
+            return ProposeReply::Failed(WriteError::NoQuorum);
+        }
         match consensus.propose(draft, clock::now).await {
             Ok(applied) => ProposeReply::Written(Written {
                 revision: applied.revision,
@@ -240,7 +289,15 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// One of them, another each time.
+    /// The control nodes but this one.
+    pub(super) fn other_control_nodes(&self) -> Vec<NodeId> {
+        let view = self.source.view();
+        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
+        let ids = control.map(|node| node.id);
+        ids.filter(|node| *node != self.me).collect()
+    }
+
+    /// One of the control nodes, another each time.
     pub(super) fn a_control_node(&self) -> Option<NodeId> {
         let view = self.source.view();
         let control: Vec<NodeId> = view.fleet()?.control().map(|node| node.id).collect();

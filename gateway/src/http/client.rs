@@ -105,6 +105,48 @@ pub async fn get_https(
     }
 }
 
+/// Fetches an `http://` or, verified by `tls`, an `https://` URL: at most `limits.bytes`, whatever the status, no redirects.
+///
+/// # Errors
+/// `ClientError`; also for a URL of any other form, and for an `https://` URL without `tls`.
+pub async fn get_any(
+    url: &str,
+    tls: Option<Arc<ClientConfig>>,
+    limits: AnswerLimits,
+) -> Result<Answer, ClientError> {
+    let (url, tls) = match url.strip_prefix("http://") {
+        Some(rest) => (HttpsUrl::after_scheme(url, rest, HTTP_PORT)?, None),
+        None => {
+            let tls = tls.ok_or(ClientError::Url("nothing says which authority is trusted"))?;
+            (HttpsUrl::parse(url)?, Some(tls))
+        }
+    };
+    let question = Question {
+        method: Method::Get,
+        target: url.target,
+        body: Vec::new(),
+    };
+    let late = |_| ClientError::TimeOver(HTTPS_CONNECT_TIME);
+    let work = async {
+        match tls {
+            Some(tls) => {
+                let stream = timeout(HTTPS_CONNECT_TIME, connect_tls(&url, tls));
+                let stream = stream.await.map_err(late)??;
+                exchange(stream, url.authority, question, limits.bytes).await
+            }
+            None => {
+                let stream = TcpStream::connect((url.host, url.port));
+                let stream = timeout(HTTPS_CONNECT_TIME, stream).await.map_err(late)?;
+                let stream = stream.map_err(ClientError::Connect)?;
+                exchange(stream, url.authority, question, limits.bytes).await
+            }
+        }
+    };
+    timeout(limits.time, work)
+        .await
+        .map_err(|_| ClientError::TimeOver(limits.time))?
+}
+
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
@@ -273,6 +315,10 @@ impl<'a> HttpsUrl<'a> {
         let rest = url
             .strip_prefix("https://")
             .ok_or(ClientError::Url("it does not begin with https://"))?;
+        Self::after_scheme(url, rest, HTTPS_PORT)
+    }
+
+    fn after_scheme(url: &str, rest: &'a str, port: u16) -> Result<Self, ClientError> {
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('#') {
             return Err(ClientError::Url(
                 "it contains a fragment, a space or a character outside of ASCII",
@@ -288,7 +334,7 @@ impl<'a> HttpsUrl<'a> {
         if target.starts_with('?') {
             return Err(ClientError::Url("its query has no path before it"));
         }
-        let (host, port) = split_port(authority)?;
+        let (host, port) = split_port(authority, port)?;
         let target = if target.is_empty() { "/" } else { target };
         Ok(Self {
             authority,
@@ -301,7 +347,9 @@ impl<'a> HttpsUrl<'a> {
 
 const HTTPS_PORT: u16 = 443;
 
-fn split_port(authority: &str) -> Result<(&str, u16), ClientError> {
+const HTTP_PORT: u16 = 80;
+
+fn split_port(authority: &str, default: u16) -> Result<(&str, u16), ClientError> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest
@@ -324,7 +372,7 @@ fn split_port(authority: &str) -> Result<(&str, u16), ClientError> {
         return Err(ClientError::Url("it has no host"));
     }
     let port = port
-        .map_or(Ok(HTTPS_PORT), str::parse)
+        .map_or(Ok(default), str::parse)
         .map_err(|_| ClientError::Url("its port is not a number"))?;
     Ok((host, port))
 }
@@ -385,6 +433,26 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_url_of_another_kind_is_not_fetched_and_none_is_without_verification() {
+        let limits = AnswerLimits {
+            bytes: 10,
+            time: Duration::from_secs(1),
+        };
+        for url in [
+            "https://127.0.0.1:1/",
+            "ftp://127.0.0.1:1/",
+            "http://user@127.0.0.1:1/",
+            "http://127.0.0.1:1/a b",
+            "http://",
+        ] {
+            let error = get_any(url, None, limits).await.unwrap_err();
+            assert!(matches!(error, ClientError::Url(_)), "{url}: {error}");
+        }
+        let error = get_any("http://127.0.0.1:1/", None, limits).await;
+        assert!(matches!(error, Err(ClientError::Connect(_))));
     }
 
     #[tokio::test]

@@ -49,3 +49,6 @@ pub const MAX_HANDSHAKES: usize = 64;
 
 /// The TLS handshake of an operator, from the accept on.
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// A file of a log that is checked over the network, from connecting to its last byte.
+pub const FILE_TIME: Duration = Duration::from_secs(60);

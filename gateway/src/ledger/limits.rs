@@ -65,3 +65,12 @@ pub const LOG_UNSYNCED: usize = 65_536;
 
 /// Files and folders that are synced one by one; when there are more, the file system is.
 pub const LOG_UNSYNCED_ONE_BY_ONE: usize = 256;
+
+/// Heads of tenants' logs in the fleet's that an inspection compares.
+pub const LOG_HEADS: usize = 10_000_000;
+
+/// Files of one log that may be missing before an inspection stops looking for more.
+pub const LOG_MISSING: usize = 10_000;
+
+/// Times that an inspection begins again with a log that changes while it is read.
+pub const LOG_CHANGES: usize = 5;

@@ -13,6 +13,7 @@
 
 mod files;
 mod find;
+pub mod inspect;
 pub mod limits;
 mod queue;
 pub mod tiles;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use portcullis_certs::fleet::{Caller as Certified, admit};
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, Incoming};
+use quinn::{Connection, Incoming, SendStream};
 use tokio::sync::Semaphore;
 
 use super::closing::Closing;
@@ -125,27 +125,41 @@ async fn greet(
     let theirs = Hello::decode(&frame.body).filter(|_| frame.tag == HELLO);
     let theirs = theirs.ok_or_else(|| plain(Closing::Protocol))?;
     let ours = inner.hello();
-    let hello = inner.greeting(&ours).map_err(broken)?;
+    let hello = inner.greeting(&ours, &[]).map_err(broken)?;
     let checked = ours.check(&theirs, node);
     match checked {
         // It may be of the fleet no longer, and must hear so before it is turned away.
-        Err(Closing::OlderEpoch) => {
-            if send.write_all(&hello).await.is_ok() && send.finish().is_ok() {
-                let _taken = send.stopped().await;
-            }
-        }
+        Err(Closing::OlderEpoch) => tell(&mut send, &hello).await,
         Err(Closing::NewerEpoch) => inner.hear_of_newer(&frame.body),
         Ok(()) | Err(_) => {}
     }
     inner.links.belongs(node, &key).map_err(plain)?;
     checked.map_err(|reason| (reason, format!("{theirs:?}")))?;
-    let link = Link::new(connection.clone(), node, key, theirs.epoch, Opened::ByThem);
-    inner.links.insert(link.clone(), &ours).map_err(plain)?;
+    let said = inner.start_of(&frame.body, node, &key);
+    let told = said.as_ref().map(|said| said.start.to_string());
+    let (epoch, opened) = (theirs.epoch, Opened::ByThem);
+    let link = Link::new(connection.clone(), node, key, epoch, opened, said);
+    if let Err(reason) = inner.links.insert(link.clone(), &ours) {
+        // Nor does it know that another process is this node by now.
+        let later = inner.links.latest(node);
+        if let Some(later) = later.filter(|_| reason == Closing::StartedTwice) {
+            let hello = inner.greeting(&ours, &later).map_err(broken)?;
+            tell(&mut send, &hello).await;
+        }
+        return Err((reason, told.unwrap_or_default()));
+    }
     let written = send.write_all(&hello).await;
     written.map_err(|error| broken(error.into()))?;
     // Nothing more goes over this stream.
     let _finished = send.finish();
     Ok(link)
+}
+
+/// Says the last that is said on a connection, and waits until it was heard.
+async fn tell(send: &mut SendStream, hello: &[u8]) {
+    if send.write_all(hello).await.is_ok() && send.finish().is_ok() {
+        let _taken = send.stopped().await;
+    }
 }
 
 /// One call, to join, in a short time; then the connection ends.

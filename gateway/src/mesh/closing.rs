@@ -35,9 +35,11 @@ pub enum Closing {
     Certificate = 14,
     /// The handshake or the greeting took too long.
     TooSlow = 15,
+    /// A later start of the same node was heard: two processes run with its data, or an older copy of it was put in its place.
+    StartedTwice = 16,
 }
 
-const ALL: [Closing; 15] = [
+const ALL: [Closing; 16] = [
     Closing::ShutDown,
     Closing::WrongVersion,
     Closing::WrongFleet,
@@ -53,6 +55,7 @@ const ALL: [Closing; 15] = [
     Closing::JoinOnly,
     Closing::Certificate,
     Closing::TooSlow,
+    Closing::StartedTwice,
 ];
 
 impl Closing {
@@ -87,6 +90,7 @@ impl Closing {
             Self::JoinOnly => "join_only",
             Self::Certificate => "certificate",
             Self::TooSlow => "too_slow",
+            Self::StartedTwice => "started_twice",
         }
     }
 }

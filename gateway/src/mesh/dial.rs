@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::closing::Closing;
 use super::error::MeshError;
-use super::hello::Hello;
+use super::hello::{Appended, Hello};
 use super::io::{FrameReader, HELLO};
 use super::links::{Link, Opened, Outcome, close};
 use super::{Denied, Inner, limits, serve, transport};
@@ -128,7 +128,7 @@ async fn greet(inner: &Inner, peer: u64, connection: &Connection) -> Result<Link
     inner.links.belongs(peer, &key).map_err(MeshError::Denied)?;
     let ours = inner.hello();
     let (mut send, recv) = connection.open_bi().await?;
-    let hello = inner.greeting(&ours)?;
+    let hello = inner.greeting(&ours, &[])?;
     send.write_all(&hello).await?;
     let frame = FrameReader::new(recv, limits::HELLO_BYTES).expect().await?;
     let theirs = Hello::decode(&frame.body).filter(|_| frame.tag == HELLO);
@@ -138,7 +138,14 @@ async fn greet(inner: &Inner, peer: u64, connection: &Connection) -> Result<Link
         inner.hear_of_newer(&frame.body);
     }
     checked.map_err(MeshError::Denied)?;
-    let link = Link::new(connection.clone(), peer, key, theirs.epoch, Opened::ByUs);
+    let later = Appended::of(&frame.body).later;
+    if !later.is_empty() {
+        inner.handler.started_again(later);
+        return Err(MeshError::Denied(Closing::StartedTwice));
+    }
+    let said = inner.start_of(&frame.body, peer, &key);
+    let (epoch, opened) = (theirs.epoch, Opened::ByUs);
+    let link = Link::new(connection.clone(), peer, key, epoch, opened, said);
     inner
         .links
         .insert(link.clone(), &ours)

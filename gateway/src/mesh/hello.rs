@@ -2,6 +2,7 @@
 
 use super::closing::Closing;
 use super::limits::PROOF_BYTES;
+use super::start::MAX_BYTES;
 
 /// The version of what nodes say to each other.
 pub const VERSION: u16 = 1;
@@ -34,25 +35,22 @@ impl Hello {
         bytes
     }
 
-    /// As bytes, with what proves its epoch to whoever lives in an older one.
+    /// As bytes, with what is appended. What is too long is not said.
     #[must_use]
-    pub fn encode_with(&self, proof: &[u8]) -> Vec<u8> {
+    pub fn encode_with(&self, appended: &Appended<'_>) -> Vec<u8> {
         let mut bytes = self.encode();
-        let length = u16::try_from(proof.len()).ok();
-        if let Some(length) = length.filter(|_| (1..=PROOF_BYTES).contains(&proof.len())) {
+        let mut whole = bytes.len();
+        for (part, most) in appended.parts() {
+            let part = if part.len() > most { &[] } else { part };
+            let length = u16::try_from(part.len()).unwrap_or_default();
             bytes.extend_from_slice(&length.to_be_bytes());
-            bytes.extend_from_slice(proof);
+            bytes.extend_from_slice(part);
+            if !part.is_empty() {
+                whole = bytes.len();
+            }
         }
+        bytes.truncate(whole);
         bytes
-    }
-
-    /// The proof in the bytes of a greeting; nothing where there is none.
-    #[must_use]
-    pub fn proof(bytes: &[u8]) -> Option<&[u8]> {
-        let (length, rest) = bytes.get(BYTES..)?.split_first_chunk()?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        rest.get(..length)
-            .filter(|proof| (1..=PROOF_BYTES).contains(&proof.len()))
     }
 
     /// From bytes. Later versions may append to a greeting.
@@ -100,9 +98,58 @@ impl Hello {
     }
 }
 
+/// What may stand behind a greeting: each with its length before it, empty where it is not said. Later versions may append more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Appended<'a> {
+    /// What proves its epoch to whoever lives in an older one; at most [`PROOF_BYTES`].
+    pub proof: &'a [u8],
+    /// Which start of its process says so, signed.
+    pub start: &'a [u8],
+    /// To one that is turned away for it: the later start of the same node, signed by that.
+    pub later: &'a [u8],
+}
+
+impl<'a> Appended<'a> {
+    /// What is appended in the bytes of a greeting. What is cut off, or longer than it may be, and all behind it, counts as not said.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        let mut rest = bytes.get(BYTES..).unwrap_or_default();
+        let mut next = |most: usize| -> &'a [u8] {
+            let part = rest.split_first_chunk().and_then(|(length, behind)| {
+                let length = usize::from(u16::from_be_bytes(*length));
+                let (part, behind) = behind.split_at_checked(length)?;
+                (length <= most).then_some((part, behind))
+            });
+            let (part, behind) = part.unwrap_or_default();
+            rest = behind;
+            part
+        };
+        Self {
+            proof: next(PROOF_BYTES),
+            start: next(MAX_BYTES),
+            later: next(MAX_BYTES),
+        }
+    }
+
+    fn parts(&self) -> [(&'a [u8], usize); 3] {
+        [
+            (self.proof, PROOF_BYTES),
+            (self.start, MAX_BYTES),
+            (self.later, MAX_BYTES),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn with_proof(proof: &[u8]) -> Vec<u8> {
+        OURS.encode_with(&Appended {
+            proof,
+            ..Appended::default()
+        })
+    }
 
     const OURS: Hello = Hello {
         version: VERSION,
@@ -124,20 +171,40 @@ mod tests {
     fn a_proof_is_read_as_it_was_written_or_not_at_all() {
         for length in [1, 150, PROOF_BYTES] {
             let proof = vec![7; length];
-            let bytes = OURS.encode_with(&proof);
+            let bytes = with_proof(&proof);
             assert_eq!(Hello::decode(&bytes), Some(OURS));
-            assert_eq!(Hello::proof(&bytes), Some(&proof[..]));
-            assert_eq!(Hello::proof(&bytes[..bytes.len() - 1]), None);
+            assert_eq!(Appended::of(&bytes).proof, proof);
+            assert!(Appended::of(&bytes[..bytes.len() - 1]).proof.is_empty());
         }
-        assert_eq!(OURS.encode_with(&[]), OURS.encode());
-        assert_eq!(OURS.encode_with(&[7; PROOF_BYTES + 1]), OURS.encode());
-        assert_eq!(Hello::proof(&OURS.encode()), None);
-        assert_eq!(Hello::proof(&[OURS.encode(), vec![0]].concat()), None);
-        assert_eq!(Hello::proof(&[OURS.encode(), vec![0, 0]].concat()), None);
-        assert_eq!(
-            Hello::proof(&[OURS.encode(), vec![0xFF; 2_000]].concat()),
-            None
-        );
+        assert_eq!(with_proof(&[]), OURS.encode());
+        assert_eq!(with_proof(&[7; PROOF_BYTES + 1]), OURS.encode());
+        for behind in [vec![], vec![0], vec![0, 0], vec![0xFF; 2_000]] {
+            let bytes = [OURS.encode(), behind].concat();
+            assert_eq!(Appended::of(&bytes), Appended::default());
+        }
+    }
+
+    #[test]
+    fn what_is_appended_is_read_as_it_was_written_each_with_or_without_the_others() {
+        let (proof, start, later) = ([1; PROOF_BYTES], [2; MAX_BYTES], [3; MAX_BYTES]);
+        for chosen in 0..8 {
+            let of = |bit: u8, part| if chosen & bit == 0 { &[][..] } else { part };
+            let appended = Appended {
+                proof: of(1, &proof),
+                start: of(2, &start),
+                later: of(4, &later),
+            };
+            let mut bytes = OURS.encode_with(&appended);
+            assert!(bytes.len() <= crate::mesh::limits::HELLO_BYTES);
+            assert_eq!(Hello::decode(&bytes), Some(OURS));
+            assert_eq!(Appended::of(&bytes), appended);
+            bytes.extend([9; 20]);
+            assert_eq!(Appended::of(&bytes).start, appended.start);
+            for end in 0..bytes.len() {
+                let cut = Appended::of(&bytes[..end]);
+                assert!(cut.start.is_empty() || cut.start == appended.start);
+            }
+        }
     }
 
     #[test]

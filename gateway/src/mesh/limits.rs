@@ -7,7 +7,7 @@ pub const FRAME_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of a stranger's one frame: a request to join.
 pub const JOIN_FRAME_BYTES: usize = 16 * 1024;
 /// Bytes of the greeting on a new connection.
-pub const HELLO_BYTES: usize = 1_024;
+pub const HELLO_BYTES: usize = 1_536;
 /// Bytes of the proof of an epoch in it.
 pub const PROOF_BYTES: usize = 768;
 /// Bytes taken from a stream at once; memory grows with what has arrived, not with what is announced.

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use super::closing::Closing;
 use super::error::MeshError;
 use super::hello::Hello;
-use crate::runtime::clock::Instant;
+use super::start::{Said, is_overtaken};
+use crate::runtime::clock::{Duration, Instant};
 
 /// A member as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct LinkStatus {
     pub address: SocketAddr,
     /// Whether this node opened it.
     pub ours: bool,
+    /// How long what it is sent takes to be acknowledged, smoothed over the latest.
+    pub round_trip: Duration,
 }
 
 /// A connection whose handshake and greeting are done.
@@ -47,6 +50,8 @@ pub(super) struct Link {
     pub(super) key: [u8; 32],
     pub(super) epoch: u64,
     pub(super) opened: Opened,
+    /// Which start of its process the peer says that it is.
+    said: Option<Said>,
     /// Datagrams received when a call got no answer while none arrived: unless more have arrived since, the peer is probably gone.
     suspect_at: Option<u64>,
 }
@@ -58,6 +63,7 @@ impl Link {
         key: [u8; 32],
         epoch: u64,
         opened: Opened,
+        said: Option<Said>,
     ) -> Self {
         Self {
             connection,
@@ -65,6 +71,7 @@ impl Link {
             key,
             epoch,
             opened,
+            said,
             suspect_at: None,
         }
     }
@@ -76,6 +83,12 @@ impl Link {
 
     pub(super) fn close(&self, reason: Closing) {
         close(&self.connection, reason);
+    }
+
+    /// Whether both were opened by one node that was started in between.
+    fn is_of_other_start(&self, other: &Self) -> bool {
+        let start = |link: &Self| link.said.as_ref().map(|said| said.start);
+        start(self) != start(other)
     }
 
     fn is_live(&self) -> bool {
@@ -111,6 +124,8 @@ struct State {
     members: BTreeMap<u64, Member>,
     links: BTreeMap<u64, Vec<Link>>,
     dials: BTreeMap<u64, Dialling>,
+    /// The latest start of each member that was heard of, until this node's own process ends.
+    starts: BTreeMap<u64, Said>,
 }
 
 /// Present and failed dials of one peer.
@@ -128,6 +143,7 @@ impl Links {
             members: BTreeMap::new(),
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
+            starts: BTreeMap::new(),
         }))
     }
 
@@ -144,7 +160,9 @@ impl Links {
             members,
             links,
             dials,
+            starts,
         } = &mut *state;
+        starts.retain(|peer, _| members.contains_key(peer));
         let moved = |peer: &u64| {
             let address =
                 |of: &BTreeMap<u64, Member>| of.get(peer).and_then(|it| it.address.clone());
@@ -169,7 +187,7 @@ impl Links {
     }
 
     /// Takes a connection in, if the peer belongs here at this very moment. An older one that the same side opened is closed: its end has
-    /// forgotten it.
+    /// forgotten it; so is every one of an earlier start of the peer's process.
     pub(super) fn insert(&self, link: Link, ours: &Hello) -> Result<(), Closing> {
         let mut state = self.0.lock();
         belongs(&state.members, link.peer, &link.key)?;
@@ -178,6 +196,12 @@ impl Links {
             ..*ours
         };
         ours.check_epoch(link.epoch)?;
+        if is_overtaken(state.starts.get(&link.peer), link.said.as_ref()) {
+            return Err(Closing::StartedTwice);
+        }
+        if let Some(said) = &link.said {
+            state.starts.insert(link.peer, said.clone());
+        }
         // A peer that called us can be called again at once.
         if link.opened == Opened::ByThem
             && let Some(dialling) = state.dials.get_mut(&link.peer)
@@ -186,12 +210,22 @@ impl Links {
             dialling.failed = None;
         }
         let links = state.links.entry(link.peer).or_default();
-        for older in links.iter().filter(|it| it.opened == link.opened) {
-            older.close(Closing::Replaced);
+        for older in links.iter() {
+            if older.is_of_other_start(&link) {
+                older.close(Closing::StartedTwice);
+            } else if older.opened == link.opened {
+                older.close(Closing::Replaced);
+            }
         }
         links.retain(Link::is_live);
         links.push(link);
         Ok(())
+    }
+
+    /// The latest start of that peer, as it said it.
+    pub(super) fn latest(&self, peer: u64) -> Option<Vec<u8>> {
+        let state = self.0.lock();
+        state.starts.get(&peer).map(|said| said.bytes.clone())
     }
 
     /// Forgets connections that are closed.
@@ -269,6 +303,7 @@ impl Links {
             peer: link.peer,
             address: link.connection.remote_address(),
             ours: link.opened == Opened::ByUs,
+            round_trip: link.connection.rtt(),
         })
         .collect()
     }

@@ -1,8 +1,8 @@
 //! How the nodes of a fleet call each other: one QUIC connection per pair, mutually authenticated, calls and streams in both directions
 //! over it, whoever opened it. The only room that knows `quinn`.
 //!
-//! A peer is who its certificate says, is a member with that very key as far as the caller of [`Mesh::set_members`] knows, and lives in
-//! the same epoch. Whoever has no certificate may ask to join ([`JOIN`]) and nothing else.
+//! A peer is who its certificate says, is a member with that very key as far as the caller of [`Mesh::set_members`] knows, lives in
+//! the same epoch, and is the latest start of that node that was heard of. Whoever has no certificate may ask to join ([`JOIN`]) and nothing else.
 //!
 //! Deliberately absent: what is said (the handler's business), TLS configuration (certs/), and any retry of a call: a call that failed
 //! amid may have been performed.
@@ -20,6 +20,7 @@ mod join;
 pub mod limits;
 mod links;
 mod serve;
+mod start;
 mod transport;
 
 #[cfg(test)]
@@ -45,9 +46,12 @@ pub use duplex::{Duplex, DuplexReceiver, DuplexSender};
 pub use error::{MeshError, Refused, StartError};
 pub use join::{Joined, join};
 pub use links::{LinkStatus, Member};
+pub use start::Start;
 
 use crate::runtime::clock::{self, Duration};
+use hello::Appended;
 use links::Links;
+use start::Said;
 
 /// The service that strangers may call.
 pub const JOIN: u8 = 0;
@@ -68,6 +72,8 @@ pub struct MeshParts {
     pub fleet: FleetId,
     /// The epoch that it lives in.
     pub epoch: u64,
+    /// Which start of its process it is, as [`Start::signed`]; empty is not said.
+    pub start: Vec<u8>,
     /// How it is called (`portcullis_certs::fleet::mesh_server_config`). Needed by those who listen.
     pub server: Option<Arc<ServerConfig>>,
     /// How it calls a node (`portcullis_certs::fleet::mesh_client_config`).
@@ -105,6 +111,10 @@ pub trait Handler: Send + Sync + 'static {
     /// Hears what somebody with a certificate of the fleet says to prove that an epoch newer than this node's began. Whoever says so may
     /// lie, and need not be a member any more. Called on the path of a greeting: it must not wait.
     fn newer_epoch(&self, proof: &[u8]);
+
+    /// Hears of a later start of this very node, as [`Start::signed`], for which a peer turned it away. Whoever shows it may lie; it must
+    /// not wait.
+    fn started_again(&self, later: &[u8]);
 }
 
 /// A refused connection.
@@ -137,6 +147,7 @@ struct Inner {
     links: Links,
     /// What proves this node's epoch to whoever lives in an older one.
     proof: Mutex<Vec<u8>>,
+    start: Vec<u8>,
     requests: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     calls: TaskTracker,
@@ -160,6 +171,7 @@ impl Mesh {
             random: parts.random,
             links: Links::new(parts.epoch),
             proof: Mutex::default(),
+            start: parts.start,
             requests: Arc::new(Semaphore::new(limits::REQUEST_BYTES_TOTAL)),
             strangers: Arc::new(Semaphore::new(limits::STRANGERS)),
             calls: TaskTracker::new(),
@@ -256,17 +268,30 @@ impl Inner {
         }
     }
 
-    /// The greeting, ready to be sent.
-    fn greeting(&self, ours: &hello::Hello) -> Result<Vec<u8>, MeshError> {
-        let body = ours.encode_with(&self.proof.lock());
+    /// The greeting, ready to be sent; `later` is for one that is turned away for it.
+    fn greeting(&self, ours: &hello::Hello, later: &[u8]) -> Result<Vec<u8>, MeshError> {
+        let body = ours.encode_with(&Appended {
+            proof: &self.proof.lock(),
+            start: &self.start,
+            later,
+        });
         Ok(frame::encode(io::HELLO, &body, limits::HELLO_BYTES)?)
     }
 
     /// Passes on what proves a newer epoch.
     fn hear_of_newer(&self, greeting: &[u8]) {
-        if let Some(proof) = hello::Hello::proof(greeting) {
+        let proof = Appended::of(greeting).proof;
+        if !proof.is_empty() {
             self.handler.newer_epoch(proof);
         }
+    }
+
+    /// Which start of its process a peer says that it is. What its key did not sign counts as not said.
+    fn start_of(&self, greeting: &[u8], node: u64, key: &[u8; 32]) -> Option<Said> {
+        let bytes = Appended::of(greeting).start;
+        let start = Start::verified(bytes, self.fleet, node, key)?;
+        let bytes = bytes.to_vec();
+        Some(Said { start, bytes })
     }
 
     fn deny(&self, denied: Denied) {

@@ -358,3 +358,77 @@ async fn until_answered(node: &Node, to: u64) {
     };
     tokio::time::timeout(SOON, calling).await.unwrap();
 }
+
+/// A start of the second node's process.
+fn start(number: u64, random: u8) -> Option<Start> {
+    let random = [random; 16];
+    Some(Start {
+        epoch: EPOCH,
+        number,
+        random,
+    })
+}
+
+#[tokio::test]
+async fn of_two_processes_with_one_nodes_key_the_later_start_is_the_node() {
+    let world = World::new(1, &[1, 2]);
+    let one = world.start(1, Listens::Yes);
+    one.mesh
+        .set_members(EPOCH, world.members_of(&[(1, Some(&one)), (2, None)]));
+    let process = |start| {
+        let node = world.start_of(2, world.identity(2), EPOCH, Listens::No, start);
+        node.mesh
+            .set_members(EPOCH, world.members_of(&[(1, Some(&one))]));
+        node
+    };
+    let original = process(start(5, 9));
+    assert_eq!(original.echo(1, b"x").await.unwrap(), b"x");
+    assert_eq!(one.reasons(), []);
+
+    // The copy counted on: it is taken, and what the original had open is closed.
+    let copy = process(start(6, 1));
+    assert_eq!(copy.echo(1, b"x").await.unwrap(), b"x");
+    until(|| original.mesh.links().is_empty()).await;
+    let refused = original.echo(1, b"x").await;
+    assert_eq!(refused, Err(MeshError::Denied(Closing::StartedTwice)));
+    let denied = one.hears(Closing::StartedTwice).await;
+    assert_eq!(denied.claimed, Some(2));
+    assert_eq!(denied.detail, "start 5 of epoch 3");
+    // The original is shown by whom it was overtaken.
+    until(|| !original.seen.overtaken.lock().is_empty()).await;
+    let shown = original.seen.overtaken.lock().first().unwrap().clone();
+    let key = world.identity(2).key();
+    let shown = Start::verified(&shown, world.authority.trust().fleet(), 2, &key);
+    assert_eq!(shown, start(6, 1));
+    // It holds for what is said to it, too.
+    assert_eq!(one.echo(2, b"back").await.unwrap(), b"back");
+    assert_eq!(one.mesh.links().len(), 1);
+    assert_eq!(copy.echo(1, b"x").await.unwrap(), b"x");
+
+    // As many starts, another process: one of the two, whoever came first.
+    for (other, reason) in [(0, Err(Closing::StartedTwice)), (2, Ok(()))] {
+        let twin = process(start(6, other));
+        let answered = twin.echo(1, b"x").await.map(|_| ());
+        assert_eq!(answered, reason.map_err(MeshError::Denied));
+    }
+    // One that does not say which start it is, or whose words another key signed, is none of them.
+    let silent = process(None);
+    let refused = Err(MeshError::Denied(Closing::StartedTwice));
+    assert_eq!(silent.echo(1, b"x").await, refused);
+}
+
+#[tokio::test]
+async fn a_node_that_is_started_again_is_taken_and_one_that_never_said_so_too() {
+    let world = World::new(1, &[1, 2]);
+    let one = world.start(1, Listens::Yes);
+    one.mesh
+        .set_members(EPOCH, world.members_of(&[(1, Some(&one)), (2, None)]));
+    for start in [None, None, start(1, 7), start(2, 3), start(3, 1)] {
+        let node = world.start_of(2, world.identity(2), EPOCH, Listens::No, start);
+        node.mesh
+            .set_members(EPOCH, world.members_of(&[(1, Some(&one))]));
+        assert_eq!(node.echo(1, b"x").await.unwrap(), b"x");
+        node.mesh.shutdown(SOON).await;
+    }
+    assert_eq!(one.reasons(), []);
+}

@@ -48,6 +48,7 @@ pub(super) struct Seen {
     pub(super) running: Mutex<(usize, usize)>,
     pub(super) flooded: Mutex<usize>,
     pub(super) proofs: Mutex<Vec<Vec<u8>>>,
+    pub(super) overtaken: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +104,18 @@ impl World {
         epoch: u64,
         listens: Listens,
     ) -> Node {
+        self.start_of(id, identity, epoch, listens, None)
+    }
+
+    /// The same, which says which start of its process it is.
+    pub(super) fn start_of(
+        &self,
+        id: u64,
+        identity: NodeIdentity,
+        epoch: u64,
+        listens: Listens,
+        start: Option<Start>,
+    ) -> Node {
         let trust = self.authority.trust().clone();
         let server = mesh_server_config(&identity, &trust, Joining::Offered).unwrap();
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -116,6 +129,9 @@ impl World {
             node: id,
             fleet: trust.fleet(),
             epoch,
+            start: start
+                .map(|it| it.signed(&identity).unwrap())
+                .unwrap_or_default(),
             server: Some(server),
             client: Arc::new(move |to| mesh_client_config(&identity, &trust, to).ok()),
             handler: Arc::new(Answers(Arc::clone(&seen))),
@@ -240,6 +256,10 @@ impl Handler for Answers {
 
     fn newer_epoch(&self, proof: &[u8]) {
         self.0.proofs.lock().push(proof.to_vec());
+    }
+
+    fn started_again(&self, later: &[u8]) {
+        self.0.overtaken.lock().push(later.to_vec());
     }
 
     fn stream(&self, _: u64, service: u8, mut stream: Duplex) -> BoxFuture<'static, ()> {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use portcullis_policy::{Authentication, Decision, Permit, Purpose, Silent, Story, View, decide};
+use portcullis_policy::{
+    Attempt, Authentication, Decision, Permit, Purpose, Silent, Story, View, decide,
+};
 
 use super::front::Front;
 use super::live::{Facts, Full, LiveGuard, LiveHandle};
@@ -22,7 +24,7 @@ pub(super) fn admit(
     ticket: &Ticket,
 ) -> Result<(Permit, LiveGuard), Refusal> {
     let view = front.view();
-    let permit = permit(&view, &facts)?;
+    let permit = permit(front, &view, &facts)?;
     let reference = facts.reference;
     let tenant = permit.tenant();
     let per_second = permit.limits().new_connections_per_second_or_default();
@@ -66,7 +68,7 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
     if view.revision() == permit.revision() && permit.expires().is_none() {
         return Ok(permit);
     }
-    let newest = self::permit(&view, &guard.handle().facts)?;
+    let newest = self::permit(front, &view, &guard.handle().facts)?;
     if guard.handle().continues_under(&newest) {
         // The entry, and so the moment at which it expires, may be another.
         front.live.stand(guard.handle(), &newest);
@@ -80,7 +82,7 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
 /// Decides on a cancel request; `facts` are those of `target`, the connection it speaks for, but
 /// for where it comes from and the name it was sent to, which must lead to the same endpoint.
 pub(super) fn admit_cancel(view: &View, facts: &Facts, target: &LiveHandle) -> Result<(), Refusal> {
-    let permit = decided(view, facts, Purpose::Cancel)?;
+    let permit = decided(view, facts, &facts.attempt(Purpose::Cancel))?;
     match target.continues_under(&permit) {
         true => Ok(()),
         false => Err(Refusal::violation(
@@ -90,19 +92,27 @@ pub(super) fn admit_cancel(view: &View, facts: &Facts, target: &LiveHandle) -> R
     }
 }
 
-fn permit(view: &Arc<View>, facts: &Facts) -> Result<Permit, Refusal> {
-    decided(view, facts, Purpose::Connect)
+fn permit(front: &Front, view: &View, facts: &Facts) -> Result<Permit, Refusal> {
+    let attempt = Attempt {
+        unconfirmed: front.unconfirmed(),
+        ..facts.attempt(Purpose::Connect)
+    };
+    decided(view, facts, &attempt)
 }
 
-fn decided(view: &View, facts: &Facts, purpose: Purpose) -> Result<Permit, Refusal> {
+fn decided(view: &View, facts: &Facts, attempt: &Attempt<'_>) -> Result<Permit, Refusal> {
     let at = clock::now();
-    let attempt = facts.attempt(purpose);
-    match decide(view, &attempt, at, &mut Silent) {
+    match decide(view, attempt, at, &mut Silent) {
         Decision::Permitted(permit) => Ok(permit),
         Decision::Denied(denial) => {
             let mut story = Story::default();
-            drop(decide(view, &attempt, at, &mut story));
-            Err(Refusal::denied(&denial, facts, story.to_string()))
+            drop(decide(view, attempt, at, &mut story));
+            Err(Refusal::denied(
+                &denial,
+                attempt,
+                &facts.reference,
+                story.to_string(),
+            ))
         }
     }
 }

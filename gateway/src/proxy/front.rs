@@ -244,6 +244,13 @@ impl Front {
         self.others.get()
     }
 
+    /// For how many seconds nobody has confirmed the policy to this node; 0 where it decides alone.
+    #[must_use]
+    pub fn unconfirmed(&self) -> u64 {
+        self.others()
+            .map_or(0, |others| others.unconfirmed().as_secs())
+    }
+
     /// The authenticated connections to each endpoint.
     pub(super) fn open_endpoints(&self) -> Vec<OpenAt> {
         self.claims.endpoints()
@@ -363,6 +370,7 @@ impl Front {
             database: "",
             replication: false,
             purpose: Purpose::Connect,
+            unconfirmed: 0,
         };
         match decide(&view, &attempt, clock::now(), &mut Silent) {
             Decision::Permitted(permit) => match &permit.endpoint().authentication {

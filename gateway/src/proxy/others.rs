@@ -22,10 +22,14 @@ use std::sync::Arc;
 use super::failures::{Role, Who};
 use super::front::Front;
 use super::source::Source;
+use crate::runtime::clock::Duration;
 use crate::runtime::limits::{FAILURES_TOLD, OPEN_TOLD};
 
 /// The way to the other nodes.
 pub trait Others: Send + Sync {
+    /// For how long nobody has confirmed the policy that is in force here.
+    fn unconfirmed(&self) -> Duration;
+
     /// Gives a cancel request to the node that issued its key; ends when that node has told the
     /// database. The node's name, if it is known and could be reached.
     fn cancel(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use portcullis_audit::kinds;
-use portcullis_policy::{Denial, Reference, TenantId};
+use portcullis_policy::{Attempt, Denial, DenialCode, Reference, TenantId};
 use portcullis_wire::Complaint;
 use portcullis_wire::error::{ErrorResponse, SqlState};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::io::{ReadError, send};
-use super::live::{ENDPOINT_REDIRECTED, Facts, Full, Lapse};
+use super::live::{ENDPOINT_REDIRECTED, Full, Lapse};
 use super::throttle::Limit;
 use crate::runtime::limits::{FAREWELL, SOURCE_PACE_PART};
 
@@ -88,14 +88,29 @@ impl Refusal {
     }
 
     /// Policy's no.
-    pub(super) fn denied(denial: &Denial, facts: &Facts, narration: String) -> Self {
-        let told = ErrorResponse::fatal(
-            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            denial.for_client(&facts.reference),
-        )
-        .with_hint(portcullis_policy::CLIENT_HINT);
-        let attempt = facts.attempt(portcullis_policy::Purpose::Connect);
-        let story = denial.for_operator(&attempt);
+    pub(super) fn denied(
+        denial: &Denial,
+        attempt: &Attempt<'_>,
+        reference: &Reference,
+        narration: String,
+    ) -> Self {
+        let state = match denial.reason() {
+            // Drivers that know several hosts go on to the next.
+            DenialCode::PolicyStale => SqlState::CANNOT_CONNECT_NOW,
+            DenialCode::UnknownEndpoint
+            | DenialCode::TenantSuspended
+            | DenialCode::EndpointSuspended
+            | DenialCode::PublicBlocked
+            | DenialCode::WrongNetwork
+            | DenialCode::WrongPrivateLink
+            | DenialCode::EmptyList
+            | DenialCode::AddressNotListed
+            | DenialCode::EntryExpired
+            | DenialCode::ReplicationRefused => SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        };
+        let told = ErrorResponse::fatal(state, denial.for_client(reference))
+            .with_hint(portcullis_policy::CLIENT_HINT);
+        let story = denial.for_operator(attempt);
         let mut refusal = Self::new(kinds::CONNECTION_DENIED, denial.code(), story, Some(told));
         refusal.tenant = denial.tenant().cloned();
         refusal.with("narration", narration)

@@ -6,11 +6,13 @@ use super::{DocumentError, DocumentPath, DocumentProblem};
 use crate::id::EndpointId;
 use crate::limits::{
     MAX_ATTACHMENTS, MAX_BACKENDS, MAX_CLUSTERS, MAX_DOORS, MAX_ENDPOINTS, MAX_NAMES,
+    MAX_REFUSED_AFTER, MIN_REFUSED_AFTER,
 };
 use crate::network::{AddressSet, Family, entry_addresses};
 use crate::origin::Origin;
 use crate::server_name::ServerName;
-use crate::tenant::{Addresses, Cluster, Endpoint, Entry, Tenant, TenantLimits, UpstreamTls, Via};
+use crate::tenant::{Addresses, Cluster, Endpoint, Entry, Tenant, UpstreamTls, Via};
+use crate::tenant_limits::{OnStale, TenantLimits};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,7 +77,14 @@ fn limits(at: &DocumentPath, limits: &TenantLimits) -> Checked {
     // Nobody at all is said by suspending the tenant, so that the denial tells the truth.
     match said.into_iter().find(|(_, value)| *value == Some(0)) {
         Some((what, _)) => fail(at.key(what), DocumentProblem::Zero(what)),
-        None => Ok(()),
+        None => on_stale(at.key("on-stale"), limits.on_stale),
+    }
+}
+
+fn on_stale(at: DocumentPath, said: OnStale) -> Checked {
+    match said {
+        OnStale::Serve | OnStale::RefuseAfter(MIN_REFUSED_AFTER..=MAX_REFUSED_AFTER) => Ok(()),
+        OnStale::RefuseAfter(seconds) => fail(at, DocumentProblem::RefusedAfter(seconds)),
     }
 }
 

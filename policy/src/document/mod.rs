@@ -12,7 +12,7 @@ pub use path::{DocumentPath, PathSegment};
 pub(crate) use words::line;
 
 use crate::id::{ClusterId, EndpointId};
-use crate::limits::MAX_ENTRIES_PER_TENANT;
+use crate::limits::{MAX_ENTRIES_PER_TENANT, MAX_REFUSED_AFTER, MIN_REFUSED_AFTER};
 use crate::network::{Family, Prefix};
 use crate::origin::Origin;
 use crate::server_name::ServerName;
@@ -96,6 +96,8 @@ pub enum DocumentProblem {
     NotA(&'static str, String),
     /// A number that must not be 0.
     Zero(&'static str),
+    /// New clients cannot be refused by a policy that is so many seconds old: that is too soon, or later than any node serves.
+    RefusedAfter(u32),
 }
 
 impl DocumentProblem {
@@ -138,6 +140,10 @@ impl fmt::Display for DocumentProblem {
             Self::TooLong { what, maximum } => write!(f, "{what} is longer than {maximum} bytes"),
             Self::NotA(what, text) => write!(f, "{text} is not {what}"),
             Self::Zero(what) => write!(f, "{what} must not be 0"),
+            Self::RefusedAfter(seconds) => write!(
+                f,
+                "refuse-after {seconds}: write {MIN_REFUSED_AFTER} to {MAX_REFUSED_AFTER} seconds"
+            ),
         }
     }
 }

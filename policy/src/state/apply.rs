@@ -256,6 +256,7 @@ impl State {
                     let why = String::from("only a policy change may be staged");
                     return Err(Rejection::StagedCommand(why));
                 }
+                self.check_level(&whole)?;
                 self.check_author(author, &whole)?;
                 self.execute(author, &whole)
             }

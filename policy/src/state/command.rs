@@ -6,6 +6,7 @@ use crate::access::Role;
 use crate::fleet_id::{Digest, FleetId, KeyHash, NodeId, PendingId, RequestId};
 use crate::id::{NodeName, OperatorId, Revision, TenantId};
 use crate::tenant::Tenant;
+use crate::tenant_limits::OnStale;
 use crate::text::unique;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -178,15 +179,15 @@ pub enum Command {
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
 
 /// From this level on commands leave leaves in the audit logs: once every node has it.
-pub const AUDIT_LEVEL: u32 = 2;
+pub const AUDIT_LEVEL: u32 = 3;
 
 impl Command {
     /// The level that every node must have before this may be used. Level 0 is what gets a fleet out of trouble.
     #[must_use]
-    pub const fn required_level(&self) -> u32 {
+    pub fn required_level(&self) -> u32 {
         match self {
             Self::Found { .. }
             | Self::Remove { .. }
@@ -196,6 +197,8 @@ impl Command {
             | Self::Discard { .. }
             | Self::Reject { .. }
             | Self::Withdraw { .. } => 0,
+            // Earlier versions cannot read such a document.
+            Self::Apply { put, .. } if put.iter().any(uses_on_stale) => 2,
             Self::Apply { .. }
             | Self::Invite { .. }
             | Self::Admit { .. }
@@ -209,4 +212,8 @@ impl Command {
             Self::Seal => AUDIT_LEVEL,
         }
     }
+}
+
+fn uses_on_stale(tenant: &Tenant) -> bool {
+    tenant.limits.on_stale != OnStale::Serve
 }

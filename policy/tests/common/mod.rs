@@ -152,6 +152,7 @@ pub fn attempt<'a>(
         database: "orders",
         replication: false,
         purpose: Purpose::Connect,
+        unconfirmed: 0,
     }
 }
 

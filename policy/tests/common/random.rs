@@ -30,10 +30,16 @@ pub fn tenants() -> impl Strategy<Value = Vec<Tenant>> {
 /// One tenant; now and then suspended.
 pub fn tenant(id: &'static str) -> impl Strategy<Value = Tenant> {
     let endpoints = vec(option::weighted(0.9, endpoint(id)), 3);
-    (endpoints, seldom()).prop_map(move |(endpoints, suspended)| {
+    let on_stale = select(vec![
+        OnStale::Serve,
+        OnStale::RefuseAfter(10),
+        OnStale::REFUSE,
+    ]);
+    (endpoints, seldom(), on_stale).prop_map(move |(endpoints, suspended, on_stale)| {
         let mut tenant = super::tenant(id);
         tenant.clusters.insert(name("other"), cluster("10.0.0.11"));
         tenant.suspended = suspended;
+        tenant.limits.on_stale = on_stale;
         for (number, endpoint) in endpoints.into_iter().enumerate() {
             if let Some(mut endpoint) = endpoint {
                 endpoint.names = vec![server_name(&format!("{id}-{number}"))];
@@ -163,6 +169,7 @@ pub struct Probe {
     pub server_name: Option<ServerName>,
     pub replication: bool,
     pub purpose: Purpose,
+    pub unconfirmed: u64,
 }
 
 impl Probe {
@@ -175,6 +182,7 @@ impl Probe {
             database: "orders",
             replication: self.replication,
             purpose: self.purpose,
+            unconfirmed: self.unconfirmed,
         }
     }
 }
@@ -197,14 +205,23 @@ pub fn attempts() -> impl Strategy<Value = Vec<Probe>> {
         .prop_map(|server_name| (server_name, Origin::Public));
     let target = prop_oneof![8 => own("acme"), 8 => own("globex"), 2 => other, 1 => nowhere];
     let purpose = select(vec![Purpose::Connect, Purpose::Connect, Purpose::Cancel]);
-    let probe = (target, address(), prop::bool::weighted(0.1), purpose).prop_map(
-        |((server_name, origin), address, replication, purpose)| Probe {
-            origin,
-            address,
-            server_name,
-            replication,
-            purpose,
-        },
-    );
+    let unconfirmed = 0_u64..40;
+    let probe = (
+        target,
+        address(),
+        prop::bool::weighted(0.1),
+        purpose,
+        unconfirmed,
+    )
+        .prop_map(
+            |((server_name, origin), address, replication, purpose, unconfirmed)| Probe {
+                origin,
+                address,
+                server_name,
+                replication,
+                purpose,
+                unconfirmed,
+            },
+        );
     vec(probe, 40)
 }

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use portcullis_policy::FEATURE_LEVEL;
 use serde_json::Value;
 
 pub use admin::Answer;
@@ -66,7 +67,13 @@ impl Fleet {
     /// So many nodes on this machine, in one fleet, with acme's policy in force on all.
     #[must_use]
     pub fn of(count: u8) -> Self {
-        let mut fleet = Self::empty(None);
+        Self::before(count, USUAL_CONNECTIONS)
+    }
+
+    /// The same, before a database that takes so many connections.
+    #[must_use]
+    pub fn before(count: u8, connections: u32) -> Self {
+        let mut fleet = Self::empty(None, connections);
         fleet.populate(count);
         fleet
     }
@@ -74,7 +81,7 @@ impl Fleet {
     /// The same, each node a host of its own on wires that can be cut (needs root).
     #[must_use]
     pub fn on_wires(count: u8) -> Self {
-        let mut fleet = Self::empty(Some(Wires::new()));
+        let mut fleet = Self::empty(Some(Wires::new()), USUAL_CONNECTIONS);
         fleet.populate(count);
         fleet
     }
@@ -82,18 +89,18 @@ impl Fleet {
     /// Nodes on this machine, with weather between them.
     #[must_use]
     pub fn in_weather(count: u8, weather: &Weather) -> Self {
-        let mut fleet = Self::empty(None);
+        let mut fleet = Self::empty(None, USUAL_CONNECTIONS);
         fleet.weather = Some(weather.clone());
         fleet.populate(count);
         fleet
     }
 
-    fn empty(wires: Option<Wires>) -> Self {
+    fn empty(wires: Option<Wires>, connections: u32) -> Self {
         let database_clients = TestAuthority::new("Database clients");
         let mut postgres = Postgres::builder(Version::V15)
             .client_authority(&database_clients)
             .role("app", "secret")
-            .setting("max_connections", "200")
+            .setting("max_connections", &connections.to_string())
             .served();
         let mut clients = None;
         let mut database_host = None;
@@ -300,8 +307,17 @@ impl Fleet {
         running.map(|node| told(node).unwrap_or_default()).collect()
     }
 
-    /// Waits until every running node has the same revision in force, knows a quorum, and takes
-    /// every control node for a voter; how long that took.
+    /// Whether every running node has said what it is: each word of that is a revision.
+    fn is_introduced(&self, status: &Value) -> bool {
+        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        self.nodes.iter().filter(|node| node.runs()).all(|node| {
+            let known = nodes.iter().find(|known| known["name"] == node.name());
+            known.is_none_or(|known| known["level"] == FEATURE_LEVEL)
+        })
+    }
+
+    /// Waits until every running node has the same revision in force, knows a quorum, takes every
+    /// control node for a voter, and has said what it is; how long that took.
     ///
     /// # Panics
     /// When it does not come to that.
@@ -323,6 +339,7 @@ impl Fleet {
                     && status["quorum"] == true
                     && !status["leader"].is_null()
                     && votes(status)
+                    && self.is_introduced(status)
             })
         };
         if wait::until(SOON, || settled().then_some(())).is_none() {
@@ -388,6 +405,8 @@ fn votes(status: &Value) -> bool {
     })
 }
 
+/// As many connections as the database of an ordinary fleet takes.
+const USUAL_CONNECTIONS: u32 = 200;
 const DATABASE: u8 = 100;
 const RESIDENT: u8 = 201;
 const GUEST: u8 = 202;

@@ -163,6 +163,27 @@ impl Node {
         Dial::tls(self.listen, server_name, &self.authorities_pem)
     }
 
+    /// Where clients call it.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Who signed the certificate that it shows, as PEM.
+    #[must_use]
+    pub fn authorities_pem(&self) -> &str {
+        &self.authorities_pem
+    }
+
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.service.as_ref().expect("running").pid()
+    }
+
     /// Runs `portcullis` where this node runs.
     #[must_use]
     pub fn portcullis(&self, arguments: &[&str]) -> Finished {

@@ -91,6 +91,7 @@ impl Gateway {
             database: "orders",
             replication: false,
             purpose: Purpose::Connect,
+            unconfirmed: 0,
         };
         let at = Timestamp::from_millis(ask.at);
         let decision = decide(view, &attempt, at, &mut Silent);

@@ -134,6 +134,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
         Action::Status
         | Action::Limits
         | Action::Fleet
+        | Action::AuditTrust
         | Action::Operators
         | Action::Pending
         | Action::GuardRails => (captured(""), Value::Null),

@@ -121,6 +121,8 @@ mod tests {
             stale: heard_ms.map(|_| stale),
             stale_limit: None,
             version: None,
+            level: 1,
+            clock_skew_ms: None,
         }
     }
 

@@ -3,8 +3,8 @@
 use super::tenant::UNENCRYPTED;
 use crate::config::file_error::is_deceptive;
 use portcullis_policy::{
-    Authentication, Cluster, Endpoint, Engine, Entry, Replication, Tenant, TokenKeys, UpstreamTls,
-    Via,
+    Authentication, Cluster, Endpoint, Engine, Entry, OnStale, Replication, Tenant, TokenKeys,
+    UpstreamTls, Via,
 };
 use std::fmt::{self, Display, Write};
 
@@ -53,11 +53,18 @@ fn write_tenant(out: &mut String, tenant: &Tenant) -> fmt::Result {
             limits.new_connections_per_second,
         ),
     ];
-    if written.iter().any(|(_, limit)| limit.is_some()) {
+    if written.iter().any(|(_, limit)| limit.is_some()) || limits.on_stale != OnStale::Serve {
         writeln!(out, "limits:")?;
         for (key, limit) in written {
             if let Some(limit) = limit {
                 writeln!(out, "  {key}: {limit}")?;
+            }
+        }
+        match limits.on_stale {
+            OnStale::Serve => {}
+            OnStale::REFUSE => writeln!(out, "  on-stale: refuse")?,
+            OnStale::RefuseAfter(seconds) => {
+                writeln!(out, "  on-stale: {{refuse-after: {seconds}}}")?;
             }
         }
     }

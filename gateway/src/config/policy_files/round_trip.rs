@@ -2,9 +2,9 @@
 
 use super::{PolicyFiles, parse, render};
 use portcullis_policy::{
-    Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry, Origin,
-    Prefix, PrivateLinkId, Replication, ServerName, Service, Tenant, TenantLimits, Timestamp,
-    TokenKeys, TokenRule, UpstreamTls, Via,
+    Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry, OnStale,
+    Origin, Prefix, PrivateLinkId, Replication, ServerName, Service, Tenant, TenantLimits,
+    Timestamp, TokenKeys, TokenRule, UpstreamTls, Via,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::option;
@@ -240,10 +240,16 @@ fn entry(origins: Vec<Origin>) -> impl Strategy<Value = Entry> {
 
 fn limits() -> impl Strategy<Value = TenantLimits> {
     let limit = || option::of(1..=u32::MAX);
-    (limit(), limit(), limit()).prop_map(|(all, each, rate)| TenantLimits {
+    let on_stale = prop_oneof![
+        Just(OnStale::Serve),
+        Just(OnStale::REFUSE),
+        (10..=86_400_u32).prop_map(OnStale::RefuseAfter),
+    ];
+    (limit(), limit(), limit(), on_stale).prop_map(|(all, each, rate, on_stale)| TenantLimits {
         connections: all,
         connections_per_endpoint: each,
         new_connections_per_second: rate,
+        on_stale,
     })
 }
 

@@ -5,8 +5,8 @@ use super::fields::{Fields, Reader};
 use super::yaml::{Key, Node, Value};
 use crate::config::file_error::quoted;
 use portcullis_policy::{
-    Backend, Cluster, ClusterId, Engine, NetworkId, PrivateLinkId, Service, Tenant, TenantId,
-    TenantLimits, UpstreamTls, Via,
+    Backend, Cluster, ClusterId, Engine, NetworkId, OnStale, PrivateLinkId, Service, Tenant,
+    TenantId, TenantLimits, UpstreamTls, Via,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -121,6 +121,7 @@ fn limits(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Option<TenantLimi
         "connections",
         "connections-per-endpoint",
         "new-connections-per-second",
+        "on-stale",
     ];
     let mut limits = TenantLimits::none_said();
     let Some(pair) = fields.pair("limits") else {
@@ -147,7 +148,35 @@ fn limits(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Option<TenantLimi
             complete &= slot.is_some();
         }
     }
+    if let Some(node) = fields.get("on-stale") {
+        reader.place("limits.on-stale", &node.at);
+        match on_stale(reader, node) {
+            Some(said) => limits.on_stale = said,
+            None => complete = false,
+        }
+    }
     complete.then_some(limits)
+}
+
+fn on_stale(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<OnStale> {
+    const ADVICE: &str = "write serve, refuse, or `{refuse-after: 60}` with the seconds";
+    match &node.value {
+        Value::Text { text, .. } if text == "serve" => Some(OnStale::Serve),
+        Value::Text { text, .. } if text == "refuse" => Some(OnStale::REFUSE),
+        Value::Text { text, .. } => {
+            let message = format!("on-stale: {} is none of its words; {ADVICE}", quoted(text));
+            reader.complain(&node.at, message)
+        }
+        Value::Null | Value::List(_) => reader.complain(&node.at, format!("on-stale: {ADVICE}")),
+        Value::Map(_) => {
+            let fields = reader.fields(node, "on-stale", &["refuse-after"])?;
+            let advice = format!("on-stale: {ADVICE}");
+            let seconds = fields.need(reader, "refuse-after", &node.at, &advice)?;
+            reader
+                .number(seconds, "refuse-after")
+                .map(OnStale::RefuseAfter)
+        }
+    }
 }
 
 fn clusters(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<BTreeMap<ClusterId, Cluster>> {

@@ -1,6 +1,7 @@
 //! Whole directories: what is written well is understood, what is not is refused with a golden message.
 
 use super::*;
+use portcullis_policy::OnStale;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -340,6 +341,40 @@ fn what_a_reader_would_not_see_is_refused() {
     }
     // Lines may end as they do on Windows.
     assert!(parse(&one_file("a.yaml", "tenant: a\r\nsuspended: true\r\n")).is_ok());
+}
+
+#[test]
+fn on_stale_is_one_of_its_words_or_says_after_how_many_seconds() {
+    let read = |said: &str| {
+        let text = format!("tenant: a\nlimits:\n  on-stale: {said}\n");
+        match parse(&one_file("a.yaml", &text)) {
+            Ok(documents) => Ok(documents[0].limits.on_stale),
+            Err(errors) => Err(first_line(&errors[0])),
+        }
+    };
+    assert_eq!(read("serve"), Ok(OnStale::Serve));
+    assert_eq!(read("refuse"), Ok(OnStale::RefuseAfter(30)));
+    assert_eq!(read("{refuse-after: 600}"), Ok(OnStale::RefuseAfter(600)));
+    for (said, expected) in [
+        (
+            "close",
+            "a.yaml:3:13: on-stale: \"close\" is none of its words; write serve, refuse, or `{refuse-after: 60}` with the seconds",
+        ),
+        (
+            "",
+            "a.yaml:3:11: on-stale: write serve, refuse, or `{refuse-after: 60}` with the seconds",
+        ),
+        (
+            "{refuse-after: soon}",
+            "a.yaml:3:28: refuse-after: write a whole number from 0 to 4294967295, in digits",
+        ),
+        (
+            "{refuse-after: 9}",
+            "a.yaml:3:13: limits.on-stale: refuse-after 9: write 10 to 86400 seconds",
+        ),
+    ] {
+        assert_eq!(read(said), Err(expected.to_owned()), "{said:?}");
+    }
 }
 
 fn one_file(name: &str, text: &str) -> PolicyFiles {

@@ -88,6 +88,8 @@ impl Logs {
     /// ([`Self::published_tree`] says from where to append what is missing), or were changed. [`LogError::Fork`] if the published
     /// checkpoint is of another history.
     pub fn begin(&self, log: &LogId, tree: Tree) -> Result<(), LogError> {
+        // What a `durable` under way syncs is not yet what is put in order here.
+        let _syncing = self.syncing.lock();
         let held = &mut *self.held.lock();
         held.usable()?;
         held.begin(log, self.folder(log), tree)
@@ -153,10 +155,15 @@ impl Logs {
     /// [`LogError::Io`]: nothing is lost, and it can be called again. [`LogError::NotSynced`]: the logs must be opened again.
     pub fn durable(&self) -> Result<(), LogError> {
         let _syncing = self.syncing.lock();
-        let (unsynced, sizes) = {
+        // One log at a time: who appends does not wait for ten thousand.
+        let logs: Vec<LogId> = self.held.lock().logs.keys().cloned().collect();
+        for id in &logs {
             let held = &mut *self.held.lock();
             held.usable()?;
-            held.flush_all()?;
+            held.flush(id)?;
+        }
+        let (unsynced, sizes) = {
+            let held = &mut *self.held.lock();
             let sizes = held.logs.iter();
             let sizes: Vec<(LogId, u64)> = sizes
                 .map(|(id, log)| (id.clone(), log.in_tiles()))
@@ -167,12 +174,13 @@ impl Logs {
             return Ok(());
         }
         let synced = unsynced.sync(&self.directory);
-        let held = &mut *self.held.lock();
         if let Err((path, error)) = synced {
+            let held = &mut *self.held.lock();
             held.not_synced = Some(format!("{}: {error}", path.display()));
             return held.usable();
         }
         for (id, size) in sizes {
+            let held = &mut *self.held.lock();
             if let Some(log) = held.logs.get_mut(&id) {
                 log.synced(size, &mut held.unsynced)?;
             }
@@ -233,11 +241,13 @@ impl Held {
         Ok(())
     }
 
-    fn flush_all(&mut self) -> Result<(), LogError> {
-        for log in self.logs.values_mut() {
-            log.flush(log.tree().size(), &mut self.unsynced)?;
-        }
-        self.waiting = 0;
+    fn flush(&mut self, id: &LogId) -> Result<(), LogError> {
+        let Some(log) = self.logs.get_mut(id) else {
+            return Ok(());
+        };
+        let before = log.pending_bytes();
+        log.flush(log.tree().size(), &mut self.unsynced)?;
+        self.waiting = self.waiting.saturating_sub(before);
         Ok(())
     }
 }

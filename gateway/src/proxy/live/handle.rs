@@ -30,7 +30,7 @@ pub(in crate::proxy) struct Facts {
 }
 
 impl Facts {
-    /// The attempt that these facts make, for `decide`.
+    /// The attempt that these facts make, for `decide`, of one who was let in before.
     pub(in crate::proxy) fn attempt(&self, purpose: Purpose) -> Attempt<'_> {
         Attempt {
             origin: &self.origin,
@@ -40,6 +40,7 @@ impl Facts {
             database: &self.database,
             replication: self.replication,
             purpose,
+            unconfirmed: 0,
         }
     }
 }

@@ -1,0 +1,116 @@
+//! What can be typed about the audit log's files, as clap reads it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use portcullis_policy::{Reference, TenantId};
+
+use super::paths::PathError;
+use crate::ledger::tiles::LogId;
+
+/// Commands about the audit log's files. They need no node.
+#[derive(Subcommand, Clone, Debug)]
+pub enum AuditCommand {
+    /// Check logs: is everything there, as it was signed, and the same history that was signed before
+    Verify(VerifyArgs),
+    /// Take one entry out of a log, with all that proves it
+    Prove(ProveArgs),
+    /// Check a proof that `prove` wrote
+    Check(CheckArgs),
+}
+
+/// Where logs lie.
+#[derive(Args, Clone, Debug)]
+pub struct WhereArgs {
+    /// A log's directory or that of all logs, or the http:// or https:// URL of one
+    #[arg(value_name = "DIR|URL")]
+    pub place: PathBuf,
+    /// The authority of an https server's certificate [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// `audit verify`.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// Where the logs lie.
+    #[command(flatten)]
+    pub place: WhereArgs,
+    /// Whose signatures are believed, and how many are needed (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// A checkpoint that was seen earlier, which the log must still begin with; repeat for several
+    #[arg(long, value_name = "CHECKPOINT-FILE")]
+    pub since: Vec<PathBuf>,
+    /// Where to keep two checkpoints that contradict each other [default: beside the earlier one]
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Print the report as JSON, on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `audit prove`.
+#[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("entry").required(true).args(["index", "reference"]))]
+pub struct ProveArgs {
+    /// Where the log lies.
+    #[command(flatten)]
+    pub place: WhereArgs,
+    /// Which log, where all lie: fleet or a tenant
+    #[arg(long, value_name = "LOG")]
+    pub log: Option<LogName>,
+    /// The entry's index, from 0
+    #[arg(long, value_name = "N")]
+    pub index: Option<u64>,
+    /// The one event with this reference, like PC-0123-4567-89AB
+    #[arg(long, value_name = "REFERENCE")]
+    pub reference: Option<Reference>,
+    /// Where to write the proof, and nothing else [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print what was proved as JSON, on one line
+    #[arg(long, requires = "out")]
+    pub json: bool,
+}
+
+/// `audit check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The proof
+    #[arg(value_name = "PROOF")]
+    pub proof: PathBuf,
+    /// Whose signatures are believed, and how many are needed (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// The entry, where the proof does not carry it
+    #[arg(long, value_name = "FILE")]
+    pub entry: Option<PathBuf>,
+    /// Print what is proved as JSON, on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `fleet`, `tenants/TENANT`, or a tenant's name alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogName(pub LogId);
+
+impl FromStr for LogName {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        match (text.parse(), TenantId::parse(text)) {
+            (Ok(log), _) => Ok(Self(log)),
+            (Err(_), Ok(tenant)) => Ok(Self(LogId::Tenant(tenant))),
+            (Err(problem), Err(_)) => Err(PathError::Name(problem)),
+        }
+    }
+}
+
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,215 @@
+//! What an inspection found.
+
+use std::collections::BTreeMap;
+
+use portcullis_audit::moment;
+use portcullis_audit::tlog::{Checkpoint, Finding, Level, TILE_WIDTH, Tile};
+use serde::Serialize;
+
+/// All logs that were looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// All in all.
+    pub verdict: Verdict,
+    /// The fleet's first.
+    pub logs: Vec<LogReport>,
+    /// Heads of tenants' logs in the fleet's that were compared with them.
+    pub heads: u64,
+}
+
+/// The worst that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Everything is there, and as it was signed.
+    Good,
+    /// What is there is as it was signed, and something is missing.
+    Incomplete,
+    /// Something is not as it was signed, or not signed by whom it should be.
+    Tampered,
+    /// Two signed statements about a log contradict each other.
+    Contradicted,
+}
+
+/// One log.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogReport {
+    /// Where it lies: `fleet`, `tenants/TENANT`, or nothing where only one log was looked at.
+    pub log: String,
+    /// Its name, as its checkpoint says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Entries, as its checkpoint says.
+    pub size: u64,
+    /// The root of its tree, as its checkpoint says, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Who cosigned, and when.
+    pub cosigned: BTreeMap<String, String>,
+    /// What is wrong, by place.
+    pub findings: Vec<Found>,
+    /// Findings that are not told one by one.
+    pub more: u64,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// What it is.
+    pub kind: Kind,
+    /// The file it is in, relative to what was looked at.
+    pub file: String,
+    /// The first entry that it concerns, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// The last entry that it concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// In words.
+    pub says: String,
+    /// The two signed notes that contradict each other, the older first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<(String, String)>,
+}
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A file or entries that the checkpoint promises are not there.
+    Missing,
+    /// An entry or a hash is not the one that was signed.
+    Changed,
+    /// A file is none of its kind.
+    Malformed,
+    /// The checkpoint is not signed as the trust policy asks.
+    NotBelieved,
+    /// It contradicts another signed statement.
+    Contradiction,
+}
+
+impl Kind {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Missing => Verdict::Incomplete,
+            Self::Changed | Self::Malformed | Self::NotBelieved => Verdict::Tampered,
+            Self::Contradiction => Verdict::Contradicted,
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn of(logs: Vec<LogReport>, heads: u64) -> Self {
+        let kinds = logs.iter().flat_map(|log| &log.findings);
+        let verdicts = kinds.map(|found| found.kind.verdict());
+        Self {
+            verdict: verdicts.max().unwrap_or(Verdict::Good),
+            logs,
+            heads,
+        }
+    }
+}
+
+impl LogReport {
+    pub(super) fn new(log: &str) -> Self {
+        Self {
+            log: log.to_owned(),
+            origin: None,
+            size: 0,
+            root: None,
+            cosigned: BTreeMap::new(),
+            findings: Vec::new(),
+            more: 0,
+        }
+    }
+
+    pub(super) fn describe(&mut self, checkpoint: &Checkpoint) {
+        self.origin = Some(checkpoint.origin.clone());
+        self.size = checkpoint.size;
+        self.root = Some(checkpoint.root.to_string());
+    }
+
+    pub(super) fn cosigned(&mut self, witnesses: BTreeMap<String, u64>) {
+        let text = |seconds: u64| {
+            let milliseconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            moment::to_text(milliseconds.saturating_mul(1_000))
+        };
+        let witnesses = witnesses.into_iter();
+        self.cosigned = witnesses.map(|(name, at)| (name, text(at))).collect();
+    }
+
+    /// Adds what is wrong with a file of this log.
+    pub(super) fn add(&mut self, kind: Kind, file: &str, says: impl Into<String>) -> &mut Found {
+        let file = self.path(file);
+        self.push(Found {
+            kind,
+            file,
+            first: None,
+            last: None,
+            says: says.into(),
+            proof: None,
+        })
+    }
+
+    /// Adds what the check of the tree found.
+    pub(super) fn add_finding(&mut self, finding: &Finding) {
+        let (kind, tile, says) = match finding {
+            Finding::Entry { index } => {
+                let says = format!("entry {index} was changed");
+                let tile = bundle(*index);
+                let found = self.add(Kind::Changed, &self.name(tile), says);
+                (found.first, found.last) = (Some(*index), Some(*index));
+                return;
+            }
+            Finding::Entries { from, to } => {
+                let says = finding.to_string();
+                let found = self.add(Kind::Changed, "tile/entries", says);
+                (found.first, found.last) = (Some(*from), Some(to.saturating_sub(1)));
+                return;
+            }
+            Finding::Hash { tile, position } => {
+                let says = format!("hash {position} was changed");
+                let found = self.add(Kind::Changed, &tile.path(), says);
+                let at = tile.subtrees().nth(usize::from(*position));
+                found.first = at.map(|at| at.index << at.level);
+                found.last = at.map(|at| ((at.index + 1) << at.level).saturating_sub(1));
+                return;
+            }
+            Finding::Malformed { tile, problem } => (Kind::Malformed, tile, problem.clone()),
+            Finding::Missing { tile } => (Kind::Missing, tile, "it is missing".to_owned()),
+        };
+        let found = self.add(kind, &tile.path(), says);
+        found.first = tile.subtrees().next().map(|at| at.index << at.level);
+        let last = tile.subtrees().last();
+        found.last = last.map(|at| ((at.index + 1) << at.level).saturating_sub(1));
+    }
+
+    pub(super) fn path(&self, file: &str) -> String {
+        match self.log.as_str() {
+            "" => file.to_owned(),
+            log => format!("{log}/{file}"),
+        }
+    }
+
+    /// A bundle's file as this log has it: the last one may be partial.
+    fn name(&self, tile: Tile) -> String {
+        let now = Tile::at(tile.level, tile.index, self.size);
+        now.unwrap_or(tile).path()
+    }
+
+    fn push(&mut self, found: Found) -> &mut Found {
+        self.findings.push(found);
+        let last = self.findings.len() - 1;
+        #[expect(clippy::indexing_slicing, reason = "it was just put there")]
+        &mut self.findings[last]
+    }
+}
+
+/// The bundle that has this entry.
+fn bundle(index: u64) -> Tile {
+    Tile {
+        level: Level::Entries,
+        index: index / u64::from(TILE_WIDTH),
+        width: TILE_WIDTH,
+    }
+}
