@@ -52,6 +52,12 @@ pub const FLEET_REPORTED: &str = "fleet.reported";
 pub const FLEET_UNINVITED: &str = "fleet.uninvited";
 /// The head of a tenant's log, as a leaf of the fleet's.
 pub const LOG_HEAD: &str = "log.head";
+/// A node could not record some of its events in the fleet's audit logs; the field `cause` says why.
+pub const LOG_GAP: &str = "log.gap";
+/// The root of a node's events of connections, whose lines are in a file of that node.
+pub const CONNECTIONS_BATCH: &str = "connections.batch";
+/// Somebody was told what evidence says under a reference.
+pub const EVIDENCE_READ: &str = "evidence.read";
 /// A token was made with which a node may join.
 pub const FLEET_INVITED: &str = "fleet.invited";
 /// A node was taken out of the fleet.
@@ -84,7 +90,7 @@ pub const CHANGE_REJECTED: &str = "change.rejected";
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 40] = [
+pub const ALL: [&str; 43] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -97,6 +103,8 @@ pub const ALL: [&str; 40] = [
     CONNECTION_DENIED,
     CONNECTION_LAPSED,
     CONNECTION_PERMITTED,
+    CONNECTIONS_BATCH,
+    EVIDENCE_READ,
     FLEET_ADMITTED,
     FLEET_DENIED,
     FLEET_DIVERGED,
@@ -111,6 +119,7 @@ pub const ALL: [&str; 40] = [
     GUARD_RAILS_SET,
     LEDGER_TORN,
     LIMIT_SHED,
+    LOG_GAP,
     LOG_HEAD,
     NODE_STARTED,
     NODE_STOPPED,

@@ -84,5 +84,11 @@ pub const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
 pub const PENDING_LIFE_MS: i64 = 24 * 3_600_000;
 /// Successions of voters that are kept for gateways that were away.
 pub const MAX_SUCCESSIONS: usize = 256;
+/// Audit events of one record.
+pub const MAX_RECORDED: usize = 256;
+/// Bytes of one recorded audit event: what `portcullis_audit` writes at most.
+pub const MAX_RECORDED_EVENT: usize = 60 * 1024;
+/// Bytes of one record's audit events together: with its author and their lengths it is one message of the log (64 KiB).
+pub const MAX_RECORD_BYTES: usize = 62 * 1024;
 /// Bytes of a signed statement that the state keeps.
 pub const MAX_STATEMENT: usize = 8 * 1024;

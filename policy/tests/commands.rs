@@ -139,6 +139,13 @@ fn examples() -> Vec<(&'static str, Command)> {
             },
         ),
         ("seal", Command::Seal),
+        (
+            "record",
+            Command::Record {
+                sequence: 300,
+                events: vec![b"{}".to_vec(), vec![0, 127, 128, 255]],
+            },
+        ),
     ]
 }
 
@@ -183,7 +190,7 @@ fn no_command_is_without_its_file() {
         .map(|(_, command)| encode_command(command).unwrap()[1])
         .collect();
     // Variants are numbered in their order; a new one needs an example above and a number here.
-    assert_eq!(commands, (0..19).collect());
+    assert_eq!(commands, (0..20).collect());
 }
 
 #[test]
@@ -312,13 +319,59 @@ fn snapshots_written_in_format_2_are_read_as_they_were_meant() {
         assert!(decode_snapshot(&bytes[..end]).is_err(), "cut at {end}");
     }
     assert!(decode_snapshot(&[&bytes[..], &[0]].concat()).is_err());
-    let newer = [&[3], &bytes[1..]].concat();
-    assert_eq!(decode_snapshot(&newer), Err(CodecError::Newer(3)));
     let state = with_key();
     let roots = format!("{}\n{}\n", state.view().root(), state.root());
     let kept = file("../roots.v2.txt", || roots.clone().into_bytes());
     assert_eq!(String::from_utf8(kept).unwrap(), roots);
     check_kept(&state);
+}
+
+/// The same with a record of a node.
+fn with_records() -> State {
+    let mut state = with_key();
+    let nodes: Vec<Node> = state.fleet().unwrap().nodes.values().cloned().collect();
+    for node in nodes {
+        let report = Command::Report {
+            node: node.id,
+            level: FEATURE_LEVEL,
+            address: node.address,
+        };
+        let report = Proposal::local("a test", at(100), report);
+        state.apply(&report).unwrap();
+    }
+    state.apply(&record(1, 1, &["{}"], 101)).unwrap();
+    state
+}
+
+#[test]
+fn snapshots_written_in_format_3_are_read_as_they_were_meant() {
+    let state = with_records();
+    let snapshot = state.snapshot();
+    let bytes = file("../snapshot.v3.bin", || encode_snapshot(&snapshot).unwrap());
+    assert_eq!(bytes[0], 3);
+    assert_eq!(decode_snapshot(&bytes), Ok(snapshot.clone()));
+    assert_eq!(encode_snapshot(&snapshot).unwrap(), bytes);
+    for end in 0..bytes.len() {
+        assert!(decode_snapshot(&bytes[..end]).is_err(), "cut at {end}");
+    }
+    assert!(decode_snapshot(&[&bytes[..], &[0]].concat()).is_err());
+    let newer = [&[4], &bytes[1..]].concat();
+    assert_eq!(decode_snapshot(&newer), Err(CodecError::Newer(4)));
+    let roots = format!("{}\n{}\n", state.view().root(), state.root());
+    let kept = file("../roots.v3.txt", || roots.clone().into_bytes());
+    assert_eq!(String::from_utf8(kept).unwrap(), roots);
+    check_kept(&state);
+    for wrong in [
+        vec![(node(77), 1)],
+        vec![(node(1), 0)],
+        vec![(node(1), 1); 2],
+    ] {
+        let wrong = Snapshot {
+            recorded: wrong,
+            ..snapshot.clone()
+        };
+        assert!(State::restore(wrong).is_err());
+    }
 }
 
 #[test]

@@ -130,11 +130,13 @@ fn kind_of(proposal: &Proposal, applied: &Applied) -> Option<&'static str> {
         Command::Reject { .. } => Some(kinds::CHANGE_REJECTED),
         Command::SetGuardRails { .. } => Some(kinds::GUARD_RAILS_SET),
         // Pieces of a command that has its own leaf once it is whole; who votes, as the leaves of
-        // admissions and removals say; what a seal leaves is made by the logs.
+        // admissions and removals say; what a seal leaves is made by the
+        // logs, and what a record leaves by its node.
         Command::Stage { .. }
         | Command::Discard { .. }
         | Command::Succession { .. }
-        | Command::Seal => None,
+        | Command::Seal
+        | Command::Record { .. } => None,
     }
 }
 
@@ -193,7 +195,8 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
         | Command::Stage { .. }
         | Command::Discard { .. }
         | Command::Succession { .. }
-        | Command::Seal => Vec::new(),
+        | Command::Seal
+        | Command::Record { .. } => Vec::new(),
     };
     match &applied.told {
         Told::Pending {
@@ -206,7 +209,7 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
             ("expires", text(expires)),
         ]),
         Told::Admitted(node) => facts.push(("id", text(node))),
-        Told::Done | Told::Staged { .. } => {}
+        Told::Done | Told::Staged { .. } | Told::Recorded(_) => {}
     }
     facts
 }

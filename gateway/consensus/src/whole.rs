@@ -2,6 +2,7 @@
 
 use crate::leaves::leaves_of;
 use crate::logs::{Head, Leaf, Logs};
+use crate::recorded::events_of;
 use portcullis_policy::{AUDIT_LEVEL, Applied, Command, Proposal, Rejection, State};
 use sha2::{Digest, Sha256};
 
@@ -27,13 +28,18 @@ impl Whole {
     pub(crate) fn apply(&mut self, proposal: &Proposal, position: u64) -> Outcome {
         // Once begun they go on, also while a node joins that has not said yet what it knows.
         let records = self.logs.has_begun() || self.everybody_has(AUDIT_LEVEL);
-        let answer = self.state.apply(proposal);
+        // Judged by what was before: whoever records is of the fleet then.
+        let (answer, recorded) = match events_of(proposal, &self.state) {
+            Ok(recorded) => (self.state.apply(proposal), recorded),
+            Err(rejection) => (Err(rejection), Vec::new()),
+        };
         let (mut leaves, mut heads) = (Vec::new(), Vec::new());
         if let Ok(applied) = &answer
             && records
             && !applied.repeated
         {
-            for (tenant, event) in leaves_of(proposal, applied, &self.state, position) {
+            let own = leaves_of(proposal, applied, &self.state, position);
+            for (tenant, event) in own.into_iter().chain(recorded) {
                 leaves.push(self.logs.append(tenant.as_ref(), &event));
             }
             if matches!(proposal.command, Command::Seal) {

@@ -92,7 +92,7 @@ impl PendingChange {
                 digest: digest.to_string(),
                 expires: expires.to_string(),
             }),
-            Told::Done | Told::Admitted(_) | Told::Staged { .. } => None,
+            Told::Done | Told::Admitted(_) | Told::Staged { .. } | Told::Recorded(_) => None,
         }
     }
 }

@@ -202,7 +202,8 @@ fn kind(command: &Command) -> &'static str {
         | Command::BindOperator { .. }
         | Command::Approve { .. }
         | Command::Reject { .. }
-        | Command::Seal => "other",
+        | Command::Seal
+        | Command::Record { .. } => "other",
     }
 }
 

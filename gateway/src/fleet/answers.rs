@@ -208,11 +208,14 @@ impl Fleet {
             .is_none_or(|fleet| fleet.nodes.contains_key(&node))
     }
 
-    /// Commands come from control nodes: a gateway can say what it is, and nothing else.
+    /// Commands come from control nodes: a gateway can say what it is and what it saw, and nothing
+    /// else. What a node saw comes from that node alone.
     fn may_propose(&self, from: NodeId, draft: &Draft) -> Result<(), Refused> {
-        let of_itself = matches!(&draft.command, Command::Report { node, .. } if *node == from)
+        let records = matches!(draft.command, Command::Record { .. });
+        let of_itself = (records
+            || matches!(&draft.command, Command::Report { node, .. } if *node == from))
             && draft.author.principal == Principal::Node(from);
-        if self.is_control(from) || of_itself {
+        if (self.is_control(from) && !records) || of_itself {
             Ok(())
         } else {
             Err(Refused("only control nodes propose".to_owned()))

@@ -37,6 +37,7 @@ mod mending;
 pub mod operators;
 pub mod paces;
 mod peers;
+mod recording;
 pub mod recover;
 mod relay;
 mod report;
@@ -283,6 +284,7 @@ impl Fleet {
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
+        let mut recording = None;
         let (mut signing, mut sealing, mut epochs, mut starts) = (None, None, None, None);
         if let Some((member, identity, wire)) = place {
             let epoch = epoch(&source.view());
@@ -307,6 +309,7 @@ impl Fleet {
             if let Some(keeping) = keeping {
                 sealing = Sealing::load(&home, member.fleet, member.node, keeping)?;
             }
+            recording = Some(recording::open(&ledger, &config.data)?);
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
         }
@@ -370,6 +373,11 @@ impl Fleet {
             fleet.front.join(Arc::new(way));
         }
         rounds::spawn(&fleet);
+        if let Some(recording) = recording {
+            fleet
+                .tasks
+                .spawn(recording::record(Arc::clone(&fleet), recording));
+        }
         fleet.tasks.spawn(waking::watch(Arc::clone(&fleet)));
         Ok(fleet)
     }

@@ -131,7 +131,11 @@ impl Fleet {
         self.give(draft(request, author, last), deadline).await
     }
 
-    async fn give(&self, draft: Draft, deadline: Instant) -> Result<Written, WriteError> {
+    pub(super) async fn give(
+        &self,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Written, WriteError> {
         let mut given = false;
         let mut leader = None;
         loop {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::limits::{Limits, MAX_LINE};
+use super::tail::Place;
 
 /// An open ledger directory.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub(super) struct Files {
 struct Current {
     file: File,
     whole: u64,
+    /// Up to where it is on disk, not only with the kernel.
+    durable: u64,
+    /// The number that it has once it is rotated.
+    number: u64,
 }
 
 /// Half a line that a crash left at the end of `events.jsonl`.
@@ -52,8 +57,16 @@ impl Files {
         let file = open_for_append(&directory.join(CURRENT))?;
         let torn = set_torn_line_aside(directory, &file)?;
         let whole = file.metadata()?.len();
+        // What a process that was killed wrote may still be with the kernel alone.
+        file.sync_data()?;
         sync_directory(directory)?;
-        let current = Mutex::new(Current { file, whole });
+        let last = rotated_in(directory)?.pop();
+        let current = Mutex::new(Current {
+            file,
+            whole,
+            durable: whole,
+            number: last.map_or(1, |(number, _)| number.saturating_add(1)),
+        });
         Ok((
             Self {
                 directory: directory.to_owned(),
@@ -94,7 +107,58 @@ impl Files {
 
     /// Makes everything appended durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.current.lock().file.sync_data()
+        let mut current = self.current.lock();
+        current.file.sync_data()?;
+        current.durable = current.whole;
+        Ok(())
+    }
+
+    /// The oldest line that is kept, and where the durable ones end.
+    pub(super) fn span(&self) -> io::Result<(Place, Place)> {
+        let current = self.current.lock();
+        let oldest = self.rotated()?.first().map(|(number, _)| *number);
+        let end = Place {
+            file: current.number,
+            offset: current.durable,
+        };
+        let file = oldest.unwrap_or(current.number);
+        Ok((Place { file, offset: 0 }, end))
+    }
+
+    /// Durable bytes behind a place.
+    pub(super) fn behind(&self, place: Place) -> io::Result<u64> {
+        let current = self.current.lock();
+        let mut files = vec![(current.number, current.durable)];
+        for (number, path) in self.rotated()? {
+            files.push((number, fs::metadata(path)?.len()));
+        }
+        let left = files.into_iter().map(|(number, size)| match number {
+            number if number == place.file => size.saturating_sub(place.offset),
+            number if number > place.file => size,
+            _ => 0,
+        });
+        Ok(left.fold(0, u64::saturating_add))
+    }
+
+    /// The file of this number, and up to where it is durable; none if there is none such.
+    pub(super) fn open_numbered(&self, number: u64) -> io::Result<Option<Numbered>> {
+        let current = self.current.lock();
+        let (path, last) = if number == current.number {
+            (self.directory.join(CURRENT), true)
+        } else {
+            (self.directory.join(rotated_name(number)), false)
+        };
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => {
+                let file = opened?;
+                let end = match last {
+                    true => current.durable,
+                    false => file.metadata()?.len(),
+                };
+                Ok(Some(Numbered { file, end, last }))
+            }
+        }
     }
 
     /// Every file, newest first, opened now: what rotation does afterwards does not disturb a
@@ -116,17 +180,16 @@ impl Files {
     /// Renames the current file to the next number, begins a new one, and lets go of the oldest.
     fn rotate(&self, current: &mut Current) -> io::Result<()> {
         current.file.sync_data()?;
-        let number = self
-            .rotated()?
-            .last()
-            .map_or(1, |(number, _)| number.saturating_add(1));
+        let number = current.number;
         fs::rename(
             self.directory.join(CURRENT),
-            self.directory.join(format!("events-{number:06}.jsonl")),
+            self.directory.join(rotated_name(number)),
         )?;
         *current = Current {
             file: open_for_append(&self.directory.join(CURRENT))?,
             whole: 0,
+            durable: 0,
+            number: number.saturating_add(1),
         };
         sync_directory(&self.directory)?;
         let rotated = self.rotated()?;
@@ -169,23 +232,40 @@ impl Files {
 
     /// The rotated files, oldest first, with their numbers.
     fn rotated(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        let mut rotated = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let number = name
-                .strip_prefix("events-")
-                .and_then(|rest| rest.strip_suffix(".jsonl"));
-            if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                rotated.push((number, path));
-            }
-        }
-        rotated.sort();
-        Ok(rotated)
+        rotated_in(&self.directory)
     }
+}
+
+fn rotated_in(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut rotated = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let number = name
+            .strip_prefix("events-")
+            .and_then(|rest| rest.strip_suffix(".jsonl"));
+        if let Some(number) = number.and_then(|number| number.parse().ok()) {
+            rotated.push((number, path));
+        }
+    }
+    rotated.sort();
+    Ok(rotated)
+}
+
+fn rotated_name(number: u64) -> String {
+    format!("events-{number:06}.jsonl")
+}
+
+/// One of the files, to be read from somewhere on.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    pub(super) file: File,
+    pub(super) end: u64,
+    /// It is still written.
+    pub(super) last: bool,
 }
 
 const CURRENT: &str = "events.jsonl";

@@ -74,3 +74,47 @@ pub const LOG_MISSING: usize = 10_000;
 
 /// Times that an inspection begins again with a log that changes while it is read.
 pub const LOG_CHANGES: usize = 5;
+
+/// The limits of recording that tests make smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordLimits {
+    /// Bytes of a node's own events that may wait to be recorded; older ones are counted instead.
+    pub behind_bytes: u64,
+    /// Events that one record anchors.
+    pub batch_events: usize,
+    /// Bytes of anchored events that are kept; of older ones their anchors are.
+    pub batch_bytes: u64,
+    /// Files of anchored events that are kept.
+    pub batch_files: usize,
+}
+
+impl RecordLimits {
+    /// A quarter of the ledger may wait; as much of anchored events is kept as of the ledger.
+    pub const ORDINARY: Self = Self {
+        behind_bytes: 512 * 1024 * 1024,
+        batch_events: 4_096,
+        batch_bytes: 2 * 1024 * 1024 * 1024,
+        batch_files: 100_000,
+    };
+}
+
+/// Events of one kind that one record holds one by one; further ones are anchored.
+pub const RECORDED_OF_A_KIND: usize = 32;
+
+/// Bytes that are read of the ledger at once to be recorded.
+pub const RECORD_WINDOW: usize = 4 * 1024 * 1024;
+
+/// Bytes of an anchor without its tenant and kinds, at most,
+pub const ANCHOR_BYTES: usize = 512;
+
+/// and for each of its kinds, its name not counted.
+pub const ANCHOR_KIND_BYTES: usize = 16;
+
+/// Causes of gaps that one record tells,
+pub const GAP_CAUSES: usize = 6;
+
+/// kinds that each of them tells apart,
+pub const GAP_KINDS: usize = 12;
+
+/// and bytes of one of them, at most.
+pub const GAP_BYTES: usize = 1024;

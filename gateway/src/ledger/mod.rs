@@ -16,6 +16,8 @@ mod find;
 pub mod inspect;
 pub mod limits;
 mod queue;
+pub mod recording;
+mod tail;
 pub mod tiles;
 mod writer;
 
@@ -31,6 +33,7 @@ use portcullis_policy::Reference;
 use self::files::Files;
 use self::limits::Limits;
 use self::queue::Queue;
+pub use self::tail::{Place, Tail};
 
 /// A node's audit events.
 #[derive(Debug)]
@@ -114,6 +117,31 @@ impl Ledger {
             .recv_timeout(limits::CATCH_UP)
             .unwrap_or_default();
         find::by_reference(self.files.open_all()?, reference)
+    }
+
+    /// The oldest event that is kept, and where the durable ones end.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn span(&self) -> io::Result<(Place, Place)> {
+        self.files.span()
+    }
+
+    /// Durable bytes behind a place.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn behind(&self, place: Place) -> io::Result<u64> {
+        self.files.behind(place)
+    }
+
+    /// Durable lines from a place on, at most so many bytes of them. Reads files: call it where
+    /// waiting is allowed.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn tail(&self, from: Place, most: usize) -> io::Result<Tail> {
+        tail::read(&self.files, from, most)
     }
 
     /// Writes and syncs what is queued and stops the writer. What is recorded afterwards is lost.

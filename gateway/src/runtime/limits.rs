@@ -159,6 +159,10 @@ pub const OPEN_TOLD: usize = 4_096;
 pub const SEAL_EVERY: Duration = Duration::from_secs(1);
 /// Heads of audit logs that a control node tells another at once.
 pub const HEADS_TOLD: usize = 512;
+/// How often a node looks whether it has events to record in the audit logs.
+pub const RECORD_EVERY: Duration = Duration::from_secs(1);
+/// How long one record is given again and again until somebody executes it; then at the next look.
+pub const RECORD_LIMIT: Duration = Duration::from_secs(15);
 /// Events under one reference that a node tells another that looks for it,
 pub const FOUND_TOLD: usize = 100;
 /// and bytes of them.

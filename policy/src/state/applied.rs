@@ -51,4 +51,6 @@ pub enum Told {
         /// From this moment on it can no longer be approved.
         expires: Timestamp,
     },
+    /// The author's events are in the audit logs up to its record of this sequence.
+    Recorded(u64),
 }

@@ -9,6 +9,7 @@ use super::invitations::{Invitation, Invitations};
 use super::operators::Operators;
 use super::pending::Waiting;
 use super::proposal::{Author, Proposal};
+use super::recorded::Recorded;
 use super::rejection::Rejection;
 use super::requests::Requests;
 use super::root::HashedMap;
@@ -38,6 +39,7 @@ pub struct State {
     pub(super) guard_rails: Option<GuardRails>,
     pub(super) recovery: Option<Vec<u8>>,
     pub(super) successions: HashedMap<u64, Vec<u8>>,
+    pub(super) recorded: Recorded,
     pub(super) max_per_tenant: usize,
     pub(super) max_in_fleet: usize,
 }
@@ -93,6 +95,7 @@ impl State {
             guard_rails: None,
             recovery: None,
             successions: HashedMap::new(),
+            recorded: Recorded::new(),
             max_per_tenant: max_entries_per_tenant,
             max_in_fleet: max_entries_in_fleet,
         }
@@ -101,7 +104,7 @@ impl State {
     /// Executes a command, whole or not at all. Costs what changes, not what exists.
     ///
     /// The revision grows by one when anything differs afterwards, but for the pieces of a staged command and the memory of
-    /// requests, which nobody reads: nodes compare [`State::root`] at equal positions of the log, and [`View::root`] at
+    /// requests and records, which nobody reads: nodes compare [`State::root`] at equal positions of the log, and [`View::root`] at
     /// equal revisions.
     ///
     /// # Errors
@@ -116,6 +119,12 @@ impl State {
         // All that follows happens to a copy that shares everything with this state, and is dropped when it is refused.
         let mut next = self.clone();
         next.begin(proposal)?;
+        if let Some(earlier) = next.recorded_before(proposal) {
+            return Ok(Applied {
+                at: self.at,
+                ..earlier
+            });
+        }
         let done = next.execute(author, command)?;
         let applied = next.finish(done);
         next.requests.remember(proposal, &applied);
@@ -285,6 +294,9 @@ impl State {
                 None => Err(Rejection::NoSuchPending(*pending)),
             },
             Command::Seal => Ok(Done::quietly(false)),
+            Command::Record { sequence, events } => {
+                self.record(&author.principal, *sequence, events)
+            }
             Command::SetGuardRails { guard_rails } => match self.guard_rails {
                 None => Err(Rejection::NoFleet),
                 Some(before) => {

@@ -14,6 +14,8 @@ use std::fmt;
 const CURRENT: u8 = 1;
 /// The format of a snapshot that holds operators' keys.
 const SNAPSHOT_WITH_KEYS: u8 = 2;
+/// The format of a snapshot that holds up to where nodes recorded.
+const SNAPSHOT_WITH_RECORDS: u8 = 3;
 
 /// The bytes of a command in today's format.
 ///
@@ -47,17 +49,25 @@ pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
     decode(bytes)
 }
 
-/// The bytes of a snapshot: in format 1 where that can say it, which every version reads.
+/// The bytes of a snapshot: in the first format that can say it, which the most versions read.
 ///
 /// # Errors
 /// As [`encode_command`].
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
     let mut bytes = encode(snapshot)?;
-    if snapshot.operator_keys.is_empty() {
-        // The last field, of which nothing but its length of 0 is written.
-        bytes.pop();
-    } else if let Some(format) = bytes.first_mut() {
-        *format = SNAPSHOT_WITH_KEYS;
+    let (keys, records) = (
+        !snapshot.operator_keys.is_empty(),
+        !snapshot.recorded.is_empty(),
+    );
+    // Of the last fields nothing but their length of 0 is written.
+    let (format, empty) = match (keys, records) {
+        (_, true) => (SNAPSHOT_WITH_RECORDS, 0),
+        (true, false) => (SNAPSHOT_WITH_KEYS, 1),
+        (false, false) => (CURRENT, 2),
+    };
+    bytes.truncate(bytes.len().saturating_sub(empty));
+    if let Some(first) = bytes.first_mut() {
+        *first = format;
     }
     Ok(bytes)
 }
@@ -68,9 +78,10 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
 /// As [`decode_command`].
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, CodecError> {
     match bytes.split_first() {
-        Some((&CURRENT, body)) => decode_body(&[body, &[0]].concat()),
-        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(body),
-        Some((&format, _)) if format > SNAPSHOT_WITH_KEYS => Err(CodecError::Newer(format)),
+        Some((&CURRENT, body)) => decode_body(&[body, &[0, 0]].concat()),
+        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(&[body, &[0]].concat()),
+        Some((&SNAPSHOT_WITH_RECORDS, body)) => decode_body(body),
+        Some((&format, _)) if format > SNAPSHOT_WITH_RECORDS => Err(CodecError::Newer(format)),
         Some(_) | None => decode(bytes),
     }
 }

@@ -176,6 +176,13 @@ pub enum Command {
     },
     /// Fix the heads of the audit logs at this position of the log, for those who vote to sign. Changes nothing that is policy's.
     Seal,
+    /// What the author, a node, saw, for the audit logs. Nothing that is decided by.
+    Record {
+        /// Counts the records of this node, from 1: one that was executed is not executed again.
+        sequence: u64,
+        /// Events, each as one line of an audit log. Their meaning is nothing to this crate.
+        events: Vec<Vec<u8>>,
+    },
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
@@ -209,7 +216,7 @@ impl Command {
             | Self::BindOperator { .. }
             | Self::Approve { .. }
             | Self::SetGuardRails { .. } => 1,
-            Self::Seal => AUDIT_LEVEL,
+            Self::Seal | Self::Record { .. } => AUDIT_LEVEL,
         }
     }
 }

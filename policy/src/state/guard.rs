@@ -70,7 +70,8 @@ impl State {
             | Command::BindOperator { .. }
             | Command::Approve { .. }
             | Command::Reject { .. }
-            | Command::Seal => false,
+            | Command::Seal
+            | Command::Record { .. } => false,
         }
     }
 

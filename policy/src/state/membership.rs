@@ -140,6 +140,7 @@ impl State {
         }
         let (done, ()) = self.change_fleet(|fleet| fleet.remove(node))?;
         self.ids.remove(node);
+        self.recorded.forget(node);
         Ok(done)
     }
 
@@ -167,6 +168,7 @@ impl State {
         let (done, lost) = self.change_fleet(|fleet| fleet.recover(epoch, survivor))?;
         for node in lost {
             self.ids.remove(node);
+            self.recorded.forget(node);
         }
         self.recovery = Some(statement.to_vec());
         Ok(done)

@@ -5,7 +5,7 @@
 //! with the proposal. A [`View`] is what gateways hold: a cheap, immutable picture of the state at one revision.
 //!
 //! Rooms: `documents` (tenants), `fleet`, `invitations` and `membership` (nodes), `operators` and `guard` and `pending`
-//! (people), `requests` and `staged` (how commands arrive), `questions` (what is read), `root` (hashes), `codec` and `snapshot`
+//! (people), `requests`, `recorded` and `staged` (how commands arrive), `questions` (what is read), `root` (hashes), `codec` and `snapshot`
 //! (bytes).
 //!
 //! Absent: storage and transport. A [`Snapshot`] is plain data for whoever writes it down. Signatures: whoever proposes a
@@ -25,6 +25,7 @@ mod operators;
 mod pending;
 mod proposal;
 mod questions;
+mod recorded;
 mod rejection;
 mod requests;
 mod root;

@@ -102,7 +102,8 @@ impl State {
     /// taken away in between no longer counts.
     pub(super) fn check_author(&self, author: &Author, command: &Command) -> Result<(), Rejection> {
         let permitted = match &author.principal {
-            Principal::Local => true,
+            // The audit logs hold what nodes saw, not what is said on their machines.
+            Principal::Local => !matches!(command, Command::Record { .. }),
             Principal::Node(id) => self.node_may(*id, command),
             Principal::Operator(id) => {
                 let roles = self.operators.roles(id);
@@ -122,6 +123,7 @@ impl State {
         };
         match command {
             Command::Report { node: about, .. } => *about == id,
+            Command::Record { .. } => true,
             Command::Admit { .. } | Command::Succession { .. } | Command::Seal => node.is_control(),
             Command::Apply { .. }
             | Command::Found { .. }
@@ -176,7 +178,8 @@ impl State {
             | Command::Report { .. }
             | Command::Recover { .. }
             | Command::Succession { .. }
-            | Command::Seal => false,
+            | Command::Seal
+            | Command::Record { .. } => false,
         }
     }
 

@@ -118,6 +118,9 @@ impl State {
         ] {
             hasher.add(part.as_bytes());
         }
+        if let Some(recorded) = self.recorded.root() {
+            hasher.add(recorded.as_bytes());
+        }
         hasher.finish()
     }
 }

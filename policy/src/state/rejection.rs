@@ -4,7 +4,10 @@ use super::proposal::Principal;
 use crate::document::DocumentError;
 use crate::fleet_id::{FleetId, NodeId, PendingId, RequestId};
 use crate::id::{NetworkId, NodeName, OperatorId, Revision, TenantId};
-use crate::limits::{MAX_INVITATION_LIFE_MS, MAX_PIECE, MAX_PIECES, MAX_STATEMENT};
+use crate::limits::{
+    MAX_INVITATION_LIFE_MS, MAX_PIECE, MAX_PIECES, MAX_RECORD_BYTES, MAX_RECORDED,
+    MAX_RECORDED_EVENT, MAX_STATEMENT,
+};
 use crate::origin::PrivateLinkId;
 use crate::server_name::ServerName;
 use crate::tenant::Via;
@@ -157,6 +160,17 @@ pub enum Rejection {
     StagedCommand(String),
     /// A signed statement is empty or too long to keep.
     Statement,
+    /// A record has no events, too many, or too large ones.
+    RecordSize,
+    /// A record holds what no node saw, and why; said by whoever knows what events mean.
+    RecordEvent(String),
+    /// A record is not the one after the node's last.
+    RecordGap {
+        /// Which it says that it is.
+        sequence: u64,
+        /// The node's last.
+        through: u64,
+    },
     /// The operator's roles are none, too many, or for no tenant.
     OperatorRoles(OperatorId),
     /// There is no such operator.
@@ -213,6 +227,9 @@ impl Rejection {
             Self::DigestDiffers => "digest_differs",
             Self::StagedCommand(_) => "staged_command",
             Self::Statement => "statement",
+            Self::RecordSize => "record_size",
+            Self::RecordEvent(_) => "record_event",
+            Self::RecordGap { .. } => "record_gap",
             Self::OperatorRoles(_) => "operator_roles",
             Self::NoSuchOperator(_) => "no_such_operator",
             Self::NoSuchPending(_) => "no_such_pending",
@@ -346,6 +363,15 @@ impl fmt::Display for Rejection {
             }
             Self::StagedCommand(why) => write!(f, "what was staged is not executed: {why}"),
             Self::Statement => write!(f, "a signed statement has 1 to {MAX_STATEMENT} bytes"),
+            Self::RecordSize => write!(
+                f,
+                "a record has 1 to {MAX_RECORDED} events of 1 to {MAX_RECORDED_EVENT} bytes, and at most {MAX_RECORD_BYTES} bytes of them"
+            ),
+            Self::RecordEvent(why) => write!(f, "an event is not recorded: {why}"),
+            Self::RecordGap { sequence, through } => write!(
+                f,
+                "record {sequence} is not the one after the node's last, which is {through}"
+            ),
             Self::OperatorRoles(operator) => write!(
                 f,
                 "the roles of operator {operator} are none, too many, or for no tenant"

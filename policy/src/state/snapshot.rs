@@ -6,12 +6,13 @@ use super::fleet::{Fleet, UsedIds, too_many};
 use super::guard::GuardRails;
 use super::invitations::{Invitation, Invitations};
 use super::pending::{Pending, Waiting};
+use super::recorded::Recorded;
 use super::rejection::Rejection;
 use super::requests::{Remembered, Requests};
 use super::staged::{Staged, StagedPieces};
 use super::view::View;
 use crate::access::Role;
-use crate::fleet_id::KeyHash;
+use crate::fleet_id::{KeyHash, NodeId};
 use crate::id::{OperatorId, Revision};
 use crate::limits::{MAX_INVITATIONS, MAX_PENDING, MAX_SUCCESSIONS};
 use crate::tenant::Tenant;
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub successions: Vec<(u64, Vec<u8>)>,
     /// The keys by which operators are known. Since format 2, which is format 1 with this behind it.
     pub operator_keys: Vec<(OperatorId, KeyHash)>,
+    /// The sequence of each node's last record. Since format 3, which is format 2 with this behind it.
+    pub recorded: Vec<(NodeId, u64)>,
 }
 
 impl Snapshot {
@@ -103,6 +106,7 @@ impl State {
                 .keys()
                 .map(|(id, key)| (id.clone(), *key))
                 .collect(),
+            recorded: self.recorded.snapshot(),
         }
     }
 
@@ -140,6 +144,7 @@ impl State {
         if snapshot.successions.len() > MAX_SUCCESSIONS {
             return Err(too_many("successions", MAX_SUCCESSIONS));
         }
+        state.recorded = Recorded::restore(snapshot.recorded, view.fleet())?;
         state.view = view;
         state.at = snapshot.at;
         state.policy = snapshot.policy;

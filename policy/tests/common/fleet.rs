@@ -84,6 +84,22 @@ pub fn by(operator: &str, command: Command, moment: i64) -> Proposal {
     }
 }
 
+/// A record of a node's events.
+pub fn record(of: u64, sequence: u64, events: &[&str], moment: i64) -> Proposal {
+    Proposal {
+        request: None,
+        at: at(moment),
+        author: Author {
+            name: format!("n{of}"),
+            principal: Principal::Node(node(of)),
+        },
+        command: Command::Record {
+            sequence,
+            events: events.iter().map(|it| it.as_bytes().to_vec()).collect(),
+        },
+    }
+}
+
 /// The same proposal under this number.
 pub fn numbered(number: u8, proposal: Proposal) -> Proposal {
     Proposal {
@@ -108,6 +124,7 @@ pub fn outcome(state: &mut State, proposal: &Proposal) -> String {
                 Told::Admitted(id) => format!("node {id}"),
                 Told::Staged { present, of } => format!("{present}/{of}"),
                 Told::Pending { pending, .. } => format!("pending {pending}"),
+                Told::Recorded(through) => format!("recorded {through}"),
             };
             format!("{grew}{again}{told}")
         }

@@ -18,6 +18,7 @@ use std::time::Duration;
 pub(super) type BuiltIn = (&'static str, Amount, &'static str);
 
 const ORDINARY: ledger::Limits = ledger::Limits::ORDINARY;
+const RECORDING: ledger::RecordLimits = ledger::RecordLimits::ORDINARY;
 
 /// Every one.
 #[rustfmt::skip]
@@ -94,6 +95,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("open_told", count(node::OPEN_TOLD), "endpoints whose connections are told to other nodes"),
     ("seal_every", time(node::SEAL_EVERY), "between two seals of the audit logs that grew"),
     ("heads_told", count(node::HEADS_TOLD), "heads of audit logs that a control node tells another at once"),
+    ("record_every", time(node::RECORD_EVERY), "between two looks for events to record in the audit logs"),
+    ("record_limit", time(node::RECORD_LIMIT), "one record of them is given again and again, then at the next look"),
     ("found_told", count(node::FOUND_TOLD), "events under one reference told to another node that looks for it,"),
     ("found_bytes", bytes(node::FOUND_BYTES), "of them"),
     ("soft_tick", time(node::SOFT_TICK), "between two times that other nodes are told;"),
@@ -168,6 +171,9 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("pending_bytes", bytes(policy::MAX_PENDING_BYTES), "all changes that wait for a second person"),
     ("pending_life", time(Duration::from_millis(policy::PENDING_LIFE_MS.unsigned_abs())), "a change waits for a second person"),
     ("successions", count(policy::MAX_SUCCESSIONS), "successions of voters that are kept"),
+    ("recorded", count(policy::MAX_RECORDED), "audit events of one record"),
+    ("recorded_event", bytes(policy::MAX_RECORDED_EVENT), "a recorded audit event"),
+    ("record_bytes", bytes(policy::MAX_RECORD_BYTES), "all audit events of one record"),
     ("statement", bytes(policy::MAX_STATEMENT), "a signed statement that is kept"),
     // The admin API and metrics.
     ("admin_connections", count(http::MAX_CONNECTIONS), "connections to the admin API, and to metrics"),
@@ -266,6 +272,17 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("audit_line", bytes(ledger::MAX_LINE), "a line of the file"),
     ("audit_readers", count(ledger::MAX_READERS), "searches that wait for the writer"),
     ("audit_catch_up", time(ledger::CATCH_UP), "how long a search waits for the writer"),
+    ("audit_behind_bytes", bytes(RECORDING.behind_bytes as usize), "events that wait to be recorded in the audit logs"),
+    ("audit_batch_events", count(RECORDING.batch_events), "events that one record anchors"),
+    ("audit_batch_bytes", bytes(RECORDING.batch_bytes as usize), "anchored events that are kept,"),
+    ("audit_batch_files", count(RECORDING.batch_files), "in so many files"),
+    ("audit_recorded_of_a_kind", count(ledger::RECORDED_OF_A_KIND), "events of a kind that one record holds one by one"),
+    ("audit_record_window", bytes(ledger::RECORD_WINDOW), "events that are read at once to be recorded"),
+    ("audit_anchor", bytes(ledger::ANCHOR_BYTES), "an anchor of events,"),
+    ("audit_anchor_kind", bytes(ledger::ANCHOR_KIND_BYTES), "and each of its kinds"),
+    ("audit_gap_causes", count(ledger::GAP_CAUSES), "causes of gaps that one record tells,"),
+    ("audit_gap_kinds", count(ledger::GAP_KINDS), "kinds that each of them tells apart,"),
+    ("audit_gap", bytes(ledger::GAP_BYTES), "and the event of one of them"),
     ("audit_log_pending_bytes", bytes(ledger::LOG_PENDING_BYTES), "leaves of the Merkle logs that wait to be written"),
     ("audit_logs", count(ledger::LOGS), "Merkle logs that are open for appending"),
     ("audit_log_unsynced", count(ledger::LOG_UNSYNCED), "their files that are not synced, each known by name"),

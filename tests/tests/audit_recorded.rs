@@ -1,0 +1,175 @@
+//! What nodes saw is in the fleet's audit logs, each event once, whatever became of its node.
+
+use std::path::Path;
+use std::time::Duration;
+
+use portcullis::ledger::recording::{check_batch, prove_in_batch};
+use portcullis_audit::tlog::{Hash, Note, NoteKey, Tile, TrustPolicy, check_inclusion, verify};
+use portcullis_audit::{Event, kinds};
+use portcullis_tests::client::{Binding, V3_0, startup};
+use portcullis_tests::fleet::{GATEWAY, Guests};
+use portcullis_tests::{Ending, Fleet, wait};
+use serde_json::Value;
+
+/// How long what was recorded may take to be sealed and signed.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The events of a log, from its directory and what everybody may know.
+fn read(directory: &Path, trust: &TrustPolicy) -> Option<Vec<Event>> {
+    let note = Note::parse(&std::fs::read(directory.join("checkpoint")).ok()?).unwrap();
+    let believed = trust.check(&note).unwrap();
+    let mut events = Vec::new();
+    let read = |tile: Tile| match std::fs::read(directory.join(tile.path())) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    let findings = verify(&believed.checkpoint, read, |_, line| {
+        events.push(Event::parse(std::str::from_utf8(line).unwrap()).unwrap());
+    });
+    assert!(findings.unwrap().is_clean());
+    Some(events)
+}
+
+/// The same keys for a tenant's log.
+fn trust_of_tenant(trust: &TrustPolicy, tenant: &str) -> TrustPolicy {
+    let log = &trust.logs()[0];
+    let name = format!("{}/tenants/{tenant}", log.name());
+    let key = NoteKey::new(&name, log.kind(), *log.bytes()).unwrap();
+    let text = trust
+        .to_string()
+        .replace(&log.to_string(), &key.to_string());
+    TrustPolicy::parse(&text).unwrap()
+}
+
+struct Logs {
+    trust: TrustPolicy,
+    tenant: TrustPolicy,
+}
+
+impl Logs {
+    fn of(fleet: &Fleet) -> Self {
+        let told = fleet.nodes[1].ask("GET", "/v1/audit/trust", &Value::Null);
+        let told = told.unwrap().ok();
+        let trust = TrustPolicy::parse(told["policy"].as_str().unwrap()).unwrap();
+        Self {
+            tenant: trust_of_tenant(&trust, "acme"),
+            trust,
+        }
+    }
+
+    /// What a control node's copies of the logs hold.
+    fn fleets(&self, fleet: &Fleet, node: usize) -> Vec<Event> {
+        let folder = fleet.nodes[node].data().join("audit/logs/fleet");
+        read(&folder, &self.trust).unwrap_or_default()
+    }
+
+    fn tenants(&self, fleet: &Fleet, node: usize) -> Vec<Event> {
+        let folder = fleet.nodes[node].data().join("audit/logs/tenants/acme");
+        read(&folder, &self.tenant).unwrap_or_default()
+    }
+}
+
+fn starts(events: &[Event], node: &str) -> usize {
+    let started = events.iter();
+    started
+        .filter(|it| it.kind == kinds::NODE_STARTED && it.node == node)
+        .count()
+}
+
+/// Somebody who is not let in comes to a node.
+fn refuse(fleet: &Fleet, node: usize) {
+    let mut client = fleet.dial(node, fleet.guest()).connect().unwrap();
+    let parameters = [("user", "app"), ("database", "postgres")];
+    client.send(&startup(V3_0, &parameters)).unwrap();
+    match client.authenticate("app", "secret", Binding::None) {
+        Err(Ending::Refused(_)) => {}
+        other => panic!("should have been refused: {other:?}"),
+    }
+}
+
+#[test]
+fn what_every_node_saw_is_in_the_logs_once_also_after_it_was_killed() {
+    let mut fleet = Fleet::of(3);
+    let edge = fleet.unmade("edge", GATEWAY);
+    fleet.join(edge, "gateway");
+    fleet.nodes[edge].start();
+    let reply = fleet.nodes[0]
+        .apply(&[fleet.policy(Guests::Unwelcome)])
+        .ok();
+    assert_eq!(reply["nodes_in_force"], 4, "{reply}");
+    let logs = Logs::of(&fleet);
+    let names: Vec<String> = fleet.nodes.iter().map(|it| it.name().to_owned()).collect();
+    // How often each node was started, by its own files.
+    let own = |fleet: &Fleet, node: usize| {
+        let events = fleet.nodes[node].events();
+        let started = events.iter().filter(|it| it["kind"] == "node.started");
+        started.count()
+    };
+    let all_started = |fleet: &Fleet, from: usize| {
+        let events = logs.fleets(fleet, from);
+        (0..4).all(|node| starts(&events, &names[node]) >= own(fleet, node))
+    };
+    wait::wait_for("the start of every node to be in the log", SOON, || {
+        (0..3).all(|from| all_started(&fleet, from))
+    });
+
+    // Whoever is not let in at a gateway that decides nothing.
+    refuse(&fleet, edge);
+    let denied = fleet.nodes[edge].event("a guest who is not let in", |event| {
+        event["kind"] == "connection.denied"
+    });
+    let reference = denied["reference"].as_str().unwrap();
+    let anchors = |fleet: &Fleet| -> Vec<Event> {
+        let events = logs.tenants(fleet, 0);
+        let anchors = events.into_iter();
+        anchors
+            .filter(|it| it.kind == kinds::CONNECTIONS_BATCH && it.node == "edge")
+            .collect()
+    };
+    wait::wait_for("the refusal to be anchored", SOON, || {
+        !anchors(&fleet).is_empty()
+    });
+    // Killed, with what it was about to record, and without.
+    for node in [edge, 0, edge, 1] {
+        fleet.nodes[node].kill();
+        fleet.nodes[node].start();
+    }
+    wait::wait_for("every start to be in the log again", SOON, || {
+        (0..3).all(|from| all_started(&fleet, from))
+    });
+    fleet.nodes[edge].stop();
+    let anchored = anchors(&fleet);
+    let mut found = 0;
+    for anchor in &anchored {
+        let file = anchor.field("file").and_then(Value::as_str).unwrap();
+        let file = fleet.nodes[edge].data().join("audit/batches").join(file);
+        let file = std::fs::read(file).unwrap();
+        let lines = check_batch(&file, anchor).unwrap();
+        let root = anchor.field("root").and_then(Value::as_str).unwrap();
+        for (index, line) in (0..).zip(&lines) {
+            let event = Event::parse(std::str::from_utf8(line).unwrap()).unwrap();
+            assert_eq!(event.tenant.as_deref(), Some("acme"));
+            if event.reference.as_deref() == Some(reference) {
+                let proof = prove_in_batch(&lines, index).unwrap();
+                let (size, root) = (lines.len() as u64, Hash::parse(root).unwrap());
+                check_inclusion(Hash::of_leaf(line), index, &proof, size, root).unwrap();
+                found += 1;
+            }
+        }
+    }
+    assert_eq!(found, 1, "{anchored:?}");
+    for from in 0..3 {
+        let events = logs.fleets(&fleet, from);
+        for (node, name) in names.iter().enumerate() {
+            assert_eq!(
+                starts(&events, name),
+                own(&fleet, node),
+                "{name} as {from} has it"
+            );
+        }
+        assert!(events.iter().all(|it| it.kind != kinds::LOG_GAP));
+    }
+    let of_edge = own(&fleet, edge);
+    assert_eq!(of_edge, 3);
+}
