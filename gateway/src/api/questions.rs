@@ -234,8 +234,7 @@ pub(super) fn audit_trust(node: &Node) -> Result<AuditTrustReply, Refusal> {
         policy: policy.to_string(),
     });
     reply.ok_or_else(|| {
-        Refusal::new(404, "no_audit_log", "this node signs no audit log")
-            .next("ask a control node of a fleet")
+        Refusal::new(404, "no_audit_log", "this node signs no audit log").next("ask a control node")
     })
 }
 

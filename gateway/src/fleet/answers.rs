@@ -171,6 +171,7 @@ impl Fleet {
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
             words::FIND => self.find_for(from, request).await,
+            words::LEAVES => self.tell_leaves(from, request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }

@@ -159,6 +159,8 @@ pub const OPEN_TOLD: usize = 4_096;
 pub const SEAL_EVERY: Duration = Duration::from_secs(1);
 /// Heads of audit logs that a control node tells another at once.
 pub const HEADS_TOLD: usize = 512;
+/// Bytes of leaves of an audit log that a control node tells another at once; one leaf in any case.
+pub const LEAVES_TOLD_BYTES: usize = 1 << 20;
 /// Events under one reference that a node tells another that looks for it,
 pub const FOUND_TOLD: usize = 100;
 /// and bytes of them.

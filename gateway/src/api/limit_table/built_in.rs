@@ -94,6 +94,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("open_told", count(node::OPEN_TOLD), "endpoints whose connections are told to other nodes"),
     ("seal_every", time(node::SEAL_EVERY), "between two seals of the audit logs that grew"),
     ("heads_told", count(node::HEADS_TOLD), "heads of audit logs that a control node tells another at once"),
+    ("leaves_told_bytes", bytes(node::LEAVES_TOLD_BYTES), "leaves of an audit log that a control node tells another at once"),
     ("found_told", count(node::FOUND_TOLD), "events under one reference told to another node that looks for it,"),
     ("found_bytes", bytes(node::FOUND_BYTES), "of them"),
     ("soft_tick", time(node::SOFT_TICK), "between two times that other nodes are told;"),

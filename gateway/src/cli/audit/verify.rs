@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis_audit::tlog::{Hash, MAX_NOTE_BYTES};
 
-use super::{apart, failed, read, source, trust};
+use super::{apart, failed, read, source, trusted};
 use crate::cli::audit_args::VerifyArgs;
 use crate::cli::exit::Exit;
 use crate::cli::output::{complain, counted, printable, say};
@@ -42,7 +42,7 @@ pub(super) fn exit(verdict: Verdict) -> Exit {
 }
 
 async fn look(args: &VerifyArgs) -> Result<Report, String> {
-    let trust = trust(&args.trust)?;
+    let trust = trusted(&args.trust)?;
     let mut earlier = Vec::with_capacity(args.since.len());
     for file in &args.since {
         let bytes = read(file, MAX_NOTE_BYTES)?;
