@@ -20,6 +20,8 @@ pub enum AuditCommand {
     Prove(ProveArgs),
     /// Check a proof that `prove` wrote
     Check(CheckArgs),
+    /// Fetch logs from a node into a directory, check them, and that they go on from what is there
+    Fetch(FetchArgs),
     /// Ask a node whose signatures make the logs believed; keep what it says elsewhere, and compare
     Trust(TrustArgs),
 }
@@ -33,6 +35,23 @@ pub struct TrustArgs {
     /// For the log of this tenant alone, as tools of others need it [default: the fleet's log and all beneath]
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<TenantId>,
+}
+
+/// `audit fetch`.
+#[derive(Args, Clone, Debug)]
+pub struct FetchArgs {
+    /// Where to keep them
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Which node is asked.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Whose signatures are believed, and how many are needed (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// Which log: fleet or a tenant; repeat for several [default: all that may be read]
+    #[arg(long, value_name = "LOG")]
+    pub log: Vec<LogName>,
 }
 
 /// Where logs lie.

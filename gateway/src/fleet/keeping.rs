@@ -100,6 +100,11 @@ impl Keeping {
         self.logs.publish(&log, note)
     }
 
+    /// The files.
+    pub(super) fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
     /// Leaves of a log from this index on, for another control node.
     pub(super) fn entries(&self, log: &AuditLog, from: u64) -> Result<Vec<Vec<u8>>, LogError> {
         self.logs.entries(&id_of(log), from)

@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use portcullis_audit::tlog::{Checkpoint, NoteKey, TrustPolicy};
 use portcullis_certs::fleet::{LogKey, ViewKey};
 use portcullis_consensus::{AuditLog, Consensus, Draft, Head};
-use portcullis_policy::{Author, Command, FleetId, NodeId, Principal, View};
+use portcullis_policy::{Author, Command, FleetId, NodeId, Principal, Timestamp, View};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::heads::{Cosigned, Heads, Heard, cosigner, log_key};
 use super::home::{Home, Piece};
 use super::keeping::Keeping;
 use super::{Fleet, words};
+use crate::ledger::tiles::{LogFile, LogId};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};
 use crate::runtime::limits::{HEADS_TOLD, SEAL_EVERY};
@@ -141,8 +142,10 @@ pub(super) async fn seal(fleet: Arc<Fleet>, sealing: Arc<Sealing>, consensus: Ar
                 author: fleet.as_author(),
                 command: Command::Seal,
             };
-            // Whoever leads next does it; what grew stays to be sealed.
-            if let Err(error) = consensus.propose(draft, clock::now).await {
+            // Its moment is that of the last command: time does not pass because of it, and a clock that
+            // was set a moment ago moves nothing. Whoever leads next does it if this one does not.
+            let moment = || Timestamp::from_millis(i64::MIN);
+            if let Err(error) = consensus.propose(draft, moment).await {
                 tracing::debug!(%error, "the audit logs are not sealed now; it is tried again");
             }
         }
@@ -275,5 +278,29 @@ impl Fleet {
         let log = log_key(&sealing.origin(&AuditLog::Fleet), sealing.public)?;
         let majority = voters.len() / 2 + 1;
         TrustPolicy::of(log, voters, majority).ok()
+    }
+
+    /// The audit logs that this node keeps, the fleet's first; none where it keeps none.
+    #[must_use]
+    pub fn audit_logs(&self) -> Option<Vec<LogId>> {
+        let sealing = self.sealing.as_ref()?;
+        Some(sealing.keeping.logs().logs())
+    }
+
+    /// A file of an audit log, if there is such a file; none where this node keeps none.
+    ///
+    /// # Errors
+    /// In words: it cannot be read.
+    pub async fn audit_file(
+        &self,
+        log: LogId,
+        file: LogFile,
+    ) -> Option<Result<Option<Vec<u8>>, String>> {
+        let logs = Arc::clone(self.sealing.as_ref()?.keeping.logs());
+        let read = tokio::task::spawn_blocking(move || logs.read(&log, file));
+        Some(match read.await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        })
     }
 }

@@ -1,5 +1,7 @@
-//! `audit verify`, `audit prove`, `audit check`: the audit log's files, without any node. `audit trust`: whom to believe.
+//! `audit verify`, `audit prove`, `audit check`: the audit log's files, without any node. `audit trust` and `audit
+//! fetch` ask one: whom to believe, and for the files.
 
+mod fetch;
 mod prove;
 mod trust;
 mod verify;
@@ -11,6 +13,7 @@ use std::path::Path;
 
 use portcullis_audit::tlog::{MAX_POLICY_BYTES, TrustPolicy};
 
+pub(super) use self::fetch::fetch;
 pub(super) use self::prove::{check, prove};
 pub(super) use self::trust::trust;
 pub(super) use self::verify::verify;

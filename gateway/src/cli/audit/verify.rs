@@ -64,6 +64,11 @@ fn keep(args: &VerifyArgs, report: &Report) -> Result<Vec<String>, String> {
     let Some(folder) = args.keep.clone().or(beside) else {
         return Ok(Vec::new());
     };
+    keep_proofs(&folder, report)
+}
+
+/// The same, in this directory.
+pub(super) fn keep_proofs(folder: &Path, report: &Report) -> Result<Vec<String>, String> {
     let mut kept = Vec::new();
     let proofs = report.logs.iter().flat_map(|log| &log.findings);
     for (older, newer) in proofs.filter_map(|found| found.proof.as_ref()) {
@@ -99,7 +104,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn told(report: &Report) -> String {
+pub(super) fn told(report: &Report) -> String {
     let mut text = String::new();
     for log in &report.logs {
         text.push_str(&line(log));

@@ -120,6 +120,12 @@ impl Logs {
         Ok(found.tree().size())
     }
 
+    /// The logs that were begun, the fleet's first.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogId> {
+        self.held.lock().logs.keys().cloned().collect()
+    }
+
     /// The tree of a log that was begun.
     #[must_use]
     pub fn tree(&self, log: &LogId) -> Option<Tree> {
