@@ -9,6 +9,7 @@
 mod agree;
 mod allocations;
 mod apply;
+mod audit;
 mod board;
 mod client;
 mod connections;
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     if options.measures(Part::Fleet) {
         tell("agree", &agree::engine());
     }
-    let fleet: [(Part, &str, Shown, MeasureFleet); 3] = [
+    let fleet: [(Part, &str, Shown, MeasureFleet); 4] = [
         (Part::Fleet, "fleet", Shown::Fleet, enforced::measure),
         (
             Part::Subscribers,
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
             subscribers::measure,
         ),
         (Part::Restart, "restart", Shown::Restart, restart::measure),
+        (Part::Audit, "audit", Shown::Audit, audit::measure),
     ];
     for (part, name, shown, measure) in fleet {
         if options.measures(part) {
@@ -191,6 +193,7 @@ fn ways(options: &Options) -> Vec<Way> {
                 | Part::Fleet
                 | Part::Subscribers
                 | Part::Restart
+                | Part::Audit
                 | Part::Timing => Vec::new(),
             });
         }

@@ -50,6 +50,8 @@ pub(crate) enum Part {
     Subscribers,
     /// A gateway's restart with a million entries.
     Restart,
+    /// The audit logs: entries that a fleet takes, verifying and proving.
+    Audit,
     /// Queries every way.
     Pgbench,
     /// New connections every way.

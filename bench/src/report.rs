@@ -91,10 +91,18 @@ pub(crate) enum Shown {
     Subscribers,
     /// A start with all that a fleet may have.
     Restart,
+    /// The audit logs.
+    Audit,
 }
 
 impl Shown {
-    const ALL: [Self; 4] = [Self::Ways, Self::Fleet, Self::Subscribers, Self::Restart];
+    const ALL: [Self; 5] = [
+        Self::Ways,
+        Self::Fleet,
+        Self::Subscribers,
+        Self::Restart,
+        Self::Audit,
+    ];
 
     fn word(self) -> &'static str {
         match self {
@@ -102,6 +110,7 @@ impl Shown {
             Self::Fleet => "bench fleet",
             Self::Subscribers => "bench subscribers",
             Self::Restart => "bench restart",
+            Self::Audit => "bench audit",
         }
     }
 
@@ -111,6 +120,7 @@ impl Shown {
             Self::Fleet => "fleet.md",
             Self::Subscribers => "subscribers.md",
             Self::Restart => "restart.md",
+            Self::Audit => "audit.md",
         };
         folder().join(file)
     }

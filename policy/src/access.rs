@@ -55,6 +55,8 @@ pub enum Action {
     Drain,
     /// Take a back-up.
     Backup,
+    /// Read the audit logs.
+    AuditLog,
     /// See who the operators are.
     Operators,
     /// Make, change or remove operators.
@@ -69,7 +71,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Plan,
         Self::Apply,
         Self::Explain,
@@ -85,6 +87,7 @@ impl Action {
         Self::Remove,
         Self::Drain,
         Self::Backup,
+        Self::AuditLog,
         Self::Operators,
         Self::ChangeOperators,
         Self::Pending,
@@ -141,6 +144,7 @@ const fn row(action: Action) -> Row {
         Action::Remove          => cells([false,         false,           false,   false]),
         Action::Drain           => cells([false,         false,           false,   false]),
         Action::Backup          => cells([false,         false,           false,   false]),
+        Action::AuditLog        => cells([false,         true,            true,    false]),
         Action::Operators       => cells([false,         false,           true,    false]),
         Action::ChangeOperators => cells([false,         false,           false,   false]),
         Action::Pending         => cells([true,          false,           true,    false]),

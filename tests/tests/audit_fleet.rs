@@ -6,7 +6,7 @@ use std::time::Duration;
 use portcullis_audit::tlog::{Checkpoint, Note, NoteKey, Tile, TrustPolicy, verify};
 use portcullis_audit::{Event, kinds};
 use portcullis_tests::fleet::Guests;
-use portcullis_tests::{Fleet, wait};
+use portcullis_tests::{Finished, Fleet, Scratch, wait};
 use serde_json::Value;
 
 /// A log that is believed, and its events.
@@ -103,4 +103,48 @@ fn every_change_is_in_a_log_that_each_control_node_has_and_a_majority_signed() {
     wait::wait_for("the same again", Duration::from_secs(30), || {
         logs(&fleet, leader).is_some_and(|(_, own)| has(&own, revision))
     });
+
+    // What the tool says, of what anybody can fetch, and of the same with one bit changed.
+    let scratch = Scratch::new("audit-fleet");
+    let trust = scratch.path().join("trust.policy");
+    let socket = fleet.nodes[next].socket().display().to_string();
+    let told = fleet.nodes[next].portcullis(&["audit", "trust", "--socket", &socket]);
+    std::fs::write(&trust, format!("{}\n", told.ok())).unwrap();
+    let copied = scratch.path().join("logs");
+    let logs = fleet.nodes[next].data().join("audit/logs");
+    // A log grows while it is copied, and one that is copied whole says so.
+    wait::wait_for("a copy that is whole", Duration::from_secs(30), || {
+        drop(std::fs::remove_dir_all(&copied));
+        copy(&logs, &copied);
+        check(&fleet, &copied, &trust).status.success()
+    });
+    let entries = copied.join("tenants/acme/tile/entries");
+    let file = std::fs::read_dir(entries.join("000.p")).unwrap().next();
+    let file = file.unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The first letter of the first entry, after its length.
+    bytes[3] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let told = check(&fleet, &copied, &trust);
+    assert_eq!(told.status.code(), Some(7), "{told}");
+    assert!(told.to_string().contains("entry 0"), "{told}");
+}
+
+fn check(fleet: &Fleet, logs: &Path, trust: &Path) -> Finished {
+    let (logs, trust) = (logs.display().to_string(), trust.display().to_string());
+    fleet.nodes[0].portcullis(&["audit", "verify", &logs, "--trust", &trust])
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            // What is partial is replaced while it is looked at.
+            drop(std::fs::copy(&path, &to));
+        }
+    }
 }

@@ -153,6 +153,40 @@ fn one_node_goes_on_alone_after_a_majority_is_lost_for_good() {
     assert_eq!(fleet.nodes[index].revision(), fleet.nodes[0].revision());
     let status = fleet.nodes[index].status().unwrap();
     assert_eq!(status["epoch"], 2, "{status}");
+
+    // The new node was given a snapshot, and has the audit logs from before it; so has one again
+    // that lost files of them.
+    audit_logs_are_whole(&fleet, index);
+    fleet.nodes[index].kill();
+    let tenant = fleet.nodes[index].data().join("audit/logs/tenants/acme");
+    std::fs::remove_dir_all(tenant.join("tile/entries")).unwrap();
+    std::fs::remove_dir_all(tenant.join("tile/0")).unwrap();
+    fleet.nodes[index].start();
+    audit_logs_are_whole(&fleet, index);
+}
+
+/// Waits until the tool finds the logs of a node whole, and as far as those of the first.
+fn audit_logs_are_whole(fleet: &Fleet, node: usize) {
+    let socket = fleet.nodes[0].socket().display().to_string();
+    let logs = |node: usize| fleet.nodes[node].data().join("audit/logs");
+    let trust = logs(0).join("trust.policy");
+    wait::wait_for("the audit logs are whole", SOON, || {
+        let told = fleet.nodes[0].portcullis(&["audit", "trust", "--socket", &socket]);
+        std::fs::write(&trust, format!("{}\n", told.ok())).unwrap();
+        let (trust, logs) = (
+            trust.display().to_string(),
+            logs(node).display().to_string(),
+        );
+        let told = fleet.nodes[node].portcullis(&["audit", "verify", &logs, "--trust", &trust]);
+        told.status.success()
+    });
+    let sizes = |node: usize| {
+        ["fleet", "tenants/acme"].map(|log| {
+            let text = std::fs::read_to_string(logs(node).join(log).join("checkpoint")).unwrap();
+            text.lines().nth(1).unwrap().to_owned()
+        })
+    };
+    wait::wait_for("as far as the others", SOON, || sizes(node) == sizes(0));
 }
 
 const SOON: Duration = Duration::from_secs(40);

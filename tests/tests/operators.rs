@@ -18,6 +18,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 const REFUSED: i32 = 3;
 const WAITS: i32 = 6;
+const CONTRADICTED: i32 = 9;
 
 #[test]
 fn operators_command_the_fleet_over_tls_each_within_their_roles() {
@@ -124,6 +125,68 @@ fn an_entry_for_everyone_takes_a_second_person() {
         .map(|event| event["kind"].clone())
         .collect();
     assert!(kinds.contains(&"change.waiting".into()) && kinds.contains(&"change.approved".into()));
+}
+
+#[test]
+fn a_tenant_keeps_a_copy_of_its_own_log_and_notices_one_that_went_back() {
+    let fleet = Fleet::start(&[]);
+    fleet.enlist("tess", "tenant-operator", "acme");
+    fleet.enlist("audrey", "auditor", "");
+    let apply = |prefix: &str| {
+        for id in ["acme", "globex"] {
+            fleet.write(&format!("policy/{id}.yaml"), &tenant(id, prefix));
+        }
+        done(&fleet.local(&["apply", &fleet.path("policy")]));
+    };
+    let fetch = |name: &str, to: &str, more: &[&str]| {
+        let (to, trust) = (fleet.path(to), fleet.path("trust"));
+        let arguments = ["audit", "fetch", &to, "--trust", &trust];
+        fleet.by(name, &[&arguments, more].concat())
+    };
+    let size = |log: &str| {
+        let text = std::fs::read_to_string(fleet.path(log)).unwrap_or_default();
+        let size = text.lines().nth(1).and_then(|line| line.parse().ok());
+        size.unwrap_or(0_u64)
+    };
+    apply("203.0.113.0/24");
+    let told = fleet.by("tess", &["audit", "trust"]);
+    fleet.write("trust", &format!("{}\n", told.ok()));
+
+    wait::wait_for("acme's log to be there", START_LIMIT, || {
+        fetch("tess", "own", &[]).status.success()
+    });
+    let served = "data/audit/logs/tenants/acme/checkpoint";
+    assert_eq!(size("own/tenants/acme/checkpoint"), 1);
+    assert!(!std::fs::exists(fleet.path("own/fleet")).expect("readable"));
+    assert!(!std::fs::exists(fleet.path("own/tenants/globex")).expect("readable"));
+    // A foreign tenant's looks like one that does not exist.
+    let foreign = fetch("tess", "none", &["--log", "globex"]);
+    let nobodys = fetch("tess", "none", &["--log", "nobody"]);
+    assert_eq!(code(&foreign), 1, "{foreign}");
+    assert_eq!(
+        foreign.stderr.replace("globex", "TENANT"),
+        nobodys.stderr.replace("nobody", "TENANT")
+    );
+    assert_eq!(code(&fetch("tess", "none", &["--log", "fleet"])), 1);
+
+    // The log goes on, and so does the copy; an auditor has all of them.
+    let early = std::fs::read(fleet.path(served)).expect("a checkpoint");
+    for number in 0..3 {
+        apply(&format!("198.51.100.{number}"));
+    }
+    wait::wait_for("the log to have grown", START_LIMIT, || size(served) == 4);
+    done(&fetch("tess", "own", &[]));
+    assert_eq!(size("own/tenants/acme/checkpoint"), 4);
+    let all = fetch("audrey", "all", &[]);
+    assert!(all.ok().contains("3 logs"), "{all}");
+    assert!(all.ok().contains("everything is there"), "{all}");
+
+    // The node shows an older one: it is told, proved, and not believed.
+    std::fs::write(fleet.path(served), early).expect("the node's own file");
+    let told = fetch("tess", "own", &[]);
+    assert_eq!(code(&told), CONTRADICTED, "{told}");
+    assert!(told.stderr.contains("kept as proof"), "{told}");
+    assert_eq!(size("own/tenants/acme/checkpoint"), 4);
 }
 
 /// A fleet of one control node, which listens for operators.

@@ -7,7 +7,7 @@
 use crate::logs::FLEET;
 use portcullis_audit::{Event, kinds};
 use portcullis_policy::{
-    AddressSet, Applied, Change, Command, Origin, Proposal, State, TenantId, Told,
+    AddressSet, Applied, Change, Command, Origin, Proposal, State, TenantId, Timestamp, Told,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -147,22 +147,45 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
         Command::Found {
             fleet,
             name,
+            roles,
+            key,
+            view_key,
             address,
-            ..
+            recovery_key,
+            guard_rails,
         } => vec![
             ("fleet", text(fleet)),
             ("name", text(name)),
+            ("roles", json!(roles)),
+            ("key", text(key)),
+            ("view_key", hex(view_key)),
             ("address", text(address)),
+            ("recovery_key", hex(recovery_key)),
+            ("guard_rails", json!(guard_rails)),
         ],
-        Command::Invite { name, expires, .. } => {
-            vec![("name", text(name)), ("expires", text(expires))]
-        }
-        Command::Admit {
-            name, address, key, ..
+        Command::Invite {
+            name,
+            roles,
+            expires,
+            ..
         } => vec![
             ("name", text(name)),
-            ("address", json!(address)),
+            ("roles", json!(roles)),
+            ("expires", moment(*expires)),
+        ],
+        Command::Admit {
+            token: _,
+            name,
+            roles,
+            key,
+            view_key,
+            address,
+        } => vec![
+            ("name", text(name)),
+            ("roles", json!(roles)),
             ("key", text(key)),
+            ("view_key", view_key.as_ref().map_or(Value::Null, hex)),
+            ("address", json!(address)),
         ],
         Command::Remove { node } => vec![("id", text(node))],
         Command::Report {
@@ -206,12 +229,20 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
         } => facts.extend([
             ("pending", text(pending)),
             ("digest", text(digest)),
-            ("expires", text(expires)),
+            ("expires", moment(*expires)),
         ]),
         Told::Admitted(node) => facts.push(("id", text(node))),
         Told::Done | Told::Staged { .. } | Told::Recorded(_) => {}
     }
     facts
+}
+
+fn hex(key: &[u8; 32]) -> Value {
+    Value::String(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn moment(at: Timestamp) -> Value {
+    Value::String(portcullis_audit::moment::to_text(at.as_millis()))
 }
 
 /// What differs for an endpoint, door by door, as the smallest lists of prefixes.
@@ -231,3 +262,6 @@ fn difference(change: &Change) -> Value {
         "retimed": sets(&change.retimed),
     })
 }
+
+#[cfg(test)]
+mod corpus;

@@ -1,11 +1,12 @@
 //! What a node holds, read without the others.
 
 use crate::OpenError;
-use crate::logs::{Leaf, Logs};
+use crate::logs::{AuditLog, Leaf, Logs};
 use crate::settings::FILE;
 use crate::tables::{self, Beginning, corrupt};
 use crate::whole::Whole;
 use openraft::EntryPayload;
+use portcullis_audit::tlog::Tree;
 use portcullis_policy::{Applied, NodeId, Proposal, Rejection, State, decode_proposal};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +16,9 @@ use std::path::Path;
 pub struct Salvaged {
     whole: Whole,
     last: u64,
-    /// What the last entries of its log left in the audit logs, those that a snapshot does not cover:
-    /// whoever keeps the leaves may not have them yet.
+    /// The audit logs' trees as the snapshot has them.
+    pub begun: Vec<(AuditLog, Tree)>,
+    /// What the entries after that left in them: whoever keeps the leaves may not have them yet.
     pub leaves: Vec<Leaf>,
     /// Who votes, as this node last knew it.
     pub voters: BTreeSet<NodeId>,
@@ -60,6 +62,7 @@ pub fn salvage(data: &Path, node: NodeId) -> Result<Salvaged, OpenError> {
     let mut voters: BTreeSet<u64> = meta.last_membership.voter_ids().collect();
     let covered = meta.last_log_id.map(|last| last.index);
     let mut salvaged = Salvaged {
+        begun: loaded.whole.logs.trees(),
         whole: loaded.whole,
         last: covered.unwrap_or_default(),
         leaves: Vec::new(),

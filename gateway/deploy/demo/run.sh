@@ -17,6 +17,7 @@ main() {
     and_back_again
     a_node_is_killed
     and_comes_back
+    all_of_it_can_be_proved
     if [ -n "${ONCE:-}" ]; then
         heading "The end: nothing is left behind"
         stop
@@ -49,6 +50,7 @@ start() {
     node=$(told_number node)
     config=$(told config)
     second_socket=$(told admin_socket '"name":"n2"')
+    second_logs=$(dirname "$(told config '"name":"n2"')")/data/audit/logs
     second_port=$(told listen '"name":"n2"')
     second_port=${second_port##*:}
     postgres=$(told_number postgres)
@@ -190,6 +192,33 @@ and_comes_back() {
     expect_said 'in force on 3/3 nodes'
 }
 
+all_of_it_can_be_proved() {
+    heading "All of it can be proved, to somebody who trusts none of us"
+    say "Each node keeps the same log, and a majority signs it. Whom to believe is asked once, and kept elsewhere:"
+    cd "$scratch"
+    try 'portcullis audit trust | tee trust.policy'
+    expect_status 0 "whom to believe"
+    say "What an auditor is handed is a directory; checking it needs no node and no network:"
+    shown "cp -r $second_logs logs"
+    wait_for 20 "the last change to be signed" handed_over
+    try 'portcullis audit verify logs --trust trust.policy'
+    expect_status 0 "the log to be whole"
+    expect_said 'everything is there and as it was signed'
+    say "One entry, with all that proves it: the withdrawal, which was acme's second change:"
+    try 'portcullis audit prove logs --log acme --index 1 --out withdrawal.tlog-proof'
+    expect_status 0 "the entry to be proved"
+    try 'portcullis audit check withdrawal.tlog-proof --trust trust.policy'
+    expect_status 0 "the proof to hold"
+    expect_said '"shut":{"public":["127.0.0.1/32"]}'
+    say "Somebody rewrites history, by one byte:"
+    entries=logs/tenants/acme/tile/entries/000.p/$(sed -n 2p logs/tenants/acme/checkpoint)
+    try 'sed -i "0,/127.0.0.1/s//127.0.0.9/" $entries'
+    try 'portcullis audit verify logs --trust trust.policy'
+    expect_status 7 "the byte to be found"
+    expect_said 'tenants/acme'
+    expect_said 'entry 0'
+}
+
 stay() {
     heading "It is yours to play with, until Ctrl-C. In another terminal, paste this first:"
     settings
@@ -273,6 +302,12 @@ is_live() { portcullis connections 2>/dev/null | grep -q ' open '; }
 caught_up() { portcullis apply "$POLICY" --receipt >/dev/null 2>&1; }
 # The first host of a connection string.
 host_of() { [[ $1 =~ host=([^ ,]+) ]] && printf '%s\n' "${BASH_REMATCH[1]}"; }
+# A log grows while it is copied: the copy is good once the tool says so, and it has the last of four changes.
+handed_over() {
+    rm -rf logs
+    cp -r "$second_logs" logs 2>/dev/null
+    [ "$(sed -n 2p logs/tenants/acme/checkpoint)" = 4 ] && portcullis audit verify logs --trust trust.policy >/dev/null 2>&1
+}
 is_over() { is_gone "$live"; }
 is_gone() { ! kill -0 "$1" 2>/dev/null; }
 

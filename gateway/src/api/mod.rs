@@ -14,6 +14,7 @@
 mod changeset;
 mod cluster;
 mod describe;
+mod evidence;
 mod fleet;
 pub mod fleet_types;
 mod limit_table;

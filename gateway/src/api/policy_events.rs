@@ -7,6 +7,7 @@ use super::fleet::UNKNOWN_OUTCOME;
 use super::policy::{Decided, NOT_IN_FORCE_HERE};
 use super::types::Difference;
 use super::{Node, Refusal, describe};
+use crate::config::FileError;
 use crate::fleet::Made;
 use crate::runtime::clock;
 
@@ -57,12 +58,9 @@ pub(super) async fn record_refusal(node: &Node, author: &str, refusal: &Refusal)
         "policy {outcome}: {}",
         body.message
     );
-    let mistakes: Vec<String> = body
-        .files
-        .iter()
-        .take(MAX_EVENT_MISTAKES)
-        .map(ToString::to_string)
-        .collect();
+    // Where they are, and not what stands there: it may be a secret in the wrong place. Whoever applied it was told all.
+    let mistakes = body.files.iter().take(MAX_EVENT_MISTAKES);
+    let mistakes: Vec<String> = mistakes.map(FileError::place).collect();
     let mut event = Event::new(clock::now().as_millis(), kind, &*node.name)
         .with("by", author)
         .with("code", body.code.as_str())

@@ -17,8 +17,8 @@ use serde_json::Value;
 use super::describe::addresses;
 use super::limits::{MAX_NAME, MAX_PREFIXES};
 use super::types::{
-    AuditTrustReply, ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply,
-    ReachReply, StatusReply, WhyReply,
+    ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply, ReachReply,
+    StatusReply, WhyReply,
 };
 use super::{Node, Refusal, Who};
 use crate::runtime::clock;
@@ -227,18 +227,6 @@ pub(super) fn status(node: &Node) -> StatusReply {
     }
 }
 
-/// Whose signatures make a checkpoint of the fleet's audit log believed (C2SP tlog-policy).
-pub(super) fn audit_trust(node: &Node) -> Result<AuditTrustReply, Refusal> {
-    let trust = node.fleet.audit_trust();
-    let reply = trust.map(|policy| AuditTrustReply {
-        policy: policy.to_string(),
-    });
-    reply.ok_or_else(|| {
-        Refusal::new(404, "no_audit_log", "this node signs no audit log")
-            .next("ask a control node of a fleet")
-    })
-}
-
 /// The document in force.
 pub(super) fn policy(node: &Node, who: &Who, tenant: &str) -> Result<PolicyReply, Refusal> {
     let id: TenantId = parse("tenant", tenant)?;
@@ -292,7 +280,7 @@ where
 }
 
 /// A query that names something else was meant otherwise.
-fn only(query: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Refusal> {
+pub(super) fn only(query: &BTreeMap<String, String>, known: &[&str]) -> Result<(), Refusal> {
     match query.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => Err(Refusal::new(

@@ -65,6 +65,20 @@ impl Refusal {
         &self.body
     }
 
+    /// What the log is told: where mistakes in files are, and not what stands there, which may be a secret in the wrong place.
+    #[must_use]
+    pub fn for_the_log(&self) -> String {
+        let places: Vec<String> = self.body.files.iter().map(FileError::place).collect();
+        match places.is_empty() {
+            true => self.body.message.clone(),
+            false => format!(
+                "{}: {}; `portcullis policy check` shows what is wrong there",
+                self.body.message,
+                places.join(", ")
+            ),
+        }
+    }
+
     /// Its HTTP status.
     #[must_use]
     pub const fn status(&self) -> u16 {

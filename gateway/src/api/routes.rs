@@ -14,7 +14,9 @@ use super::limits::{
 use super::people::{Commanders, author};
 use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::types::{PolicyRequest, TenantRequest};
-use super::{Node, Refusal, Who, cluster, fleet, limit_table, operators, policy, questions};
+use super::{
+    Node, Refusal, Who, cluster, evidence, fleet, limit_table, operators, policy, questions,
+};
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
 use crate::http::{self, Handshake, Peer, Request, Response, Route, Router, Service, server};
@@ -64,6 +66,8 @@ pub(super) enum Action {
     ClusterCheck,
     Status,
     AuditTrust,
+    AuditLogs,
+    AuditFile,
     Limits,
     Policy,
     Fleet,
@@ -95,7 +99,8 @@ impl Action {
             Self::Status => Permission::Status,
             Self::Limits => Permission::Limits,
             Self::Policy => Permission::Policy,
-            Self::Fleet | Self::GuardRails | Self::AuditTrust => Permission::FleetStatus,
+            Self::Fleet | Self::GuardRails => Permission::FleetStatus,
+            Self::AuditTrust | Self::AuditLogs | Self::AuditFile => Permission::AuditLog,
             Self::Invite => Permission::Invite,
             Self::Remove => Permission::Remove,
             Self::StepDown => Permission::Drain,
@@ -125,6 +130,8 @@ pub(super) fn router() -> Router<Action> {
         Route::post("/v1/cluster-check", Action::ClusterCheck).within(MAX_BODY, CHECK_TIME),
         Route::get("/v1/status", Action::Status),
         Route::get("/v1/audit/trust", Action::AuditTrust),
+        Route::get("/v1/audit/logs", Action::AuditLogs),
+        Route::get("/v1/audit/file", Action::AuditFile),
         Route::get("/v1/limits", Action::Limits),
         Route::get("/v1/policy/{}", Action::Policy),
         Route::get("/v1/fleet", Action::Fleet),
@@ -235,7 +242,11 @@ impl Admin {
             Action::Why => Response::json(&questions::why(node, &who, captured(request)).await?),
             Action::ClusterCheck => Response::json(&cluster::check(node, &request.json()?).await?),
             Action::Status => Response::json(&questions::status(node)),
-            Action::AuditTrust => Response::json(&questions::audit_trust(node)?),
+            Action::AuditTrust => Response::json(&evidence::trust(node)?),
+            Action::AuditLogs => Response::json(&evidence::logs(node, &who)?),
+            Action::AuditFile => {
+                Response::octets(evidence::file(node, &who, &request.query).await?)
+            }
             Action::Limits => Response::json(&limit_table::limits(node)),
             Action::Policy => Response::json(&questions::policy(node, &who, captured(request))?),
             Action::Fleet => Response::json(&fleet::status(node)),

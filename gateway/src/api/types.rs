@@ -282,6 +282,14 @@ pub struct AuditTrustReply {
     pub policy: String,
 }
 
+/// `GET /v1/audit/logs`.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct AuditLogsReply {
+    /// The logs that whoever asks may read, the fleet's first: fetched in this order, what it says of the others is never
+    /// beyond what is fetched. A file is asked for with `GET /v1/audit/file?path=LOG/FILE`, `FILE` as C2SP tlog-tiles names it.
+    pub logs: Vec<String>,
+}
+
 /// `POST /v1/cluster-check`.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]

@@ -201,7 +201,7 @@ fn understand<T: DeserializeOwned>(answer: Answer) -> Result<Said<T>, Failure> {
 #[derive(Debug)]
 pub(super) struct Said<T> {
     pub(super) value: T,
-    raw: String,
+    pub(super) raw: String,
 }
 
 /// Why there is no answer.

@@ -1,4 +1,4 @@
-//! What can be typed about the audit log's files, as clap reads it.
+//! What can be typed about the audit log, as clap reads it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,10 +7,11 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use portcullis_policy::{Reference, TenantId};
 
+use super::args::NodeArgs;
 use super::paths::PathError;
 use crate::ledger::tiles::LogId;
 
-/// Commands about the audit log's files. They need no node.
+/// Commands about the audit log. All but `trust` need its files alone, and no node.
 #[derive(Subcommand, Clone, Debug)]
 pub enum AuditCommand {
     /// Check logs: is everything there, as it was signed, and the same history that was signed before
@@ -19,6 +20,38 @@ pub enum AuditCommand {
     Prove(ProveArgs),
     /// Check a proof that `prove` wrote
     Check(CheckArgs),
+    /// Fetch logs from a node into a directory, check them, and that they go on from what is there
+    Fetch(FetchArgs),
+    /// Ask a node whose signatures make the logs believed; keep what it says elsewhere, and compare
+    Trust(TrustArgs),
+}
+
+/// `audit trust`.
+#[derive(Args, Clone, Debug)]
+pub struct TrustArgs {
+    /// Which node is asked.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// For the log of this tenant alone, as tools of others need it [default: the fleet's log and all beneath]
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+}
+
+/// `audit fetch`.
+#[derive(Args, Clone, Debug)]
+pub struct FetchArgs {
+    /// Where to keep them
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Which node is asked.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Whose signatures are believed, and how many are needed (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// Which log: fleet or a tenant; repeat for several [default: all that may be read]
+    #[arg(long, value_name = "LOG")]
+    pub log: Vec<LogName>,
 }
 
 /// Where logs lie.

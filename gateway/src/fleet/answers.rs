@@ -130,6 +130,9 @@ impl Fleet {
                 }
             }
             words::SIGN => self.countersign(from, request),
+            words::SEAL | words::LEAVES if !self.is_control(from) => {
+                Err(Refused("only control nodes keep the audit logs".to_owned()))
+            }
             words::SEAL => self.cosign(from, request),
             words::PROPOSE => {
                 let draft: Draft = words::decode(request).map_err(Refused)?;
@@ -171,6 +174,7 @@ impl Fleet {
             words::SOFT => self.told(from, request),
             words::CANCEL => self.cancel(request).await,
             words::FIND => self.find_for(from, request).await,
+            words::LEAVES => self.tell_leaves(request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }

@@ -17,6 +17,7 @@ use portcullis_policy::{
 };
 
 use super::home::{Home, Membership, Piece, Seed, write_private};
+use super::keeping::Keeping;
 use super::roles_of;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
@@ -114,7 +115,8 @@ async fn propose_alone(config: &NodeConfig, draft: Draft) -> Result<(), String> 
     let state = |error: &dyn std::fmt::Display| {
         format!("the node's state in {}: {error}", config.data.display())
     };
-    let consensus = Consensus::open(Settings::alone(&config.data))
+    let keeping = Keeping::open(&config.data)?;
+    let consensus = Consensus::open(Settings::alone(&config.data).with_leaves(keeping))
         .await
         .map_err(|error| state(&error))?;
     let outcome = consensus.propose(draft, clock::now).await;
@@ -135,12 +137,32 @@ fn authority(home: &Home) -> Result<Arc<FleetAuthority>, String> {
             .map_err(|error| told(&error));
     }
     let key = generate_key().map_err(|error| told(&error))?;
-    let authority = FleetAuthority::new(NamedFleet(random::bytes()), key, authority_validity())
-        .map_err(|error| told(&error))?;
+    let id = NamedFleet(*drawn_fleet_id(home)?.as_bytes());
+    let authority =
+        FleetAuthority::new(id, key, authority_validity()).map_err(|error| told(&error))?;
     home.write(Piece::AuthorityKey, authority.key_pem())
         .and_then(|()| home.write(Piece::Authority, authority.authority_pem()))
         .map_err(|error| told(&error))?;
     Ok(Arc::new(authority))
+}
+
+/// What signs the audit logs of a node that is a fleet by itself, drawn if it was not: the fleet's id,
+/// which it keeps once it founds one.
+pub(super) fn alone(home: &Home) -> Result<FleetId, String> {
+    drawn_view_key(home, Piece::ViewKey)?;
+    draw_log_key(home)?;
+    drawn_fleet_id(home)
+}
+
+fn drawn_fleet_id(home: &Home) -> Result<FleetId, String> {
+    let told = |error: &dyn std::fmt::Display| format!("the fleet's id: {error}");
+    if let Some(text) = home.find(Piece::FleetId).map_err(|error| told(&error))? {
+        return text.trim().parse().map_err(|error| told(&error));
+    }
+    let id = FleetId::new(random::bytes());
+    home.write(Piece::FleetId, &format!("{id}\n"))
+        .map_err(|error| told(&error))?;
+    Ok(id)
 }
 
 /// The key in this file; drawn if there is none.

@@ -106,6 +106,13 @@ impl Heads {
         self.logs.clear();
     }
 
+    /// Nothing of this log was shown yet, whatever [`Heads::ready`] gave.
+    pub(super) fn show_again(&mut self, origin: &str) {
+        for head in self.logs.get_mut(origin).into_iter().flatten() {
+            head.shown = 0;
+        }
+    }
+
     /// What this node says of the latest head of each log of which that node has said nothing yet:
     /// at most `most`.
     pub(super) fn untold(&self, node: NodeId, most: usize) -> Vec<Cosigned> {

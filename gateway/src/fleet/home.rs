@@ -63,6 +63,8 @@ pub enum Piece {
     ViewKey,
     /// The key of the fleet's audit logs. On control nodes.
     LogKey,
+    /// The id of a fleet to be: drawn by a node that is one by itself, whose audit logs bear it.
+    FleetId,
     /// Whose holder may begin a new epoch, public half.
     RecoveryPublic,
     /// What a join was asked with, until it is done: the same key is shown when it is repeated.
@@ -86,6 +88,7 @@ impl Piece {
             Self::Key => "node.key",
             Self::ViewKey => "view.key",
             Self::LogKey => "log.key",
+            Self::FleetId => "fleet.id",
             Self::RecoveryPublic => "recovery.pub",
             Self::JoiningKey => "joining.key",
             Self::JoiningViewKey => "joining-view.key",

@@ -1,17 +1,18 @@
 //! The leaves of the audit logs, from consensus to files, and the heads that were sealed, to those
 //! who sign.
 //!
-//! Where a snapshot was installed the leaves in between never came here: such a log is not whole on
-//! this node, and it shows no checkpoint of it.
+//! Where a snapshot was installed the leaves in between never came here, and files may be damaged:
+//! such a log is partial. What it should be is known by its tree; its leaves are had from other
+//! control nodes (`filling`), and until then this node shows no newer checkpoint of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use portcullis_audit::tlog::{Note, Tree};
+use portcullis_audit::tlog::{Hash, Note, Tree};
 use portcullis_consensus::{AuditLog, BoxFuture, Head, Leaf, Leaves};
 use tokio::sync::Notify;
 
@@ -36,7 +37,21 @@ pub(super) struct Keeping {
     turned: Notify,
     /// The latest head of each log that nobody took yet.
     heads: Mutex<BTreeMap<AuditLog, Head>>,
-    partial: Mutex<BTreeSet<LogId>>,
+    /// Logs of which not all leaves are here, as they should be.
+    partial: Mutex<BTreeMap<LogId, Tree>>,
+    /// Turns when a log became partial.
+    lacking: Notify,
+}
+
+/// What became of leaves from another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// This log goes on from here.
+    Lacks(u64),
+    /// It is whole.
+    Whole,
+    /// It has as many leaves as it should, and not the ones it should.
+    Wrong,
 }
 
 impl Keeping {
@@ -50,6 +65,7 @@ impl Keeping {
             turned: Notify::new(),
             heads: Mutex::default(),
             partial: Mutex::default(),
+            lacking: Notify::new(),
         }))
     }
 
@@ -74,25 +90,104 @@ impl Keeping {
         heads.into_values().chain(fleet).collect()
     }
 
-    /// Shows a checkpoint with the tiles that it promises.
+    /// Shows a checkpoint with the tiles that it promises; not of a log that is partial.
     pub(super) fn publish(&self, log: &AuditLog, note: &Note) -> Result<(), LogError> {
         let log = id_of(log);
-        if self.partial.lock().contains(&log) {
+        let partial = self.partial.lock();
+        if partial.contains_key(&log) {
             return Ok(());
         }
         self.logs.publish(&log, note)
     }
 
-    fn begin_one(&self, log: &AuditLog, tree: Tree) -> io::Result<()> {
+    /// The files.
+    pub(super) fn logs(&self) -> &Arc<Logs> {
+        &self.logs
+    }
+
+    /// Leaves of a log from this index on, for another control node.
+    pub(super) fn entries(&self, log: &AuditLog, from: u64) -> Result<Vec<Vec<u8>>, LogError> {
+        self.logs.entries(&id_of(log), from)
+    }
+
+    /// Waits until there may be something to fill.
+    pub(super) async fn lacking(&self) {
+        self.lacking.notified().await;
+    }
+
+    /// The logs that are partial.
+    pub(super) fn partial(&self) -> Vec<AuditLog> {
+        let partial = self.partial.lock();
+        partial.keys().map(log_of).collect()
+    }
+
+    /// Begins to fill a partial log: at what its files have, or at nothing.
+    pub(super) fn begin_to_fill(&self, log: &AuditLog, anew: bool) -> Result<(), LogError> {
         let log = id_of(log);
-        match self.logs.begin(&log, tree) {
+        let kept = match self.logs.published_tree(&log) {
+            Ok(kept) if !anew => kept.unwrap_or(Tree::EMPTY),
+            Ok(_) => Tree::EMPTY,
+            Err(error @ LogError::Damaged { .. }) => {
+                tracing::warn!(%log, %error, "the files of an audit log are damaged; it is written anew");
+                Tree::EMPTY
+            }
+            Err(error) => return Err(error),
+        };
+        self.logs.begin(&log, kept)
+    }
+
+    /// Takes leaves that another node has from this index on. What is beyond this log's own end is
+    /// passed over: it comes by itself.
+    pub(super) fn fill(
+        &self,
+        log: &AuditLog,
+        from: u64,
+        leaves: &[Vec<u8>],
+    ) -> Result<Filled, LogError> {
+        let log = id_of(log);
+        let mut partial = self.partial.lock();
+        let Some(whole) = partial.get(&log) else {
+            return Ok(Filled::Whole);
+        };
+        let room = whole.size().saturating_sub(from);
+        let count = usize::try_from(room).map_or(leaves.len(), |room| room.min(leaves.len()));
+        let size = self
+            .logs
+            .append(&log, from, leaves.get(..count).unwrap_or_default())?;
+        if size < whole.size() {
+            return Ok(Filled::Lacks(size));
+        }
+        if self.logs.tree(&log).as_ref() != Some(whole) {
+            return Ok(Filled::Wrong);
+        }
+        partial.remove(&log);
+        Ok(Filled::Whole)
+    }
+
+    /// Keeps the leaves of a node that does not run: from what its snapshot knew on.
+    pub(super) async fn salvage(
+        data: &Path,
+        begun: Vec<(AuditLog, Tree)>,
+        leaves: Vec<Leaf>,
+    ) -> Result<(), String> {
+        let keeping = Self::open(data)?;
+        let told = |error: io::Error| error.to_string();
+        keeping.begin(begun, Vec::new()).map_err(told)?;
+        keeping.append(leaves).map_err(told)?;
+        keeping.durable().await.map_err(told)
+    }
+
+    fn begin_one(&self, log: &AuditLog, tree: Tree) -> io::Result<()> {
+        let id = id_of(log);
+        match self.logs.begin(&id, tree.clone()) {
             Ok(()) => {
-                self.partial.lock().remove(&log);
+                self.partial.lock().remove(&id);
                 Ok(())
             }
             Err(error @ LogError::Damaged { .. }) => {
-                tracing::error!(%log, %error, "this node does not have all leaves of an audit log: it shows no checkpoint of it; other control nodes do");
-                self.partial.lock().insert(log);
+                tracing::warn!(log = %id, %error, "this node does not have all leaves of an audit log; it asks other control nodes");
+                self.partial.lock().insert(id, tree);
+                self.lacking.notify_one();
                 Ok(())
             }
             Err(error) => Err(failed(&error)),
@@ -114,7 +209,8 @@ impl Leaves for Keeping {
         let count = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
         for Leaf { log, index, bytes } in leaves {
             let log = id_of(&log);
-            if self.partial.lock().contains(&log) {
+            if let Some(whole) = self.partial.lock().get_mut(&log) {
+                whole.push(Hash::of_leaf(&bytes));
                 continue;
             }
             self.logs
@@ -153,6 +249,13 @@ fn id_of(log: &AuditLog) -> LogId {
     match log {
         AuditLog::Fleet => LogId::Fleet,
         AuditLog::Tenant(tenant) => LogId::Tenant(tenant.clone()),
+    }
+}
+
+fn log_of(log: &LogId) -> AuditLog {
+    match log {
+        LogId::Fleet => AuditLog::Fleet,
+        LogId::Tenant(tenant) => AuditLog::Tenant(tenant.clone()),
     }
 }
 

@@ -23,6 +23,7 @@ mod clocks;
 mod distance;
 mod enforcer;
 mod epochs;
+mod filling;
 pub mod finding;
 mod following;
 pub mod found;
@@ -34,6 +35,7 @@ mod keeping;
 mod lease;
 mod leaving;
 mod mending;
+mod opened;
 pub mod operators;
 pub mod paces;
 mod peers;
@@ -63,7 +65,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::{
     FEATURE_LEVEL, KeyHash, Node as FleetNode, NodeId, NodeName, NodeRole, Revision, View,
 };
@@ -79,14 +80,12 @@ use self::enforcer::Enforcer;
 use self::epochs::Epochs;
 use self::following::Following;
 use self::home::{Home, Membership};
-use self::keeping::Keeping;
 use self::lease::Lease;
-use self::peers::{Identity, Wire};
 use self::report::Condition;
 use self::reports::Reports;
 use self::sealing::Sealing;
 use self::signing::Signing;
-use self::source::{Source, at, epoch};
+use self::source::{Source, epoch};
 use self::starts::{Starts, Votes};
 use crate::config::node::{NodeConfig, NodeRoles};
 use crate::ledger::Ledger;
@@ -100,6 +99,7 @@ pub use clocks::SKEW_LOOKS;
 pub use distance::{FARTHER_LOOKS, NEARER_LOOKS};
 pub use enforcer::{Step, Stepped};
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
+pub use opened::Opened;
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use skew::{OFF, OFF_ENDS, TIME_AGE, TIMES, WRONG, WRONG_ENDS};
@@ -115,7 +115,7 @@ pub struct Fleet {
     relay: Option<Arc<Following>>,
     /// None on a node that does not vote in a fleet.
     signing: Option<Arc<Signing>>,
-    /// None on a node that does not vote in a fleet.
+    /// None on a node that keeps no audit logs: one that does not vote.
     sealing: Option<Arc<Sealing>>,
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
@@ -165,101 +165,6 @@ pub struct FleetParts {
     pub front: Arc<Front>,
     /// Where evidence goes.
     pub ledger: Arc<Ledger>,
-}
-
-/// A node's state and identity, read before its doors are made.
-pub struct Opened {
-    source: Source,
-    aging: Option<Arc<Aging>>,
-    relay: Option<Arc<Following>>,
-    /// None on a node that does not vote.
-    keeping: Option<Arc<Keeping>>,
-    place: Option<(Membership, Identity, Arc<Wire>)>,
-}
-
-impl Opened {
-    /// Reads what this node is and opens its state.
-    ///
-    /// # Errors
-    /// In words, with what to do.
-    pub async fn open(config: &NodeConfig) -> Result<Self, String> {
-        let home = Home::of(&config.data);
-        let membership = home.membership().map_err(|error| error.to_string())?;
-        let mut relay = None;
-        let (settings, place) = match (&config.fleet, membership) {
-            (None, None) => (Settings::alone(&config.data), None),
-            (None, Some(membership)) => {
-                return Err(format!(
-                    "this node is node {} of fleet {}, and node.toml has no [fleet]: write it again, or use another data directory",
-                    membership.node, membership.fleet
-                ));
-            }
-            (Some(_), None) => {
-                return Err(
-                    "node.toml has a [fleet], and this node is of none yet: `portcullis init` founds one, `portcullis join` joins one"
-                        .to_owned(),
-                );
-            }
-            (Some(_), Some(membership)) => {
-                peers::check(config, &membership)?;
-                let identity = Identity::load(&home, &membership)?;
-                if config.fleet.as_ref().is_some_and(|it| !it.roles.control) {
-                    let following = Following::open(config, &membership)?;
-                    let wire = Arc::<Wire>::default();
-                    return Ok(Self {
-                        source: Source::Told(Arc::new(following)),
-                        aging: None,
-                        relay: None,
-                        keeping: None,
-                        place: Some((membership, identity, wire)),
-                    });
-                }
-                let wire = Arc::<Wire>::default();
-                let transport = Arc::clone(&wire);
-                relay = Some(Arc::new(Following::beside(config, &membership)?));
-                let settings = Settings::in_fleet(&config.data, membership.node, transport);
-                (settings, Some((membership, identity, wire)))
-            }
-        };
-        let steady = || Duration::from_millis(clock::boottime().as_millis());
-        let keeping = Keeping::open(&config.data)?;
-        let leaves = Arc::<Keeping>::clone(&keeping);
-        let consensus = Consensus::open(settings.with_clock(steady).with_leaves(leaves))
-            .await
-            .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
-        let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
-        let view = consensus.view();
-        let kept = match view.fleet() {
-            Some(_) if view.tenants().next().is_some() => staleness::View::Kept,
-            // At its first start, of which nobody can have confirmed anything.
-            Some(_) => staleness::View::Unserved,
-            None => staleness::View::None,
-        };
-        let aging = carries.map(|it| Aging::open(home.directory(), it.stale_limit, kept));
-        Ok(Self {
-            source: Source::Own(Arc::new(consensus)),
-            aging: aging.map(Arc::new),
-            relay,
-            keeping: Some(keeping),
-            place,
-        })
-    }
-
-    /// The view that was in force when the node was last up.
-    #[must_use]
-    pub fn view(&self) -> Arc<View> {
-        match &self.source {
-            Source::Own(_) if self.aging.as_ref().is_some_and(|it| it.has_lapsed()) => {
-                Arc::new(View::empty())
-            }
-            Source::Own(consensus) => {
-                let own = consensus.view();
-                let told = self.relay.as_ref().map(|relay| relay.view());
-                told.filter(|told| at(told) > at(&own)).unwrap_or(own)
-            }
-            Source::Told(following) => following.in_force(),
-        }
-    }
 }
 
 impl Fleet {
@@ -312,6 +217,10 @@ impl Fleet {
             recording = Some(recording::open(&ledger, &config.data)?);
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
+        } else if let Some(keeping) = keeping {
+            let home = Home::of(&config.data);
+            let fleet = found::alone(&home)?;
+            sealing = Sealing::load(&home, fleet, NodeId::FIRST, keeping)?;
         }
         let reinstalling = source.consensus().is_some_and(|it| it.fence().is_some());
         if let Some(signing) = signing.as_ref().filter(|_| reinstalling) {

@@ -6,6 +6,7 @@
 //! by the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::path::Path;
 
 use portcullis_certs::fleet::RecoveryKey;
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::epochs::heard_of;
 use super::home::{Home, Membership, Seed};
+use super::keeping::Keeping;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
 
@@ -100,6 +102,9 @@ pub async fn recover(
         .map_err(|rejection: Rejection| told(&rejection))?;
     let lost = fleet.control().filter(|node| node.id != me);
     let lost = lost.map(|node| node.name.clone()).collect();
+    // Before the entries go from which these could be had again.
+    let (begun, leaves) = (take(&mut salvaged.begun), take(&mut salvaged.leaves));
+    Keeping::salvage(&config.data, begun, leaves).await?;
     let data = config.data.clone();
     tokio::task::spawn_blocking(move || begin_alone(&data, me, salvaged.state(), salvaged.logs()))
         .await

@@ -14,8 +14,8 @@ use super::report::Report;
 use super::source::{Source, at};
 use super::voters::{self, Change};
 use super::{
-    Fleet, aging, agreeing, clocks, distance, leaving, mending, relay, sealing, signing, soft,
-    starts, subscription, words,
+    Fleet, aging, agreeing, clocks, distance, filling, leaving, mending, relay, sealing, signing,
+    soft, starts, subscription, words,
 };
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
@@ -65,9 +65,11 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         fleet.tasks.spawn(telling);
     }
     if let (Some(sealing), Some(consensus)) = (&fleet.sealing, fleet.source.consensus()) {
-        let sealing = Arc::clone(sealing);
-        let sealed = sealing::seal(Arc::clone(fleet), sealing, Arc::clone(consensus));
+        let (to_seal, decided) = (Arc::clone(sealing), Arc::clone(consensus));
+        let sealed = sealing::seal(Arc::clone(fleet), to_seal, decided);
         fleet.tasks.spawn(sealed);
+        let filling = filling::fill(Arc::clone(fleet), Arc::clone(sealing));
+        fleet.tasks.spawn(filling);
     }
     if fleet.aging.is_some() {
         fleet.tasks.spawn(aging::watch(Arc::clone(fleet)));

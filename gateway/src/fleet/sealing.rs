@@ -4,20 +4,21 @@
 //! much. Every control node signs what it applied itself, and tells the others, until each has said
 //! the same. Nothing waits for it: where nobody signs, the logs grow and the checkpoint stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use portcullis_audit::tlog::{Checkpoint, NoteKey, TrustPolicy};
 use portcullis_certs::fleet::{LogKey, ViewKey};
 use portcullis_consensus::{AuditLog, Consensus, Draft, Head};
-use portcullis_policy::{Author, Command, FleetId, NodeId, Principal};
+use portcullis_policy::{Author, Command, FleetId, NodeId, Principal, Timestamp, View};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::heads::{Cosigned, Heads, Heard, cosigner, log_key};
 use super::home::{Home, Piece};
 use super::keeping::Keeping;
 use super::{Fleet, words};
+use crate::ledger::tiles::{LogFile, LogId};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};
 use crate::runtime::limits::{HEADS_TOLD, SEAL_EVERY};
@@ -28,7 +29,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// What a control node signs heads with, and what it heard.
 pub(super) struct Sealing {
     fleet: FleetId,
+    me: NodeId,
+    /// The log key's public half,
     public: [u8; 32],
+    /// and that of this node's own.
+    own: [u8; 32],
     heads: Mutex<Heads>,
     keeping: Arc<Keeping>,
     /// Those who are being told at this moment.
@@ -53,11 +58,32 @@ impl Sealing {
         let view = ViewKey::from_pem(&view).map_err(|error| told(&error))?;
         Ok(Some(Arc::new(Self {
             fleet,
+            me,
             public: log.public(),
+            own: view.public(),
             heads: Mutex::new(Heads::new(fleet, me, log, view)),
             keeping,
             told: Mutex::default(),
         })))
+    }
+
+    /// Whose cosignatures count, and the keys. Of a node that is a fleet by itself, its own.
+    fn signers(&self, view: &View) -> BTreeMap<NodeId, [u8; 32]> {
+        let Some(fleet) = view.fleet() else {
+            return BTreeMap::from([(self.me, self.own)]);
+        };
+        let keyed = fleet.control().map(|node| (node.id, node.view_key));
+        keyed.filter_map(|(node, key)| Some((node, key?))).collect()
+    }
+
+    pub(super) fn keeping(&self) -> &Arc<Keeping> {
+        &self.keeping
+    }
+
+    /// A log of which no checkpoint could be shown is whole by now.
+    pub(super) fn show_again(&self, log: &AuditLog) {
+        self.heads.lock().show_again(&self.origin(log));
+        self.keeping.turn();
     }
 
     fn origin(&self, log: &AuditLog) -> String {
@@ -113,14 +139,13 @@ pub(super) async fn seal(fleet: Arc<Fleet>, sealing: Arc<Sealing>, consensus: Ar
         if fleet.leads() && sealing.keeping.has_unsealed() {
             let draft = Draft {
                 request: None,
-                author: Author {
-                    name: fleet.name.to_string(),
-                    principal: Principal::Node(fleet.me),
-                },
+                author: fleet.as_author(),
                 command: Command::Seal,
             };
-            // Whoever leads next does it; what grew stays to be sealed.
-            if let Err(error) = consensus.propose(draft, clock::now).await {
+            // Its moment is that of the last command: time does not pass because of it, and a clock that
+            // was set a moment ago moves nothing. Whoever leads next does it if this one does not.
+            let moment = || Timestamp::from_millis(i64::MIN);
+            if let Err(error) = consensus.propose(draft, moment).await {
                 tracing::debug!(%error, "the audit logs are not sealed now; it is tried again");
             }
         }
@@ -136,6 +161,15 @@ pub(super) async fn seal(fleet: Arc<Fleet>, sealing: Arc<Sealing>, consensus: Ar
 }
 
 impl Fleet {
+    fn as_author(&self) -> Author {
+        let name = self.name.to_string();
+        let principal = match self.source.view().fleet() {
+            Some(_) => Principal::Node(self.me),
+            None => Principal::Local,
+        };
+        Author { name, principal }
+    }
+
     fn tell_heads(self: &Arc<Self>, sealing: &Arc<Sealing>) {
         let view = self.source.view();
         let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
@@ -207,23 +241,24 @@ impl Fleet {
 
     async fn show_heads(&self, sealing: &Arc<Sealing>) {
         let view = self.source.view();
-        let control = view.fleet().into_iter().flat_map(|fleet| fleet.control());
-        let control: BTreeSet<NodeId> = control.map(|node| node.id).collect();
+        let all = sealing.signers(&view);
         let ready = sealing.heads.lock().ready(|signers| {
-            let signers = signers.filter(|signer| control.contains(signer));
-            signers.count() * 2 > control.len()
+            let signers = signers.filter(|signer| all.contains_key(signer));
+            signers.count() * 2 > all.len()
         });
         if ready.is_empty() {
             return;
         }
         let sealing = Arc::clone(sealing);
         let published = tokio::task::spawn_blocking(move || {
-            for (origin, note) in ready {
-                let Some(log) = sealing.log_of(&origin) else {
-                    continue;
-                };
+            // The fleet's log says how far the others are: whoever sees its checkpoint finds theirs.
+            let (fleets, tenants): (Vec<_>, Vec<_>) = ready
+                .into_iter()
+                .filter_map(|(origin, note)| Some((sealing.log_of(&origin)?, note)))
+                .partition(|(log, _)| *log == AuditLog::Fleet);
+            for (log, note) in tenants.into_iter().chain(fleets) {
                 if let Err(error) = sealing.keeping.publish(&log, &note) {
-                    tracing::error!(%error, log = origin, "the checkpoint of an audit log is not shown");
+                    tracing::error!(%error, ?log, "the checkpoint of an audit log is not shown");
                 }
             }
         });
@@ -237,11 +272,35 @@ impl Fleet {
     pub fn audit_trust(&self) -> Option<TrustPolicy> {
         let sealing = self.sealing.as_ref()?;
         let view = self.source.view();
-        let control = view.fleet()?.control();
-        let voters = control.filter_map(|node| cosigner(sealing.fleet, node.id, node.view_key?));
+        let voters = sealing.signers(&view).into_iter();
+        let voters = voters.filter_map(|(node, key)| cosigner(sealing.fleet, node, key));
         let voters: Vec<NoteKey> = voters.collect();
         let log = log_key(&sealing.origin(&AuditLog::Fleet), sealing.public)?;
         let majority = voters.len() / 2 + 1;
         TrustPolicy::of(log, voters, majority).ok()
+    }
+
+    /// The audit logs that this node keeps, the fleet's first; none where it keeps none.
+    #[must_use]
+    pub fn audit_logs(&self) -> Option<Vec<LogId>> {
+        let sealing = self.sealing.as_ref()?;
+        Some(sealing.keeping.logs().logs())
+    }
+
+    /// A file of an audit log, if there is such a file; none where this node keeps none.
+    ///
+    /// # Errors
+    /// In words: it cannot be read.
+    pub async fn audit_file(
+        &self,
+        log: LogId,
+        file: LogFile,
+    ) -> Option<Result<Option<Vec<u8>>, String>> {
+        let logs = Arc::clone(self.sealing.as_ref()?.keeping.logs());
+        let read = tokio::task::spawn_blocking(move || logs.read(&log, file));
+        Some(match read.await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        })
     }
 }

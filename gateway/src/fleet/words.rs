@@ -38,11 +38,13 @@ pub(super) const LET_GO: u8 = 10;
 pub(super) const PASS_ON: u8 = 11;
 /// The same, passed on, signed by its node (`(NodeId, Vec<u8>)`: whose).
 pub(super) const PASSED: u8 = 12;
+/// The events under a reference (`Sought`, answered by `Told`).
+pub(super) const FIND: u8 = 13;
 /// What a control node signed of the audit logs' heads, answered by what the called one did
 /// (`Vec<Cosigned>`).
 pub(super) const SEAL: u8 = 14;
-/// The events under a reference (`Sought`, answered by `Told`).
-pub(super) const FIND: u8 = 13;
+/// Leaves of an audit log (`(AuditLog, u64)`: from which index on; answered by `Vec<Vec<u8>>`).
+pub(super) const LEAVES: u8 = 15;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]

@@ -163,6 +163,8 @@ pub const HEADS_TOLD: usize = 512;
 pub const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// How long one record is given again and again until somebody executes it; then at the next look.
 pub const RECORD_LIMIT: Duration = Duration::from_secs(15);
+/// Bytes of leaves of an audit log that a control node tells another at once; one leaf in any case.
+pub const LEAVES_TOLD_BYTES: usize = 1 << 20;
 /// Events under one reference that a node tells another that looks for it,
 pub const FOUND_TOLD: usize = 100;
 /// and bytes of them.

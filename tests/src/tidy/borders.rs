@@ -14,7 +14,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("gateway/wire", &[]),
     (
         "gateway/consensus",
-        &["portcullis-policy", "portcullis-certs"],
+        &["portcullis-policy", "portcullis-certs", "portcullis-audit"],
     ),
     (
         "gateway",

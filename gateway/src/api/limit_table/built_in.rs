@@ -97,6 +97,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("heads_told", count(node::HEADS_TOLD), "heads of audit logs that a control node tells another at once"),
     ("record_every", time(node::RECORD_EVERY), "between two looks for events to record in the audit logs"),
     ("record_limit", time(node::RECORD_LIMIT), "one record of them is given again and again, then at the next look"),
+    ("leaves_told_bytes", bytes(node::LEAVES_TOLD_BYTES), "leaves of an audit log that a control node tells another at once"),
     ("found_told", count(node::FOUND_TOLD), "events under one reference told to another node that looks for it,"),
     ("found_bytes", bytes(node::FOUND_BYTES), "of them"),
     ("soft_tick", time(node::SOFT_TICK), "between two times that other nodes are told;"),

@@ -96,6 +96,7 @@ fn of_a_tenant(action: Action) -> bool {
             | Action::Why
             | Action::ClusterCheck
             | Action::Policy
+            | Action::AuditFile
     )
 }
 
@@ -125,6 +126,10 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
             Value::Null,
         ),
         Action::Connections => (format!("{path}?tenant={about}"), Value::Null),
+        Action::AuditFile => (
+            format!("{path}?path=tenants/{about}/checkpoint"),
+            Value::Null,
+        ),
         Action::Why => (captured(&reference(number)), Value::Null),
         Action::Policy => (captured(about), Value::Null),
         Action::ClusterCheck => (
@@ -135,6 +140,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
         | Action::Limits
         | Action::Fleet
         | Action::AuditTrust
+        | Action::AuditLogs
         | Action::Operators
         | Action::Pending
         | Action::GuardRails => (captured(""), Value::Null),

@@ -1,6 +1,9 @@
-//! `audit verify`, `audit prove`, `audit check`: the audit log's files, without any node.
+//! `audit verify`, `audit prove`, `audit check`: the audit log's files, without any node. `audit trust` and `audit
+//! fetch` ask one: whom to believe, and for the files.
 
+mod fetch;
 mod prove;
+mod trust;
 mod verify;
 mod web;
 
@@ -10,7 +13,9 @@ use std::path::Path;
 
 use portcullis_audit::tlog::{MAX_POLICY_BYTES, TrustPolicy};
 
+pub(super) use self::fetch::fetch;
 pub(super) use self::prove::{check, prove};
+pub(super) use self::trust::trust;
 pub(super) use self::verify::verify;
 use self::web::Web;
 use super::audit_args::WhereArgs;
@@ -42,7 +47,7 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     done.map_err(|error| format!("it broke: {error}"))
 }
 
-fn trust(file: &Path) -> Result<TrustPolicy, String> {
+fn trusted(file: &Path) -> Result<TrustPolicy, String> {
     let bytes = read(file, MAX_POLICY_BYTES)?;
     let text =
         String::from_utf8(bytes).map_err(|_| format!("{}: it is not UTF-8", file.display()))?;

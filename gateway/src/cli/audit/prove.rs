@@ -10,7 +10,7 @@ use portcullis_audit::tlog::{
 };
 use serde_json::{Value, json};
 
-use super::{apart, failed, read, source, trust};
+use super::{apart, failed, read, source, trusted};
 use crate::cli::audit_args::{CheckArgs, ProveArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::{complain, printable, say};
@@ -141,7 +141,7 @@ type Inputs = (
 );
 
 fn inputs(args: &CheckArgs) -> Result<Inputs, String> {
-    let trust = trust(&args.trust)?;
+    let trust = trusted(&args.trust)?;
     let most = 2 * MAX_EXTRA_BYTES + 64 * MAX_PROOF_HASHES + MAX_NOTE_BYTES;
     let bytes = read(&args.proof, most)?;
     let entry = args.entry.as_deref();

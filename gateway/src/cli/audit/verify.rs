@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis_audit::tlog::{Hash, MAX_NOTE_BYTES};
 
-use super::{apart, failed, read, source, trust};
+use super::{apart, failed, read, source, trusted};
 use crate::cli::audit_args::VerifyArgs;
 use crate::cli::exit::Exit;
 use crate::cli::output::{complain, counted, printable, say};
@@ -42,7 +42,7 @@ pub(super) fn exit(verdict: Verdict) -> Exit {
 }
 
 async fn look(args: &VerifyArgs) -> Result<Report, String> {
-    let trust = trust(&args.trust)?;
+    let trust = trusted(&args.trust)?;
     let mut earlier = Vec::with_capacity(args.since.len());
     for file in &args.since {
         let bytes = read(file, MAX_NOTE_BYTES)?;
@@ -64,6 +64,11 @@ fn keep(args: &VerifyArgs, report: &Report) -> Result<Vec<String>, String> {
     let Some(folder) = args.keep.clone().or(beside) else {
         return Ok(Vec::new());
     };
+    keep_proofs(&folder, report)
+}
+
+/// The same, in this directory.
+pub(super) fn keep_proofs(folder: &Path, report: &Report) -> Result<Vec<String>, String> {
     let mut kept = Vec::new();
     let proofs = report.logs.iter().flat_map(|log| &log.findings);
     for (older, newer) in proofs.filter_map(|found| found.proof.as_ref()) {
@@ -99,7 +104,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn told(report: &Report) -> String {
+pub(super) fn told(report: &Report) -> String {
     let mut text = String::new();
     for log in &report.logs {
         text.push_str(&line(log));

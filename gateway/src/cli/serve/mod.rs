@@ -67,7 +67,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
         match api::policy::apply_directory(&node, directory, "start").await {
             Ok(_) => {}
             Err(refusal) => {
-                error!(%refusal, directory = %directory.display(), "the policy directory was refused; the last good policy is in force")
+                error!(refusal = refusal.for_the_log(), directory = %directory.display(), "the policy directory was refused; the last good policy is in force")
             }
         }
     }

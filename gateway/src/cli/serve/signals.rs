@@ -53,7 +53,10 @@ async fn apply_again(node: &Arc<api::Node>, config: &NodeConfig) {
         Ok(reply) => {
             info!(receipt = %serde_json::to_string(&reply).unwrap_or_default(), "policy directory applied")
         }
-        Err(refusal) => error!(%refusal, "the policy directory was refused; nothing was changed"),
+        Err(refusal) => error!(
+            refusal = refusal.for_the_log(),
+            "the policy directory was refused; nothing was changed"
+        ),
     }
 }
 

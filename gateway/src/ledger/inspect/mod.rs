@@ -30,6 +30,12 @@ pub struct Earlier {
 }
 
 impl Earlier {
+    /// How many entries the log had.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.checkpoint.size
+    }
+
     /// Reads one. The log itself must have signed it; whether enough others did is not asked, because what a log signed binds it.
     ///
     /// # Errors

@@ -108,6 +108,22 @@ impl Report {
             heads,
         }
     }
+
+    /// Several reports as one.
+    #[must_use]
+    pub fn together(reports: Vec<Self>) -> Self {
+        let heads = reports.iter().map(|report| report.heads).sum();
+        Self::of(reports.into_iter().flat_map(|it| it.logs).collect(), heads)
+    }
+
+    /// The report of one log, under this name.
+    #[must_use]
+    pub fn named(mut self, log: &str) -> Self {
+        for report in &mut self.logs {
+            log.clone_into(&mut report.log);
+        }
+        self
+    }
 }
 
 impl LogReport {

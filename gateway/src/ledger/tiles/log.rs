@@ -267,6 +267,21 @@ impl Log {
         Ok(tree.root())
     }
 
+    /// Leaves from this index on: those of its bundle, or those that wait to be written.
+    pub(super) fn entries(&self, from: u64) -> Result<Vec<Vec<u8>>, LogError> {
+        if let Some(after) = from.checked_sub(self.base.size()) {
+            let pending = self.pending.iter().skip(offset(after));
+            let pending = pending.take(usize::try_from(WIDTH).unwrap_or(usize::MAX));
+            return Ok(pending.map(|(_, leaf)| leaf.clone()).collect());
+        }
+        let Some(bundle) = Tile::at(Level::Entries, from / WIDTH, self.base.size()) else {
+            return Ok(Vec::new());
+        };
+        let mut entries = self.shelf.entries(bundle)?;
+        entries.truncate(usize::from(bundle.width));
+        Ok(entries.into_iter().skip(offset(from % WIDTH)).collect())
+    }
+
     /// The hash of a leaf that is there; `bundle` keeps the bundle that was read last.
     fn leaf(&self, index: u64, bundle: &mut Option<(u64, Vec<Hash>)>) -> Result<Hash, LogError> {
         let missing =

@@ -120,11 +120,29 @@ impl Logs {
         Ok(found.tree().size())
     }
 
+    /// The logs that were begun, the fleet's first.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogId> {
+        self.held.lock().logs.keys().cloned().collect()
+    }
+
     /// The tree of a log that was begun.
     #[must_use]
     pub fn tree(&self, log: &LogId) -> Option<Tree> {
         let held = self.held.lock();
         held.logs.get(log).map(|log| log.tree().clone())
+    }
+
+    /// Leaves of a log that was begun, from this index on: as many as are easily had, at most 256; none where it ends.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub fn entries(&self, log: &LogId, from: u64) -> Result<Vec<Vec<u8>>, LogError> {
+        let held = self.held.lock();
+        let found = held.logs.get(log);
+        found
+            .ok_or_else(|| LogError::Unknown(log.clone()))?
+            .entries(from)
     }
 
     /// The tree of the last published checkpoint, as the files have it; nothing if none was published.

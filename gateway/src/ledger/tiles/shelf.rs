@@ -132,6 +132,14 @@ impl Shelf {
         })
     }
 
+    /// The leaves of a bundle.
+    pub(super) fn entries(&self, bundle: Tile) -> Result<Vec<Vec<u8>>, LogError> {
+        self.first_of(bundle, MAX_BUNDLE_BYTES, |bytes, width| {
+            let entries = entries(bytes, width).map_err(|error| error.to_string())?;
+            Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
+        })
+    }
+
     /// The root of a size that is in the tiles.
     pub(super) fn root_at(&self, size: u64) -> Result<Hash, LogError> {
         root_at(size, &mut self.tiles(size)).map_err(|error| self.no_proof(error))

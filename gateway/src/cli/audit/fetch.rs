@@ -1,0 +1,181 @@
+//! `audit fetch`.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use portcullis_audit::tlog::{Checkpoint, MAX_NOTE_BYTES, Note, Tile, TrustPolicy};
+
+use super::verify::{exit, keep_proofs, told};
+use super::{apart, read, trusted};
+use crate::api::types::AuditLogsReply;
+use crate::cli::ask::{Failure, Node};
+use crate::cli::audit_args::FetchArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output::{complain, printable};
+use crate::fleet::home::write_private;
+use crate::ledger::inspect::{Directory, Earlier, Report, Source, Verdict, inspect};
+use crate::ledger::tiles::{CHECKPOINT, LogFile, LogId};
+
+/// Fetches what is new of logs, checks all of it, and only then lets it count: the checkpoint that was
+/// there stays until the one that follows it was believed and found to contain it.
+pub(in crate::cli) async fn fetch(args: FetchArgs) -> Exit {
+    let node = Node::of(&args.node);
+    match fetched(&node, &args).await {
+        Ok(report) => {
+            let json = serde_json::to_value(&report).unwrap_or_default();
+            node.tell(&json, &told(&report));
+            exit(report.verdict)
+        }
+        Err(failure) => node.fail(&failure),
+    }
+}
+
+async fn fetched(node: &Node, args: &FetchArgs) -> Result<Report, Failure> {
+    let trust = trusted(&args.trust).map_err(Failure::Local)?;
+    let mut logs: Vec<LogId> = args.log.iter().map(|name| name.0.clone()).collect();
+    if logs.is_empty() {
+        let said = node.get::<AuditLogsReply>("/v1/audit/logs").await?;
+        let named = said.value.logs.iter().map(|name| name.parse());
+        logs = named.collect::<Result<_, _>>().map_err(Failure::Foreign)?;
+    }
+    logs.sort();
+    if logs.is_empty() {
+        return Err(Failure::Foreign("there is no log yet".to_owned()));
+    }
+    let mut reports = Vec::new();
+    for log in &logs {
+        let folder = args.directory.join(log.to_string());
+        reports.push(fetch_one(node, log, &folder, &trust).await?);
+    }
+    if reports.iter().any(|it| it.verdict != Verdict::Good) || !logs.contains(&LogId::Fleet) {
+        return Ok(Report::together(reports));
+    }
+    // What the fleet's log says of the others can be compared only now.
+    let directory = args.directory.clone();
+    let all = apart(move || inspect(&mut Directory(directory), &trust, &[])).await;
+    all.and_then(|all| all.map_err(|error| error.to_string()))
+        .map_err(Failure::Local)
+}
+
+async fn fetch_one(
+    node: &Node,
+    log: &LogId,
+    folder: &Path,
+    trust: &TrustPolicy,
+) -> Result<Report, Failure> {
+    let local = |error: String| Failure::Local(error);
+    let kept = folder.join(CHECKPOINT);
+    let before = match read(&kept, MAX_NOTE_BYTES) {
+        Ok(bytes) => Some(bytes),
+        Err(_) if !kept.exists() => None,
+        Err(error) => return Err(local(error)),
+    };
+    let mut earlier = Vec::new();
+    let mut size = 0;
+    if let Some(bytes) = &before {
+        let one = Earlier::parse(bytes, trust);
+        let one = one.map_err(|error| local(format!("{}: {error}", kept.display())))?;
+        size = one.size();
+        earlier.push(one);
+    }
+    let mut attempts = 0;
+    let (checkpoint, new) = loop {
+        attempts += 1;
+        match files(node, log, folder, size).await {
+            // What is partial is gone once the log has grown.
+            Err(Failure::Refused { error, .. })
+                if error.code == "no_such_file" && attempts < ATTEMPTS => {}
+            fetched => break fetched?,
+        }
+    };
+    let mut source = Newer {
+        directory: Directory(folder.to_owned()),
+        checkpoint: checkpoint.clone(),
+    };
+    let trust = trust.clone();
+    let report = apart(move || inspect(&mut source, &trust, &earlier)).await;
+    let report = report
+        .and_then(|report| report.map_err(|error| format!("{log}: {error}")))
+        .map_err(local)?;
+    let report = report.named(&log.to_string());
+    if report.verdict == Verdict::Good {
+        write(&kept, &checkpoint).map_err(local)?;
+        sweep(folder, size, new);
+    }
+    for line in keep_proofs(folder, &report).map_err(local)? {
+        complain(&printable(&line));
+    }
+    Ok(report)
+}
+
+/// Fetches the checkpoint, and of what it promises all that a log of `size` entries did not have.
+async fn files(
+    node: &Node,
+    log: &LogId,
+    folder: &Path,
+    size: u64,
+) -> Result<(Vec<u8>, u64), Failure> {
+    let checkpoint = ask_for(node, log, LogFile::Checkpoint).await?;
+    let new = size_of(&checkpoint).map_err(Failure::Foreign)?;
+    for tile in Tile::added(size.min(new), new) {
+        let path = folder.join(tile.path());
+        let bytes = ask_for(node, log, LogFile::Tile(tile)).await?;
+        let written = apart(move || write(&path, &bytes)).await;
+        written.flatten().map_err(Failure::Local)?;
+    }
+    Ok((checkpoint, new))
+}
+
+/// Times that a log is begun again which grows while it is fetched.
+const ATTEMPTS: u32 = 5;
+
+async fn ask_for(node: &Node, log: &LogId, file: LogFile) -> Result<Vec<u8>, Failure> {
+    let target = format!("/v1/audit/file?path={log}/{file}");
+    node.get_octets(&target).await
+}
+
+fn size_of(checkpoint: &[u8]) -> Result<u64, String> {
+    let note = Note::parse(checkpoint).map_err(|error| error.to_string())?;
+    let checkpoint = Checkpoint::parse(&note.text).map_err(|error| error.to_string())?;
+    Ok(checkpoint.size)
+}
+
+/// A directory with another checkpoint than lies there.
+struct Newer {
+    directory: Directory,
+    checkpoint: Vec<u8>,
+}
+
+impl Source for Newer {
+    fn read(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, String> {
+        if path == CHECKPOINT {
+            return Ok(Some(self.checkpoint.clone()));
+        }
+        self.directory.read(path, limit)
+    }
+
+    fn tenants(&mut self) -> Result<Vec<String>, String> {
+        self.directory.tenants()
+    }
+}
+
+/// Writes a file whole, for its owner alone.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if let Some(folder) = path.parent() {
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    write_private(path, bytes).map_err(|error| error.to_string())
+}
+
+/// Removes what was partial in a log of this size, and no longer is in one of the other.
+fn sweep(folder: &Path, before: u64, now: u64) {
+    let partial = |size| Tile::added(0, size).into_iter().filter(Tile::is_partial);
+    let needed: Vec<Tile> = partial(now).collect();
+    for tile in partial(before).filter(|tile| !needed.contains(tile)) {
+        // What stays is in nobody's way.
+        drop(fs::remove_file(folder.join(tile.path())));
+    }
+}
