@@ -21,7 +21,7 @@ struct Planted(Vec<(&'static str, Vec<u8>)>);
 
 impl Planted {
     /// A secret of its own for this way.
-    fn new(&mut self, way: &'static str) -> String {
+    fn plant(&mut self, way: &'static str) -> String {
         let secret = format!("Zq{:02}kFw9TgXs{}", self.0.len(), way.len());
         self.0.push((way, secret.clone().into_bytes()));
         secret
@@ -65,7 +65,7 @@ impl Planted {
 #[test]
 fn forty_secrets_are_in_nothing_that_a_node_writes_down() {
     let mut planted = Planted::default();
-    let right = planted.new("a password");
+    let right = planted.plant("a password");
     let server = new_server(Version::V15);
     server.sql(&format!(
         "create role hidden login password '{right}'; create role plainly login password '{right}';
@@ -133,17 +133,17 @@ fn sign_in(gateway: &Gateway, planted: &mut Planted, right: &str) {
         let parameters = [("user", user), ("database", "postgres")];
         dial.start(&parameters).unwrap()
     };
-    let wrong = planted.new("a wrong password");
+    let wrong = planted.plant("a wrong password");
     let mut client = start(&dial("orders"), "hidden");
     client
         .authenticate("hidden", &wrong, Binding::None)
         .unwrap_err();
-    let unknown = planted.new("the password of nobody");
+    let unknown = planted.plant("the password of nobody");
     let mut client = start(&dial("orders"), "nobody");
     client
         .authenticate("nobody", &unknown, Binding::None)
         .unwrap_err();
-    let clear = planted.new("a wrong password in clear");
+    let clear = planted.plant("a wrong password in clear");
     for password in [right, &clear] {
         let mut client = start(&dial("relayed"), "plainly");
         drop(client.read_message());
@@ -152,9 +152,9 @@ fn sign_in(gateway: &Gateway, planted: &mut Planted, right: &str) {
             .unwrap();
         drop(client.read_until(b'Z'));
     }
-    let claims = planted.new("the claims of a token");
-    let signature = planted.new("the signature of a token");
-    let opaque = planted.new("a token that is none");
+    let claims = planted.plant("the claims of a token");
+    let signature = planted.plant("the signature of a token");
+    let opaque = planted.plant("a token that is none");
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","typ":"JWT"}"#);
     let body = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"x","note":"{claims}"}}"#));
     for token in [
@@ -169,14 +169,14 @@ fn sign_in(gateway: &Gateway, planted: &mut Planted, right: &str) {
         let _told = client.refusal();
     }
     // Words of the exchange that say what they should not.
-    let mechanism = planted.new("the name of a mechanism");
+    let mechanism = planted.plant("the name of a mechanism");
     let mut client = start(&dial("orders"), "hidden");
     drop(client.read_message());
     let body = [mechanism.as_bytes(), &[0, 0, 0, 0, 0]].concat();
     client.send(&tagged(b'p', &body)).unwrap();
     drop(client.read_to_end());
     for way in ["an authorization identity", "an attribute of the exchange"] {
-        let secret = planted.new(way);
+        let secret = planted.plant(way);
         let first = match way {
             "an authorization identity" => format!("n,a={secret},n=,r=abcdefghijklmnopqrstuvwx"),
             _ => format!("n,,n=,r=abcdefghijklmnopqrstuvwx,x={secret}"),
@@ -189,7 +189,7 @@ fn sign_in(gateway: &Gateway, planted: &mut Planted, right: &str) {
         client.send(&tagged(b'p', &body)).unwrap();
         drop(client.read_to_end());
     }
-    let early = planted.new("a statement instead of a proof");
+    let early = planted.plant("a statement instead of a proof");
     let mut client = start(&dial("orders"), "hidden");
     drop(client.read_message());
     client
@@ -199,8 +199,8 @@ fn sign_in(gateway: &Gateway, planted: &mut Planted, right: &str) {
 }
 
 fn session(gateway: &Gateway, planted: &mut Planted, right: &str) {
-    let options = planted.new("an option at the start");
-    let application = planted.new("the name of an application");
+    let options = planted.plant("an option at the start");
+    let application = planted.plant("the name of an application");
     let parameters = [
         ("user", "hidden"),
         ("database", "postgres"),
@@ -209,26 +209,26 @@ fn session(gateway: &Gateway, planted: &mut Planted, right: &str) {
     ];
     let mut client = gateway.dial(NAME).start(&parameters).unwrap();
     client.authenticate("hidden", right, Binding::None).unwrap();
-    let statement = planted.new("a statement");
+    let statement = planted.plant("a statement");
     client.query(&format!("select '{statement}'")).unwrap();
-    let fault = planted.new("a statement that fails");
+    let fault = planted.plant("a statement that fails");
     client.query(&format!("select '{fault}'::int")).unwrap_err();
-    let notice = planted.new("a notice");
+    let notice = planted.plant("a notice");
     client
         .query(&format!("do $$ begin raise notice '{notice}'; end $$"))
         .unwrap();
-    let told = planted.new("a notification");
+    let told = planted.plant("a notification");
     client
         .query(&format!("listen away; notify away, '{told}'"))
         .unwrap();
-    let row = planted.new("a row");
+    let row = planted.plant("a row");
     client
         .query(&format!("insert into kept values ('{row}')"))
         .unwrap();
     client.query("select value from kept").unwrap();
-    let named = planted.new("the name of a statement");
-    let bound = planted.new("a parameter");
-    let portal = planted.new("the name of a portal");
+    let named = planted.plant("the name of a statement");
+    let bound = planted.plant("a parameter");
+    let portal = planted.plant("the name of a portal");
     let zero = |text: &str| [text.as_bytes(), &[0]].concat();
     let mut bytes = tagged(
         b'P',
@@ -244,20 +244,20 @@ fn session(gateway: &Gateway, planted: &mut Planted, right: &str) {
     bytes.extend(tagged(b'S', &[]));
     client.send(&bytes).unwrap();
     client.read_until(b'Z').unwrap();
-    let copied = planted.new("copied data");
+    let copied = planted.plant("copied data");
     client.send_query("copy kept from stdin").unwrap();
     client.read_until(b'G').unwrap();
     let mut bytes = tagged(b'd', format!("{copied}\n").as_bytes());
     bytes.extend(tagged(b'c', &[]));
     client.send(&bytes).unwrap();
     client.read_until(b'Z').unwrap();
-    let failed = planted.new("why a copy failed");
+    let failed = planted.plant("why a copy failed");
     client.send_query("copy kept from stdin").unwrap();
     client.read_until(b'G').unwrap();
     client.send(&tagged(b'f', &zero(&failed))).unwrap();
     client.read_until(b'Z').unwrap();
     // It ends in the middle of a message that is none.
-    let broken = planted.new("a message that is none");
+    let broken = planted.plant("a message that is none");
     client.send(&tagged(1, broken.as_bytes())).unwrap();
     drop(client.read_to_end());
 }
@@ -269,21 +269,21 @@ fn strangers(gateway: &Gateway, planted: &mut Planted) {
         client.send(bytes).unwrap();
         drop(client.read_to_end());
     };
-    let request = planted.new("a request of the web at the door");
+    let request = planted.plant("a request of the web at the door");
     plain(format!("GET /?token={request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-    let password = planted.new("a password at the start without TLS");
+    let password = planted.plant("a password at the start without TLS");
     plain(&startup(
         V3_0,
         &[("user", "hidden"), ("password", &password)],
     ));
-    let protocol = planted.new("a protocol by ALPN");
+    let protocol = planted.plant("a protocol by ALPN");
     drop(gateway.dial(NAME).alpn(&[&protocol]).connect());
     for way in [
         "a password at the start",
         "a parameter that nobody knows",
         "a kind of replication",
     ] {
-        let secret = planted.new(way);
+        let secret = planted.plant(way);
         let name = match way {
             "a password at the start" => "password",
             "a kind of replication" => "replication",
@@ -300,7 +300,7 @@ fn strangers(gateway: &Gateway, planted: &mut Planted) {
             drop(client.read_to_end());
         }
     }
-    let inside = planted.new("a request of the web inside TLS");
+    let inside = planted.plant("a request of the web inside TLS");
     let mut client = gateway.dial(NAME).connect().unwrap();
     client
         .send(format!("POST /{inside} HTTP/1.1\r\n\r\n").as_bytes())
@@ -310,7 +310,7 @@ fn strangers(gateway: &Gateway, planted: &mut Planted) {
 
 fn administrators(gateway: &Gateway, planted: &mut Planted) {
     let mut exchange = |way: &'static str, request: fn(&str) -> String| {
-        let request = request(&planted.new(way));
+        let request = request(&planted.plant(way));
         for to_metrics in [true, false] {
             let mut answer = Vec::new();
             if to_metrics {
@@ -326,18 +326,18 @@ fn administrators(gateway: &Gateway, planted: &mut Planted) {
             }
         }
     };
-    let _ = exchange("a bearer's token", |secret| {
+    exchange("a bearer's token", |secret| {
         format!(
             "GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nConnection: close\r\n\r\n"
         )
     });
-    let _ = exchange("a path", |secret| {
+    exchange("a path", |secret| {
         format!("GET /{secret} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     });
-    let _ = exchange("a query", |secret| {
+    exchange("a query", |secret| {
         format!("GET /metrics?token={secret} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     });
-    let _ = exchange("a body", |secret| {
+    exchange("a body", |secret| {
         let body = format!("{{\"password\": \"{secret}\"");
         format!(
             "POST /v1/apply HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -352,7 +352,7 @@ fn administrators(gateway: &Gateway, planted: &mut Planted) {
             "suspended: SECRET\n",
         ),
     ] {
-        let secret = planted.new(way);
+        let secret = planted.plant(way);
         let text = format!("tenant: globex\n{}", line.replace("SECRET", &secret));
         gateway.write_policy_text("globex.yaml", &text);
         let directory = gateway.policy_directory().display().to_string();
