@@ -56,7 +56,7 @@ pub const LOG_HEAD: &str = "log.head";
 pub const LOG_GAP: &str = "log.gap";
 /// The root of a node's events of connections, whose lines are in a file of that node.
 pub const CONNECTIONS_BATCH: &str = "connections.batch";
-/// Somebody was told what evidence says under a reference.
+/// Somebody was told what evidence says under a reference, or began to read an audit log.
 pub const EVIDENCE_READ: &str = "evidence.read";
 /// A token was made with which a node may join.
 pub const FLEET_INVITED: &str = "fleet.invited";

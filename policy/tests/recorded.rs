@@ -1,8 +1,4 @@
 //! Records: what a node saw gets into the audit logs once, and nobody speaks for another.
-#![expect(
-    clippy::unwrap_used,
-    reason = "in a test, a panic is how a helper fails"
-)]
 
 mod common;
 

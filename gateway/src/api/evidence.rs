@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use portcullis_audit::{Event, kinds};
 use portcullis_policy::Action;
 
 use super::questions::only;
 use super::types::{AuditLogsReply, AuditTrustReply};
 use super::who::Who;
 use super::{Node, Refusal};
-use crate::ledger::tiles::{LogId, parse_path};
+use crate::ledger::tiles::{LogFile, LogId, parse_path};
+use crate::runtime::clock;
 
 /// Whose signatures make a checkpoint of the fleet's audit log believed (C2SP tlog-policy).
 pub(super) fn trust(node: &Node) -> Result<AuditTrustReply, Refusal> {
@@ -44,10 +46,21 @@ pub(super) async fn file(
     if !may_read(who, &log) {
         return Err(absent());
     }
+    // Whoever reads a log begins with its checkpoint.
+    if file == LogFile::Checkpoint {
+        was_read(node, who, &log.to_string());
+    }
     let found = node.fleet.audit_file(log, file).await.ok_or_else(no_log)?;
     found
         .map_err(|problem| Refusal::new(500, "audit_log_unreadable", problem))?
         .ok_or_else(absent)
+}
+
+/// Leaves an event: somebody was told what evidence says under a reference, or reads a log.
+pub(super) fn was_read(node: &Node, who: &Who, asked: &str) {
+    let event = Event::new(clock::now().as_millis(), kinds::EVIDENCE_READ, &*node.name);
+    node.ledger
+        .record(event.with("by", who.name()).with("asked", asked));
 }
 
 fn may_read(who: &Who, log: &LogId) -> bool {

@@ -20,7 +20,7 @@ use super::types::{
     ConnectionsReply, DoorReach, ExplainReply, ExplainRequest, PolicyReply, ReachReply,
     StatusReply, WhyReply,
 };
-use super::{Node, Refusal, Who};
+use super::{Node, Refusal, Who, evidence};
 use crate::runtime::clock;
 
 /// Decides an attempt that nobody made, by the very function that decides those that are made.
@@ -185,6 +185,7 @@ pub(super) async fn why(node: &Node, who: &Who, reference: &str) -> Result<WhyRe
     if events.is_empty() && live.is_none() {
         return Err(unknown_reference(&reference, &elsewhere.silent));
     }
+    evidence::was_read(node, who, &reference);
     let events = events
         .iter()
         .filter_map(|event| serde_json::from_str::<Value>(&event.line()).ok());

@@ -220,7 +220,13 @@ impl Fleet {
         if self.leads() && !self.clocks.may_stamp(self.me) {
             return ProposeReply::Failed(WriteError::NoQuorum);
         }
-        match consensus.propose(draft, clock::now).await {
+        // What nodes saw, each event with its own moment: the fleet's time does not pass because of it.
+        let moment = if matches!(draft.command, Command::Record { .. }) {
+            || Timestamp::from_millis(i64::MIN)
+        } else {
+            clock::now
+        };
+        match consensus.propose(draft, moment).await {
             Ok(applied) => ProposeReply::Written(Written {
                 revision: applied.revision,
                 at: applied.at,
