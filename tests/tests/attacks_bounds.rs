@@ -361,7 +361,9 @@ fn a_policy_without_measure_is_refused_at_the_door_and_the_last_good_one_serves_
     // Read by the node itself, at the start and by a signal, it makes no difference.
     gateway.write_policy_text("acme.yaml", &entries(10_000));
     gateway.hang_up();
-    wait::wait_for("it is read", SOON, || gateway.log_text().contains("10000"));
+    wait::wait_for("it is read", SOON, || {
+        gateway.log_text().contains("portcullis policy check")
+    });
     wait::wait_for("it is written down", SOON, || {
         rejected(&gateway).len() == told_of + 1
     });

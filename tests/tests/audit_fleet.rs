@@ -63,8 +63,8 @@ fn every_change_is_in_a_log_that_each_control_node_has_and_a_majority_signed() {
     let tenant = trust_of_tenant(&trust, "acme");
     let logs = |fleet: &Fleet, node: usize| {
         let directory = fleet.nodes[node].data().join("audit/logs");
-        let whole = read(&directory.join("fleet"), &trust)?;
         let own = read(&directory.join("tenants/acme"), &tenant)?;
+        let whole = read(&directory.join("fleet"), &trust)?;
         Some((whole, own))
     };
     let has = |own: &Log, revision| own.events.iter().any(|it| it.revision == Some(revision));
@@ -78,14 +78,20 @@ fn every_change_is_in_a_log_that_each_control_node_has_and_a_majority_signed() {
             .iter()
             .filter(|it| it.kind == kinds::FLEET_FOUNDED);
         assert_eq!(founded.count(), 1);
-        // The fleet's log binds the tenant's.
-        let head = whole.events.iter().rev().find(|event| {
-            event.kind == kinds::LOG_HEAD
-                && event.tenant.as_deref() == Some("acme")
-                && event.field("size") == Some(&Value::from(own.checkpoint.size))
+        // The fleet's log binds the tenant's, which goes on meanwhile.
+        wait::wait_for("the head of the log", Duration::from_secs(20), || {
+            let (whole, own) = logs(&fleet, node).unwrap();
+            let head = whole.events.iter().rev().find(|event| {
+                event.kind == kinds::LOG_HEAD
+                    && event.tenant.as_deref() == Some("acme")
+                    && event.field("size") == Some(&Value::from(own.checkpoint.size))
+            });
+            let root = Value::from(own.checkpoint.root.to_string());
+            head.is_some_and(|head| {
+                assert_eq!(head.field("root"), Some(&root));
+                true
+            })
         });
-        let root = own.checkpoint.root.to_string();
-        assert_eq!(head.unwrap().field("root"), Some(&Value::from(root)));
     }
 
     // Two of three go on signing, and the third has all of it once it is back.
