@@ -211,7 +211,9 @@ fn short(text: &str) -> Value {
     json!(format!("oversize:{}:{}", text.len(), sha256_hex(text)))
 }
 
-fn sha256_hex(text: &str) -> String {
+/// The SHA-256 of a text, in hex: as marks of what was left out name it.
+#[must_use]
+pub fn sha256_hex(text: &str) -> String {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text) {
         hex.push_str(&format!("{byte:02x}"));

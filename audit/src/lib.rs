@@ -10,5 +10,5 @@ pub mod kinds;
 pub mod moment;
 pub mod tlog;
 
-pub use event::{Event, MAX_EVENT_BYTES, MAX_FIELD_BYTES, MAX_HEAD_BYTES, NotAnEvent};
+pub use event::{Event, MAX_EVENT_BYTES, MAX_FIELD_BYTES, MAX_HEAD_BYTES, NotAnEvent, sha256_hex};
 pub use find::{Found, find};

@@ -1,14 +1,15 @@
 //! What can be typed about the audit log, as clap reads it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use portcullis_policy::{Reference, TenantId};
+use portcullis_policy::{Origin, Reference, TenantId, Timestamp};
 
 use super::args::NodeArgs;
-use super::paths::PathError;
+use super::paths::{EndpointPath, PathError};
 use crate::ledger::tiles::LogId;
 
 /// Commands about the audit log. All but `trust` need its files alone, and no node.
@@ -20,6 +21,8 @@ pub enum AuditCommand {
     Prove(ProveArgs),
     /// Check a proof that `prove` wrote
     Check(CheckArgs),
+    /// Say who could reach an endpoint at a moment in the past, and under which change
+    Reach(PastArgs),
     /// Fetch logs from a node into a directory, check them, and that they go on from what is there
     Fetch(FetchArgs),
     /// Ask a node whose signatures make the logs believed; keep what it says elsewhere, and compare
@@ -35,6 +38,32 @@ pub struct TrustArgs {
     /// For the log of this tenant alone, as tools of others need it [default: the fleet's log and all beneath]
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<TenantId>,
+}
+
+/// `audit reach`.
+#[derive(Args, Clone, Debug)]
+pub struct PastArgs {
+    /// Where the logs lie.
+    #[command(flatten)]
+    pub place: WhereArgs,
+    /// Whose signatures are believed, and how many are needed (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// The endpoint
+    #[arg(long, value_name = "TENANT/ENDPOINT")]
+    pub to: EndpointPath,
+    /// The moment, like 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub at: Timestamp,
+    /// Whether this address could
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// by this door: public, network:ID or private-link:CLOUD:ID
+    #[arg(long, value_name = "DOOR", default_value = "public")]
+    pub via: Origin,
+    /// Print the answer as JSON, on one line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `audit fetch`.

@@ -76,6 +76,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(AuditCommand::Verify(args)) => client(audit::verify(args)),
         Command::Audit(AuditCommand::Prove(args)) => client(audit::prove(args)),
         Command::Audit(AuditCommand::Check(args)) => client(audit::check(args)),
+        Command::Audit(AuditCommand::Reach(args)) => client(audit::reach(args)),
         Command::Audit(AuditCommand::Fetch(args)) => client(audit::fetch(args)),
         Command::Audit(AuditCommand::Trust(args)) => client(audit::trust(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),

@@ -2,6 +2,7 @@
 //! fetch` ask one: whom to believe, and for the files.
 
 mod fetch;
+mod past;
 mod prove;
 mod trust;
 mod verify;
@@ -14,6 +15,7 @@ use std::path::Path;
 use portcullis_audit::tlog::{MAX_POLICY_BYTES, TrustPolicy};
 
 pub(super) use self::fetch::fetch;
+pub(super) use self::past::reach;
 pub(super) use self::prove::{check, prove};
 pub(super) use self::trust::trust;
 pub(super) use self::verify::verify;

@@ -5,6 +5,7 @@
 
 mod heads;
 mod log;
+mod past;
 mod prove;
 mod report;
 mod source;
@@ -17,6 +18,7 @@ use portcullis_policy::TenantId;
 pub use self::heads::HEAD;
 use self::heads::Heads;
 use self::log::{Whose, inspect_log};
+pub use self::past::{AttemptThen, ChangeThen, Past, PastError, Then, past};
 pub use self::prove::{ProveError, Proven, Wanted, prove};
 pub use self::report::{Found, Kind, LogReport, Report, Verdict};
 pub use self::source::{Directory, Source};
