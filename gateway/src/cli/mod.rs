@@ -26,6 +26,7 @@ mod questions;
 mod selftest;
 pub mod serve;
 mod text;
+mod witness;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(AuditCommand::Verify(args)) => client(audit::verify(args)),
         Command::Audit(AuditCommand::Prove(args)) => client(audit::prove(args)),
         Command::Audit(AuditCommand::Check(args)) => client(audit::check(args)),
+        Command::Audit(AuditCommand::Witness(args)) => client(witness::witness(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),
     }
 }

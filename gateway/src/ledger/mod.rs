@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod limits;
 mod queue;
 pub mod tiles;
+pub mod witness;
 mod writer;
 
 use std::io;
