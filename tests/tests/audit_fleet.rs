@@ -72,7 +72,7 @@ fn every_change_is_in_a_log_that_each_control_node_has_and_a_majority_signed() {
         wait::wait_for("a checkpoint of three", Duration::from_secs(20), || {
             logs(&fleet, node).is_some_and(|(whole, own)| whole.signers == 3 && has(&own, revision))
         });
-        let (whole, own) = logs(&fleet, node).unwrap();
+        let (whole, _) = logs(&fleet, node).unwrap();
         let founded = whole
             .events
             .iter()

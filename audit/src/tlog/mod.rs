@@ -13,6 +13,7 @@ mod proof;
 mod tile;
 mod tree;
 mod verify;
+mod witness;
 
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use evidence::{Evidence, MAX_EXTRA_BYTES, NotEvidence};
@@ -34,3 +35,7 @@ pub use tile::{
 };
 pub use tree::{Subtree, Tree};
 pub use verify::{Finding, Findings, MAX_FINDINGS, verify};
+pub use witness::{
+    AddCheckpoint, Against, MAX_ADD_CHECKPOINT_BYTES, MAX_WITNESSED_LOGS, MAX_WITNESSED_TEXT,
+    NotAddCheckpoint, Proves, Refusal, Refused, Remembered, Step, Witness, Witnessed,
+};

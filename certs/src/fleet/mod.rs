@@ -30,8 +30,8 @@ pub use join_token::{
 pub use name::{FleetId, FleetName, FleetNameError, MAX_OPERATOR_NAME, Peer, peer_of};
 pub use request::{JoinRequest, MAX_REQUEST_BYTES, PublicKey, RequestError};
 pub use signing::{
-    LogKey, PublicSigningKey, RecoveryKey, Signature, SigningKeyError, ViewKey, verified_signers,
-    verify_recovery, verify_view,
+    LogKey, PublicSigningKey, RecoveryKey, Signature, SigningKeyError, ViewKey, WitnessKey,
+    verified_signers, verify_recovery, verify_view,
 };
 pub use statement::{MAX_SIGNED_BYTES, Statement};
 pub use tls::{

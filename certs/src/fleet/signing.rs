@@ -77,6 +77,19 @@ signing_key! {
     LogKey
 }
 
+signing_key! {
+    /// The key of a witness of logs: it cosigns checkpoints and nothing else. `Debug` hides it.
+    WitnessKey
+}
+
+impl WitnessKey {
+    /// Signs the message of a cosignature, as [`ViewKey::cosign`] does.
+    pub fn cosign(&self, message: &[u8]) -> Option<Signature> {
+        let cosigns = message.starts_with(COSIGNATURE);
+        cosigns.then(|| self.0.sign(&[], message))
+    }
+}
+
 impl ViewKey {
     /// Signs what is told.
     pub fn sign(&self, message: &[u8]) -> Signature {

@@ -383,6 +383,7 @@ mod tests {
             "portcullis audit prove logs --log acme --index 17",
             "portcullis audit prove logs --log tenants/acme --reference PC-0123-4567-89AB --out proof --json",
             "portcullis audit check proof --trust trust.policy --entry event --json",
+            "portcullis audit witness --listen 127.0.0.1:8080 --trust trust.policy --state state --key key.pem --name witness.example/w1",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");
@@ -417,6 +418,7 @@ mod tests {
             "portcullis audit prove logs --log ../acme --index 1",
             "portcullis audit prove logs --index 1 --json",
             "portcullis audit check proof",
+            "portcullis audit witness --listen 8080 --trust trust.policy --state state --key key.pem --name w1",
             "portcullis operator add paul",
             "portcullis operator add paul --roles reader --out a --request b",
             "portcullis selftest attack --against 5433",

@@ -1,7 +1,7 @@
 //! What can be typed about the audit log, as clap reads it.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -21,6 +21,8 @@ pub enum AuditCommand {
     Prove(ProveArgs),
     /// Check a proof that `prove` wrote
     Check(CheckArgs),
+    /// Cosign checkpoints of logs that only grew, for whoever asks (C2SP tlog-witness)
+    Witness(WitnessArgs),
     /// Say who could reach an endpoint at a moment in the past, and under which change
     Reach(PastArgs),
     /// Fetch logs from a node into a directory, check them, and that they go on from what is there
@@ -153,6 +155,26 @@ pub struct CheckArgs {
     /// Print what is proved as JSON, on one line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `audit witness`.
+#[derive(Args, Clone, Debug)]
+pub struct WitnessArgs {
+    /// Where it is asked, over HTTP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// The keys of the logs that it cosigns (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// The directory of what it must not forget; made at the first start
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Its private key; made at the first start
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Its name, as a name for the whole world: witness.example/w1
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
 }
 
 /// `fleet`, `tenants/TENANT`, or a tenant's name alone.

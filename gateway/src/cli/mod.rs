@@ -26,6 +26,7 @@ mod questions;
 mod selftest;
 pub mod serve;
 mod text;
+mod witness;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -79,6 +80,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(AuditCommand::Reach(args)) => client(audit::reach(args)),
         Command::Audit(AuditCommand::Fetch(args)) => client(audit::fetch(args)),
         Command::Audit(AuditCommand::Trust(args)) => client(audit::trust(args)),
+        Command::Audit(AuditCommand::Witness(args)) => client(witness::witness(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),
     }
 }

@@ -175,6 +175,15 @@ impl Response {
         }
     }
 
+    /// Any status with text of the given media type.
+    #[must_use]
+    pub fn with_status(status: u16, content_type: &'static str, body: String) -> Self {
+        Self {
+            status,
+            ..Self::text(content_type, body)
+        }
+    }
+
     /// `200 OK` with bytes that are not text.
     #[must_use]
     pub fn octets(body: Vec<u8>) -> Self {

@@ -139,6 +139,10 @@ fn segments(path: &str) -> Option<Vec<&str>> {
     }
     let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let normal = |segment: &&str| !matches!(*segment, "" | "." | "..") && is_plain(segment);
+    // The root is a path, too: one whose only segment is empty.
+    if path == "/" {
+        return Some(segments);
+    }
     segments.iter().all(normal).then_some(segments)
 }
 
@@ -171,7 +175,7 @@ fn capture(pattern: &str, segments: &[&str]) -> Option<Vec<String>> {
     }
     let mut captured = Vec::new();
     for (wanted, given) in pattern.iter().zip(segments) {
-        if *wanted == "{}" {
+        if *wanted == "{}" && !given.is_empty() {
             captured.push((*given).to_owned());
         } else if wanted != given {
             return None;
@@ -196,6 +200,7 @@ mod tests {
             Route::get("/v1/things", Action::List),
             Route::post("/v1/things", Action::Make),
             Route::get("/v1/things/{}", Action::One),
+            Route::get("/", Action::List),
         ]);
         let (path, query) = path
             .split_once('?')
@@ -209,6 +214,13 @@ mod tests {
     fn the_same_path_leads_to_different_actions_by_method() {
         assert_eq!(find("GET", "/v1/things"), Ok((Action::List, vec![])));
         assert_eq!(find("POST", "/v1/things"), Ok((Action::Make, vec![])));
+    }
+
+    #[test]
+    fn the_root_is_a_path_that_captures_nothing() {
+        assert_eq!(find("GET", "/"), Ok((Action::List, vec![])));
+        let router = Router::new(vec![Route::get("/{}", Action::One)]);
+        assert_eq!(router.find("GET", "/", None), Err(Miss::NoSuchPath));
     }
 
     #[test]

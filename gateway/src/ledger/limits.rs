@@ -118,3 +118,18 @@ pub const GAP_KINDS: usize = 12;
 
 /// and bytes of one of them, at most.
 pub const GAP_BYTES: usize = 1024;
+/// Bytes of what a witness remembers, as a file.
+pub const WITNESS_STATE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Pairs of checkpoints that a witness keeps: of those that prove two histories the first so many, of those that prove nothing by
+/// themselves the last so many.
+pub const WITNESS_EVIDENCE: usize = 64;
+
+/// Requests in a second that a witness takes from one peer in the long run,
+pub const WITNESS_PACE: u32 = 20;
+
+/// and at once.
+pub const WITNESS_BURST: u32 = 100;
+
+/// Peers whose pace a witness remembers; while there are so many within their pace, a new one is asked to come back.
+pub const WITNESS_PEERS: usize = 4096;

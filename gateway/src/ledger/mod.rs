@@ -19,6 +19,7 @@ mod queue;
 pub mod recording;
 mod tail;
 pub mod tiles;
+pub mod witness;
 mod writer;
 
 use std::io;

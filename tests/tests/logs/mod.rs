@@ -1,6 +1,8 @@
 //! Logs with real keys, in real files: the fleet's and those of tenants, as nodes would write them.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod grown;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use crate::ledger::limits as ledger;
 use crate::mesh::limits as mesh;
 use crate::runtime::limits as node;
 use crate::runtime::sockets;
+use portcullis_audit::tlog;
 use portcullis_consensus as consensus;
 use portcullis_policy::limits as policy;
 use portcullis_wire::limits as wire;
@@ -291,4 +292,12 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("audit_log_missing", count(ledger::LOG_MISSING), "missing files of a log after which it looks for no more"),
     ("audit_log_changes", count(ledger::LOG_CHANGES), "times that it begins again with a log that changes meanwhile"),
     ("audit_log_unsynced_one_by_one", count(ledger::LOG_UNSYNCED_ONE_BY_ONE), "of which so many are synced one by one"),
+    ("witness_logs", count(tlog::MAX_WITNESSED_LOGS), "logs that `audit witness` remembers"),
+    ("witness_request", bytes(tlog::MAX_ADD_CHECKPOINT_BYTES), "a request to it"),
+    ("witness_text", bytes(tlog::MAX_WITNESSED_TEXT), "a checkpoint's text in it"),
+    ("witness_state_bytes", bytes(ledger::WITNESS_STATE_BYTES), "the file of what it remembers"),
+    ("witness_evidence", count(ledger::WITNESS_EVIDENCE), "pairs of checkpoints that it keeps, of each kind"),
+    ("witness_pace", pace(ledger::WITNESS_PACE), "requests from one peer in the long run,"),
+    ("witness_burst", count(ledger::WITNESS_BURST as usize), "and at once"),
+    ("witness_peers", count(ledger::WITNESS_PEERS), "peers whose pace it remembers"),
 ];

@@ -44,12 +44,14 @@ async fn source(args: &WhereArgs) -> Result<Box<dyn Source + Send>, String> {
 }
 
 /// Does what waits for files on a thread that may wait.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| format!("it broke: {error}"))
 }
 
-fn trusted(file: &Path) -> Result<TrustPolicy, String> {
+pub(super) fn trusted(file: &Path) -> Result<TrustPolicy, String> {
     let bytes = read(file, MAX_POLICY_BYTES)?;
     let text =
         String::from_utf8(bytes).map_err(|_| format!("{}: it is not UTF-8", file.display()))?;
@@ -69,7 +71,7 @@ fn read(file: &Path, limit: usize) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn failed(problem: &str) -> Exit {
+pub(super) fn failed(problem: &str) -> Exit {
     complain(&printable(&format!("error: {problem}")));
     Exit::Error
 }

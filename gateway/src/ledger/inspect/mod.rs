@@ -19,7 +19,7 @@ pub use self::heads::HEAD;
 use self::heads::Heads;
 use self::log::{Whose, inspect_log};
 pub use self::past::{AttemptThen, ChangeThen, Past, PastError, Then, past};
-pub use self::prove::{ProveError, Proven, Wanted, prove};
+pub use self::prove::{ProveError, Proven, Wanted, growth, prove};
 pub use self::report::{Found, Kind, LogReport, Report, Verdict};
 pub use self::source::{Directory, Source};
 use super::tiles::{CHECKPOINT, LogId, TENANTS};

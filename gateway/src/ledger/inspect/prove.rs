@@ -1,11 +1,12 @@
-//! Taking one entry out of a log, with all that proves it.
+//! Taking one entry out of a log, with all that proves it; and the proof that a log only grew.
 
 use std::fmt;
 
 use portcullis_audit::Event;
 use portcullis_audit::tlog::{
     Checkpoint, Evidence, Hash, Level, MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Note, TILE_WIDTH, Tile,
-    Tiles, check_inclusion, decode_tile, encode_tile, entries, prove_inclusion,
+    Tiles, check_consistency, check_inclusion, decode_tile, encode_tile, entries,
+    prove_consistency, prove_inclusion, root_at,
 };
 
 use super::report::LogReport;
@@ -111,6 +112,44 @@ fn once(
             checkpoint: note,
         },
         entry,
+    })
+}
+
+/// The proof that a log began, when it had `old` entries, as it is in this checkpoint of it; for a witness.
+///
+/// # Errors
+/// [`ProveError`]
+pub fn growth(
+    source: &mut dyn Source,
+    log: &str,
+    old: u64,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<Hash>, ProveError> {
+    let of_log = LogReport::new(log);
+    let new = (checkpoint.size, checkpoint.root);
+    if old > checkpoint.size {
+        return Err(ProveError::Beyond {
+            index: old,
+            size: checkpoint.size,
+        });
+    }
+    let mut files = Files {
+        source,
+        log: of_log.clone(),
+        size: checkpoint.size,
+    };
+    let mut tiles = Tiles::new(checkpoint.size, |tile| files.tile(tile));
+    let proof = prove_consistency(old, checkpoint.size, &mut tiles);
+    let old = root_at(old, &mut tiles).map(|root| (old, root));
+    let proved = match (proof, old) {
+        (Ok(proof), Ok(old)) => check_consistency(old, new, &proof)
+            .map(|()| proof)
+            .map_err(|error| error.to_string()),
+        (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
+    };
+    proved.map_err(|problem| ProveError::Damaged {
+        path: of_log.path("tile"),
+        problem,
     })
 }
 
