@@ -71,6 +71,7 @@ soak: setup ## The tests that take long, SOAK_SECONDS each
 setup: ## Install what tests need and this machine lacks (Debian packages, drivers, a second PostgreSQL)
 	@tests/setup/debian.sh tests
 	@tests/setup/python.sh
+	@tests/setup/moto.sh
 	@tests/setup/javascript.sh
 	@tests/setup/sqlx.sh
 

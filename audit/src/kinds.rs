@@ -42,6 +42,12 @@ pub const LIMIT_SHED: &str = "limit.shed";
 pub const ADMIN_REFUSED: &str = "admin.refused";
 /// The audit log ended in half a line when it was opened, as after a power cut; the half was kept aside.
 pub const LEDGER_TORN: &str = "ledger.torn";
+/// The object store does not take the audit logs any more.
+pub const OBJECTS_STALLED: &str = "objects.stalled";
+/// The object store has the audit logs again.
+pub const OBJECTS_RESUMED: &str = "objects.resumed";
+/// The object store has another file of an audit log than this node.
+pub const OBJECTS_CONTRADICTED: &str = "objects.contradicted";
 /// A fleet was founded.
 pub const FLEET_FOUNDED: &str = "fleet.founded";
 /// A node was admitted.
@@ -52,8 +58,14 @@ pub const FLEET_REPORTED: &str = "fleet.reported";
 pub const FLEET_UNINVITED: &str = "fleet.uninvited";
 /// The head of a tenant's log, as a leaf of the fleet's.
 pub const LOG_HEAD: &str = "log.head";
+/// A witness did not cosign an audit log because, as it says, the log is not what it was; the field `cause` says how.
+pub const LOG_CONTRADICTED: &str = "log.contradicted";
 /// A node could not record some of its events in the fleet's audit logs; the field `cause` says why.
 pub const LOG_GAP: &str = "log.gap";
+/// A log may lack its older entries from now on: they were kept for as long as was decided.
+pub const LOG_PRUNED: &str = "log.pruned";
+/// What opened commitments about persons was erased on a node: it was kept for as long as was decided.
+pub const OPENINGS_ERASED: &str = "openings.erased";
 /// The root of a node's events of connections, whose lines are in a file of that node.
 pub const CONNECTIONS_BATCH: &str = "connections.batch";
 /// Somebody was told what evidence says under a reference, or began to read an audit log.
@@ -86,11 +98,23 @@ pub const CHANGE_WAITING: &str = "change.waiting";
 pub const CHANGE_APPROVED: &str = "change.approved";
 /// A change that waited for a second person was dropped.
 pub const CHANGE_REJECTED: &str = "change.rejected";
+/// For how long the audit logs are kept was changed, or a legal hold was put or lifted.
+pub const KEEPING_SET: &str = "keeping.set";
 /// What needs two people was changed.
 pub const GUARD_RAILS_SET: &str = "guardrails.set";
+/// Entries of a log could not be brought to a sink.
+pub const SHIP_GAP: &str = "ship.gap";
+/// Entries of the audit logs cannot be brought to a sink.
+pub const SHIP_STALLED: &str = "ship.stalled";
+/// Entries of the audit logs come to that sink again.
+pub const SHIP_RESUMED: &str = "ship.resumed";
+/// The index of the audit logs has other entries than a log.
+pub const INDEX_CONTRADICTED: &str = "index.contradicted";
+/// The index of the audit logs lacked entries that it had had; they are written again.
+pub const INDEX_REBUILT: &str = "index.rebuilt";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 43] = [
+pub const ALL: [&str; 55] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
@@ -117,13 +141,22 @@ pub const ALL: [&str; 43] = [
     FLEET_REPORTED,
     FLEET_UNINVITED,
     GUARD_RAILS_SET,
+    INDEX_CONTRADICTED,
+    INDEX_REBUILT,
+    KEEPING_SET,
     LEDGER_TORN,
     LIMIT_SHED,
+    LOG_CONTRADICTED,
     LOG_GAP,
     LOG_HEAD,
+    LOG_PRUNED,
     NODE_STARTED,
     NODE_STOPPED,
     NODE_WOKE,
+    OBJECTS_CONTRADICTED,
+    OBJECTS_RESUMED,
+    OBJECTS_STALLED,
+    OPENINGS_ERASED,
     OPERATOR_ADDED,
     OPERATOR_BOUND,
     OPERATOR_REMOVED,
@@ -132,6 +165,9 @@ pub const ALL: [&str; 43] = [
     POLICY_REJECTED,
     POLICY_UNCONFIRMED,
     PROTOCOL_VIOLATION,
+    SHIP_GAP,
+    SHIP_RESUMED,
+    SHIP_STALLED,
     TIME_SKEW,
     UPSTREAM_FAILED,
 ];

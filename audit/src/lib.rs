@@ -8,6 +8,7 @@ mod event;
 mod find;
 pub mod kinds;
 pub mod moment;
+pub mod personal;
 pub mod tlog;
 
 pub use event::{Event, MAX_EVENT_BYTES, MAX_FIELD_BYTES, MAX_HEAD_BYTES, NotAnEvent, sha256_hex};

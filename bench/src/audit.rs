@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis::ledger::tiles::{LogId, Logs};
-use portcullis_audit::tlog::{Checkpoint, Hash, KeyKind, Note, NoteKey, TrustPolicy};
+use portcullis_audit::tlog::{Checkpoint, Hash, KeyKind, Note, NoteKey, Tree, TrustPolicy};
 use portcullis_audit::{Event, kinds};
 use portcullis_certs::fleet::{LogKey, ViewKey};
 use portcullis_tests::gateway::binary;
@@ -24,7 +24,7 @@ use crate::sample::quantile;
 const EVENTS: u64 = 10_000_000;
 /// Entries appended at once.
 const BATCH: u64 = 256;
-const ORIGIN: &str = "portcullis/bench";
+pub(crate) const ORIGIN: &str = "portcullis/bench";
 /// Those who command a fleet at once.
 const WRITERS: usize = 16;
 /// For so long, times the rounds.
@@ -211,21 +211,27 @@ fn write(directory: &Path, count: u64) {
         first = logs.append(&LogId::Fleet, first, &leaves).expect("room");
     }
     let tree = logs.tree(&LogId::Fleet).expect("it was begun");
+    logs.publish(&LogId::Fleet, &sign(ORIGIN.to_owned(), &tree))
+        .expect("a checkpoint");
+    logs.durable().expect("a disk");
+}
+
+/// The checkpoint of a log of this name, signed as a fleet of three would.
+pub(crate) fn sign(origin: String, tree: &Tree) -> Note {
+    let key = NoteKey::new(&origin, KeyKind::Log, log_key().1.public()).expect("a name");
     let text = Checkpoint {
-        origin: ORIGIN.to_owned(),
+        origin,
         size: tree.size(),
         root: tree.root(),
     }
     .text();
-    let mut signatures = vec![log_key().0.sign(&text, |text| log_key().1.sign(text))];
+    let mut signatures = vec![key.sign(&text, |text| log_key().1.sign(text))];
     for voter in 1..=3 {
         let (public, key) = voter_key(voter);
         let sign = |message: &[u8]| key.cosign(message).expect("a cosignature's");
         signatures.push(public.cosign(&text, 1_800_000_000, sign));
     }
-    logs.publish(&LogId::Fleet, &Note { text, signatures })
-        .expect("a checkpoint");
-    logs.durable().expect("a disk");
+    Note { text, signatures }
 }
 
 /// An event like those of connections, which are most of what there is.
@@ -258,7 +264,7 @@ fn voter_key(voter: u8) -> (NoteKey, ViewKey) {
     (public, key)
 }
 
-fn trusted() -> TrustPolicy {
+pub(crate) fn trusted() -> TrustPolicy {
     let voters = (1..=3).map(|voter| voter_key(voter).0).collect();
     TrustPolicy::of(log_key().0, voters, 2).expect("two of three")
 }

@@ -274,7 +274,7 @@ fn guest(door: &Caller, refused: &mut usize) -> Client {
 const TRY_AGAIN: &str = "C57P03";
 
 /// Acme's, who may have all of these connections.
-fn policy(fleet: &Fleet, guests: Guests) -> TenantText {
+pub(crate) fn policy(fleet: &Fleet, guests: Guests) -> TenantText {
     fleet.policy(guests).limits(&format!(
         "{{connections: {CONNECTIONS}, connections-per-endpoint: {CONNECTIONS}, new-connections-per-second: 100000}}"
     ))

@@ -20,11 +20,14 @@ mod enforced;
 mod fleet;
 mod floor;
 mod idle;
+mod indexed;
 mod machine;
 mod options;
 mod peers;
 mod pgbench;
 mod program;
+mod reach;
+mod receipts;
 mod report;
 mod restart;
 mod rounds;
@@ -88,7 +91,7 @@ fn main() -> ExitCode {
     if options.measures(Part::Fleet) {
         tell("agree", &agree::engine());
     }
-    let fleet: [(Part, &str, Shown, MeasureFleet); 4] = [
+    let fleet: [(Part, &str, Shown, MeasureFleet); 6] = [
         (Part::Fleet, "fleet", Shown::Fleet, enforced::measure),
         (
             Part::Subscribers,
@@ -98,6 +101,13 @@ fn main() -> ExitCode {
         ),
         (Part::Restart, "restart", Shown::Restart, restart::measure),
         (Part::Audit, "audit", Shown::Audit, audit::measure),
+        (
+            Part::Receipts,
+            "receipts",
+            Shown::Receipts,
+            receipts::measure,
+        ),
+        (Part::Index, "index", Shown::Index, indexed::measure),
     ];
     for (part, name, shown, measure) in fleet {
         if options.measures(part) {
@@ -105,6 +115,13 @@ fn main() -> ExitCode {
             tell(name, &measure(options.rounds, &mut board));
             let _ = report::write_shown(shown, &board.markdown(&heading));
         }
+    }
+    if options.measures(Part::Reach) {
+        let (mut board, heading) = (Board::default(), introduction(&machine::facts()));
+        let (table, measured) = reach::measure(options.rounds, &mut board);
+        tell("reach", &table);
+        let _ = report::write_shown(Shown::Reach, &board.markdown(&heading));
+        verdict = verdict.and(measured);
     }
     let mut board = Board::default();
     let ways = options.ways(ways(&options));
@@ -194,6 +211,9 @@ fn ways(options: &Options) -> Vec<Way> {
                 | Part::Subscribers
                 | Part::Restart
                 | Part::Audit
+                | Part::Reach
+                | Part::Receipts
+                | Part::Index
                 | Part::Timing => Vec::new(),
             });
         }

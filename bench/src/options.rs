@@ -52,6 +52,12 @@ pub(crate) enum Part {
     Restart,
     /// The audit logs: entries that a fleet takes, verifying and proving.
     Audit,
+    /// Who could reach an endpoint in the past, told from a log of a hundred thousand changes.
+    Reach,
+    /// Connections recorded in the audit logs, or not; what nodes saw on its way there.
+    Receipts,
+    /// A backlog of the audit logs into the index in PostgreSQL.
+    Index,
     /// Queries every way.
     Pgbench,
     /// New connections every way.

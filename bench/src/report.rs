@@ -93,15 +93,24 @@ pub(crate) enum Shown {
     Restart,
     /// The audit logs.
     Audit,
+    /// The past, told from them.
+    Reach,
+    /// Connections in them.
+    Receipts,
+    /// Their index.
+    Index,
 }
 
 impl Shown {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
         Self::Ways,
         Self::Fleet,
         Self::Subscribers,
         Self::Restart,
         Self::Audit,
+        Self::Reach,
+        Self::Receipts,
+        Self::Index,
     ];
 
     fn word(self) -> &'static str {
@@ -111,6 +120,9 @@ impl Shown {
             Self::Subscribers => "bench subscribers",
             Self::Restart => "bench restart",
             Self::Audit => "bench audit",
+            Self::Reach => "bench reach",
+            Self::Receipts => "bench receipts",
+            Self::Index => "bench index",
         }
     }
 
@@ -121,6 +133,9 @@ impl Shown {
             Self::Subscribers => "subscribers.md",
             Self::Restart => "restart.md",
             Self::Audit => "audit.md",
+            Self::Reach => "reach.md",
+            Self::Receipts => "receipts.md",
+            Self::Index => "index.md",
         };
         folder().join(file)
     }

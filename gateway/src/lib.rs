@@ -1,7 +1,7 @@
 //! The gateway: everything in Portcullis that waits.
 //!
 //! Rooms import only downwards: `cli` (the composition root) → `api` → `fleet` → `proxy` →
-//! `database`, `ledger`, `http`, `mesh` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
+//! and `ship` → `database`, `ledger`, `http`, `mesh` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
 //! identity material is built in `portcullis-certs`, bytes are understood in `portcullis-wire`;
 //! this crate performs what they say.
 //!
@@ -18,3 +18,4 @@ pub mod ledger;
 pub mod mesh;
 pub mod proxy;
 pub mod runtime;
+pub mod ship;

@@ -67,11 +67,13 @@ pub enum Action {
     Approve,
     /// Change what needs a second person.
     SetGuardRails,
+    /// Change for how long the audit logs are kept.
+    SetKeeping,
 }
 
 impl Action {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Plan,
         Self::Apply,
         Self::Explain,
@@ -93,6 +95,7 @@ impl Action {
         Self::Pending,
         Self::Approve,
         Self::SetGuardRails,
+        Self::SetKeeping,
     ];
 }
 
@@ -150,6 +153,7 @@ const fn row(action: Action) -> Row {
         Action::Pending         => cells([true,          false,           true,    false]),
         Action::Approve         => cells([true,          false,           false,   false]),
         Action::SetGuardRails   => cells([false,         false,           false,   false]),
+        Action::SetKeeping      => cells([false,         false,           false,   false]),
     }
 }
 

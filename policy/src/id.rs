@@ -77,6 +77,10 @@ id! {
 }
 
 id! {
+    /// The name of a legal hold, unique in the fleet. A label like [`TenantId`].
+    HoldId, "a legal hold's name", check_label
+}
+id! {
     /// A node's name, unique among the nodes of the fleet. A label like [`TenantId`].
     NodeName, "a node's name", check_label
 }

@@ -43,8 +43,8 @@ pub use denial::{CLIENT_HINT, Denial, DenialCode};
 pub use document::{DocumentError, DocumentPath, DocumentProblem, PathSegment};
 pub use fleet_id::{Digest, FleetId, HexError, KeyHash, NodeId, PendingId, RequestId};
 pub use id::{
-    ClusterId, EndpointId, NameError, NameProblem, NetworkId, NodeName, OperatorId, Revision,
-    TenantId,
+    ClusterId, EndpointId, HoldId, NameError, NameProblem, NetworkId, NodeName, OperatorId,
+    Revision, TenantId,
 };
 pub use narrate::{Check, Fact, Line, Narrator, Outcome, Silent, Story};
 pub use network::{Address, AddressError, AddressSet, Count, Family, Prefix, PrefixError};
@@ -55,10 +55,10 @@ pub use review::{Caution, UnusedBecause, Warning, warnings};
 pub use server_name::ServerName;
 pub use state::{
     AUDIT_LEVEL, Affected, Applied, Author, Change, ChangeKind, CodecError, Command, EndpointView,
-    FEATURE_LEVEL, Fleet, GuardRails, Invitation, NoSuchRole, Node, NodeRole, Pending, People,
-    Principal, Proposal, Rehearsed, Rejection, Remembered, Snapshot, StagedPieces, State, TenantAt,
-    TenantView, Told, UsedIds, View, ViewUpdate, decode_command, decode_proposal, decode_snapshot,
-    encode_command, encode_proposal, encode_snapshot,
+    FEATURE_LEVEL, Fleet, GuardRails, Hold, Invitation, Keeping, NoSuchRole, Node, NodeRole,
+    Pending, People, Principal, Proposal, Rehearsed, Rejection, Remembered, Snapshot, StagedPieces,
+    State, TenantAt, TenantView, Told, UsedIds, View, ViewUpdate, decode_command, decode_proposal,
+    decode_snapshot, encode_command, encode_proposal, encode_snapshot,
 };
 pub use tenant::{
     Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry,

@@ -86,6 +86,12 @@ pub const PENDING_LIFE_MS: i64 = 24 * 3_600_000;
 pub const MAX_SUCCESSIONS: usize = 256;
 /// Audit events of one record.
 pub const MAX_RECORDED: usize = 256;
+/// Seconds for which audit logs are kept at most, if not for ever: 100 years.
+pub const MAX_KEPT_SECONDS: u64 = 36_525 * 24 * 60 * 60;
+/// Legal holds at once.
+pub const MAX_HOLDS: usize = 256;
+/// Bytes of a legal hold's reason.
+pub const MAX_HOLD_REASON: usize = 1_024;
 /// Bytes of one recorded audit event: what `portcullis_audit` writes at most.
 pub const MAX_RECORDED_EVENT: usize = 60 * 1024;
 /// Bytes of one record's audit events together: with its author and their lengths it is one message of the log (64 KiB).

@@ -148,10 +148,50 @@ fn only_nodes_record_and_only_once_all_know_of_it() {
             (record(3, 1, &["a"], 6), "recorded 1"),
         ],
     );
-    let mut nobody = State::default();
+}
+
+#[test]
+fn before_there_is_a_fleet_its_first_node_records_and_goes_on_once_it_founded_one() {
+    let mut state = State::default();
+    let command = record(1, 1, &["a"], 0).command;
     check(
-        &mut nobody,
-        vec![(record(1, 1, &["a"], 6), "not_permitted")],
+        &mut state,
+        vec![
+            (record(2, 1, &["a"], 0), "not_permitted"),
+            (Proposal::local("a test", at(0), command), "not_permitted"),
+            (record(1, 2, &["a"], 0), "record_gap"),
+            (record(1, 1, &["a"], 0), "recorded 1"),
+            (record(1, 1, &["a"], 0), "again recorded 1"),
+            (record(1, 2, &["a"], 0), "recorded 2"),
+        ],
+    );
+    let mut of_another = state.snapshot();
+    of_another.recorded = vec![(node(2), 1)];
+    assert!(State::restore(of_another).is_err());
+    // It speaks of nothing else as a node.
+    let report = Proposal {
+        command: Command::Report {
+            node: node(1),
+            level: FEATURE_LEVEL,
+            address: None,
+        },
+        ..record(1, 1, &["a"], 1)
+    };
+    check(&mut state, vec![(report, "not_permitted")]);
+    check_lines(&mut state, vec![(1, found(ONE), "+node 1")]);
+    check(&mut state, vec![(record(1, 3, &["a"], 2), "nodes_lack")]);
+    let report = Command::Report {
+        node: node(1),
+        level: FEATURE_LEVEL,
+        address: Some("n1.example.net:7400".to_owned()),
+    };
+    check_lines(&mut state, vec![(2, report, "+done")]);
+    check(
+        &mut state,
+        vec![
+            (record(1, 2, &["a"], 3), "again recorded 2"),
+            (record(1, 3, &["a"], 3), "recorded 3"),
+        ],
     );
 }
 

@@ -222,6 +222,13 @@ fn commands() -> impl Strategy<Value = Command> {
             5 => Command::PutOperator { operator, roles },
             6 => Command::RemoveOperator { operator },
             7 => Command::SetGuardRails { guard_rails },
+            8 => Command::SetKeeping {
+                keeping: Keeping {
+                    entries: yes.then_some(number),
+                    ..Keeping::default()
+                },
+                replaces: None,
+            },
             _ => Command::Reject {
                 pending: PendingId::new(number),
             },

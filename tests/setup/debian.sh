@@ -9,7 +9,7 @@ main() {
     local missing=()
     case "${1:-}" in
         demo) compiler; postgresql ;;
-        tests) compiler; postgresql; network; faults; scripting; drivers ;;
+        tests) compiler; postgresql; network; faults; receivers; scripting; drivers ;;
         bench) compiler; postgresql; peers ;;
         *) echo "usage: $0 demo|tests|bench" >&2; exit 64 ;;
     esac
@@ -35,6 +35,11 @@ network() {
 faults() {
     has nft || missing+=(nftables)
     [ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ] || missing+=(libfaketime)
+}
+
+# Who takes what is shipped from the audit logs. The tests run it with a configuration of their own.
+receivers() {
+    [ -e /usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so ] || missing+=(rsyslog rsyslog-openssl)
 }
 
 scripting() {

@@ -6,7 +6,7 @@ venv=../../target/tools/venv
 stamp=$venv/.installed
 
 main() {
-    if cmp --silent python.txt "$stamp" && "$venv/bin/python" -c 'import psycopg, psycopg2, asyncpg, pg8000, pyodbc, sqlalchemy, cryptography' 2>/dev/null; then
+    if cmp --silent python.txt "$stamp" && "$venv/bin/python" -c 'import psycopg, psycopg2, asyncpg, pg8000, pyodbc, sqlalchemy, cryptography, opentelemetry.proto.logs.v1.logs_pb2' 2>/dev/null; then
         return
     fi
     echo "setup: making target/tools/venv with the drivers for Python"

@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod process;
 pub mod scratch;
 pub mod skip;
+pub mod store;
 pub mod tidy;
 pub mod wait;
 

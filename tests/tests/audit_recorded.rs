@@ -1,5 +1,7 @@
 //! What nodes saw is in the fleet's audit logs, each event once, whatever became of its node.
 
+mod scene;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use portcullis_audit::tlog::{Hash, Note, NoteKey, Tile, TrustPolicy, check_inclu
 use portcullis_audit::{Event, kinds};
 use portcullis_tests::client::{Binding, V3_0, startup};
 use portcullis_tests::fleet::{GATEWAY, Guests};
-use portcullis_tests::{Ending, Fleet, wait};
+use portcullis_tests::{Ending, EndpointText, Fleet, Gateway, Scratch, Version, process, wait};
+use scene::{NAME, acme, gateway, here, server};
 use serde_json::Value;
 
 /// How long what was recorded may take to be sealed and signed.
@@ -182,4 +185,159 @@ fn what_every_node_saw_is_in_the_logs_once_also_after_it_was_killed() {
     }
     let of_edge = own(&fleet, edge);
     assert_eq!(of_edge, 3);
+}
+
+/// The lines of a node's connections, each proved to be under the root that its log has.
+fn lines_of_connections(gateway: &Gateway, log: &[Event]) -> Vec<Event> {
+    let batches = gateway.data_directory().join("audit/batches");
+    let mut said = Vec::new();
+    for anchor in log.iter().filter(|it| it.kind == kinds::CONNECTIONS_BATCH) {
+        let text = |name: &str| anchor.field(name).and_then(Value::as_str).unwrap();
+        let file = std::fs::read(batches.join(text("file"))).unwrap();
+        let lines = check_batch(&file, anchor).unwrap();
+        let (size, root) = (lines.len() as u64, Hash::parse(text("root")).unwrap());
+        for (index, line) in (0..).zip(&lines) {
+            let proof = prove_in_batch(&lines, index).unwrap();
+            check_inclusion(Hash::of_leaf(line), index, &proof, size, root).unwrap();
+            said.push(Event::parse(std::str::from_utf8(line).unwrap()).unwrap());
+        }
+    }
+    said
+}
+
+#[test]
+fn what_a_node_alone_saw_is_in_its_logs_once_also_after_it_was_killed() {
+    let orders = EndpointText::new("orders", NAME).allow("127.0.1.0/24", "public");
+    let mut gateway = gateway(&acme(server(Version::V18), orders));
+    let told = gateway.command(&["audit", "trust"]);
+    let trust = TrustPolicy::parse(&format!("{}\n", told.ok())).unwrap();
+    let tenant = trust_of_tenant(&trust, "acme");
+    let logs = gateway.data_directory().join("audit/logs");
+    let own = || read(&logs.join("fleet"), &trust).unwrap_or_default();
+    let acmes = || read(&logs.join("tenants/acme"), &tenant).unwrap_or_default();
+
+    let mut references = Vec::new();
+    for round in 1..=2 {
+        let mut guest = gateway
+            .dial(NAME)
+            .from(here(1, round))
+            .sign_in("app", "secret", "postgres");
+        assert_eq!(guest.query("select 1").unwrap(), [[Some("1".to_owned())]]);
+        let refused = gateway.dial(NAME).from(here(9, round));
+        let started = refused.start(&[("user", "app"), ("database", "postgres")]);
+        let refusal = match started
+            .unwrap()
+            .authenticate("app", "secret", Binding::None)
+        {
+            Err(Ending::Refused(refusal)) => refusal,
+            other => panic!("should have been refused: {other:?}"),
+        };
+        references.push(refusal.reference());
+        drop(guest);
+        let all = || lines_of_connections(&gateway, &acmes());
+        wait::wait_for("what was seen to be in the logs", SOON, || {
+            let (lines, round) = (all(), usize::from(round));
+            let of = |kind: &str| lines.iter().filter(|it| it.kind == kind).count();
+            [
+                kinds::CONNECTION_PERMITTED,
+                kinds::CONNECTION_CLOSED,
+                kinds::CONNECTION_DENIED,
+            ]
+            .iter()
+            .all(|kind| of(kind) >= round)
+                && starts(&own(), &own_name(&gateway)) >= round
+        });
+        gateway.kill();
+        gateway.start_again();
+    }
+    let name = own_name(&gateway);
+    wait::wait_for("every start to be in the log", SOON, || {
+        starts(&own(), &name) >= 3
+    });
+    let lines = lines_of_connections(&gateway, &acmes());
+    for reference in &references {
+        let of_it = lines.iter();
+        let of_it = of_it.filter(|it| it.reference.as_deref() == Some(reference));
+        assert_eq!(of_it.count(), 1, "{reference}: {lines:?}");
+    }
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|it| it.kind == kinds::CONNECTION_PERMITTED)
+            .count(),
+        2
+    );
+    let own = own();
+    assert_eq!(starts(&own, &name), 3);
+    assert!(own.iter().all(|it| it.kind != kinds::LOG_GAP), "{own:?}");
+    one_connection_is_proved(&gateway, &logs, &references, told.ok());
+}
+
+/// What a client was told is proved from files alone: the line, the batch, the log.
+fn one_connection_is_proved(gateway: &Gateway, logs: &Path, references: &[String], trust: &str) {
+    let scratch = Scratch::new("audit-line");
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    std::fs::write(path("trust"), format!("{trust}\n")).unwrap();
+    let batches = gateway.data_directory().join("audit/batches");
+    let (logs, batches) = (logs.display().to_string(), batches.display().to_string());
+    let audit = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(portcullis_tests::gateway::binary());
+        process::run(command.arg("audit").args(arguments), SOON)
+    };
+    let prove = |log: &str, reference: &str| {
+        let out = path("proof");
+        let of = ["--log", log, "--reference", reference];
+        audit(
+            &[
+                &["prove", &logs, "--batches", &batches, "--out", &out],
+                &of[..],
+            ]
+            .concat(),
+        )
+    };
+    for reference in references {
+        let told = prove("acme", reference);
+        assert!(told.status.success(), "{told}");
+        let (proof, line, trust) = (path("proof"), path("proof.line"), path("trust"));
+        let check = || audit(&["check", &proof, "--trust", &trust, "--line", &line]);
+        let told = check();
+        assert!(
+            told.ok()
+                .contains(&format!("\"reference\":\"{reference}\"")),
+            "{told}"
+        );
+        // Nothing else is of that batch at that place.
+        let good = std::fs::read_to_string(&line).unwrap();
+        let other: Value = serde_json::from_str(&good).unwrap();
+        let index = format!("\"index\":{}", other["index"]);
+        for (from, to) in [
+            ("connection.denied", "connection.closed"),
+            (index.as_str(), "\"index\":99"),
+            (
+                "\"proof\":[",
+                "\"proof\":[\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\",",
+            ),
+        ] {
+            let changed = good.replace(from, to).replace(",]", "]");
+            assert_ne!(changed, good);
+            std::fs::write(&line, changed).unwrap();
+            let told = check();
+            assert_eq!(told.status.code(), Some(7), "{from}: {told}");
+        }
+        std::fs::write(&line, good).unwrap();
+        assert!(check().status.success());
+    }
+    let told = prove("acme", "PC-0123-4567-89AB");
+    assert!(
+        told.stderr.contains("`portcullis why` asks all nodes"),
+        "{told}"
+    );
+    let told = prove("fleet", &references[0]);
+    assert!(!told.status.success(), "{told}");
+}
+
+fn own_name(gateway: &Gateway) -> String {
+    let started = gateway.events();
+    let started = started.iter().find(|it| it["kind"] == "node.started");
+    started.unwrap()["node"].as_str().unwrap().to_owned()
 }

@@ -72,6 +72,47 @@ fn a_storm_of_restarts_loses_and_doubles_nothing() {
         assert!(held.iter().all(|one| *one == held[0]), "{held:?}");
         assert_eq!(held[0]["document_revision"], *revision, "{}", held[0]);
     }
+    // And whatever was answered is in the audit logs, once, on every node.
+    let socket = fleet.nodes[0].socket().display().to_string();
+    let trust = fleet.nodes[0].portcullis(&["audit", "trust", "--socket", &socket]);
+    let policy = fleet.nodes[0].folder().join("trust.policy");
+    std::fs::write(&policy, format!("{}\n", trust.ok())).unwrap();
+    let policy = policy.display().to_string();
+    for node in &fleet.nodes {
+        let logs = node.data().join("audit/logs");
+        let folder = logs.display().to_string();
+        let logged = |number: usize, revision: u64| {
+            let entries = logs.join(format!("tenants/s{number}/tile/entries"));
+            let text = String::from_utf8_lossy(&whole(&entries)).into_owned();
+            text.matches(&format!("\"revision\":{revision},")).count() == 1
+        };
+        wait::wait_for("all that was answered to be in the logs", SOON, || {
+            let all = written.iter().enumerate();
+            { all }.all(|(number, revision)| logged(number, *revision))
+                && node
+                    .portcullis(&["audit", "verify", &folder, "--trust", &policy])
+                    .status
+                    .success()
+        });
+    }
+}
+
+/// The bytes of the newest file below, which of a short log is all of it.
+fn whole(folder: &Path) -> Vec<u8> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flat_map(|it| {
+            let path = it.unwrap().path();
+            let inside = std::fs::read_dir(&path).into_iter().flatten();
+            inside.map(|it| it.unwrap().path()).collect::<Vec<_>>()
+        })
+        .collect();
+    files.sort_by_key(|path| path.file_name().map(|name| name.len()));
+    let newest = files.pop();
+    newest
+        .and_then(|path| std::fs::read(path).ok())
+        .unwrap_or_default()
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod evidence;
+mod findings;
 mod hash;
 mod note;
 mod policy;
@@ -17,6 +18,7 @@ mod witness;
 
 pub use checkpoint::{Checkpoint, NotACheckpoint};
 pub use evidence::{Evidence, MAX_EXTRA_BYTES, NotEvidence};
+pub use findings::{Finding, Findings, MAX_FINDINGS};
 pub use hash::{HASH_BYTES, Hash};
 pub use note::{
     KeyKind, MAX_NOTE_BYTES, MAX_NOTE_SIGNATURES, NotAKey, NotANote, Note, NoteKey, NoteSignature,
@@ -34,7 +36,7 @@ pub use tile::{
     TileError, Tiles, WrongBundle, append_entry, decode_tile, encode_tile, entries,
 };
 pub use tree::{Subtree, Tree};
-pub use verify::{Finding, Findings, MAX_FINDINGS, verify};
+pub use verify::{Leaf, verify, verify_from};
 pub use witness::{
     AddCheckpoint, Against, MAX_ADD_CHECKPOINT_BYTES, MAX_WITNESSED_LOGS, MAX_WITNESSED_TEXT,
     NotAddCheckpoint, Proves, Refusal, Refused, Remembered, Step, Witness, Witnessed,

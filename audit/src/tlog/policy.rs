@@ -141,6 +141,17 @@ impl TrustPolicy {
         })
     }
 
+    /// The key of the witness that the policy calls so.
+    #[must_use]
+    pub fn witness(&self, name: &str) -> Option<&NoteKey> {
+        self.signers
+            .iter()
+            .find_map(|(known, signer)| match signer {
+                Signer::Witness(key) if known == name => Some(key),
+                Signer::Witness(_) | Signer::Group { .. } => None,
+            })
+    }
+
     /// Whether this checkpoint is believed.
     ///
     /// # Errors

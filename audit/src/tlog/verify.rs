@@ -3,138 +3,11 @@
 //! Whoever calls has made sure of the checkpoint ([`super::TrustPolicy`]) and reads files; what is found is told file by file and entry by
 //! entry. What is wrong (integrity) and what is not there (completeness) are told apart.
 
-use std::fmt;
-
 use super::checkpoint::Checkpoint;
+use super::findings::{Finding, Findings};
 use super::hash::Hash;
 use super::tile::{Level, TILE_HEIGHT, TILE_WIDTH, Tile, decode_tile, entries};
 use super::tree::Tree;
-
-/// Findings that are told one by one; more are counted.
-pub const MAX_FINDINGS: usize = 1_000;
-
-/// Something about a log that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// The entry is not the one that the checkpoint's tree has here.
-    Entry {
-        /// Its place, from 0.
-        index: u64,
-    },
-    /// These entries are not all those of the checkpoint's tree, and which of them is not can no longer be told.
-    Entries {
-        /// The first of them,
-        from: u64,
-        /// and the first after them.
-        to: u64,
-    },
-    /// A tile's hash is not that of what lies below it.
-    Hash {
-        /// Its file,
-        tile: Tile,
-        /// and which of its hashes, from 0.
-        position: u16,
-    },
-    /// A file cannot be read as what it should be.
-    Malformed {
-        /// Which,
-        tile: Tile,
-        /// and why.
-        problem: String,
-    },
-    /// A file is not there.
-    Missing {
-        /// Which.
-        tile: Tile,
-    },
-}
-
-impl Finding {
-    /// Whether something is not there, rather than wrong.
-    pub fn is_gap(&self) -> bool {
-        matches!(self, Self::Missing { .. })
-    }
-
-    /// The first entry that it concerns.
-    fn place(&self) -> u64 {
-        match self {
-            Self::Entry { index } => *index,
-            Self::Entries { from, .. } => *from,
-            Self::Malformed { tile, .. } | Self::Missing { tile } => span(tile).0,
-            Self::Hash { tile, position } => {
-                let subtree = tile.subtrees().nth(usize::from(*position));
-                subtree.map_or(0, |at| at.index << at.level)
-            }
-        }
-    }
-}
-
-/// The entries below a tile: the first, and the first after them.
-fn span(tile: &Tile) -> (u64, u64) {
-    let first = tile.subtrees().next();
-    let last = tile.subtrees().last();
-    let from = first.map_or(0, |at| at.index << at.level);
-    (from, last.map_or(from, |at| (at.index + 1) << at.level))
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Entry { index } => write!(f, "entry {index} was changed"),
-            Self::Entries { from, to } => {
-                write!(
-                    f,
-                    "entries {from} to {} are not those of the checkpoint",
-                    to - 1
-                )
-            }
-            Self::Hash { tile, position } => {
-                write!(f, "{}: hash {position} was changed", tile.path())
-            }
-            Self::Malformed { tile, problem } => write!(f, "{}: {problem}", tile.path()),
-            Self::Missing { tile } => {
-                let (from, to) = span(tile);
-                write!(
-                    f,
-                    "{} is missing (entries {from} to {})",
-                    tile.path(),
-                    to - 1
-                )
-            }
-        }
-    }
-}
-
-/// What was found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings {
-    /// Each, up to [`MAX_FINDINGS`].
-    pub all: Vec<Finding>,
-    /// How many more.
-    pub more: u64,
-    /// Entries that were read.
-    pub read: u64,
-}
-
-impl Findings {
-    /// Whether every file is there and as it should be.
-    pub fn is_clean(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// Whether something is wrong, not only missing.
-    pub fn is_tampered(&self) -> bool {
-        !self.all.iter().all(Finding::is_gap)
-    }
-
-    fn add(&mut self, finding: Finding) {
-        if self.all.len() < MAX_FINDINGS {
-            self.all.push(finding);
-        } else {
-            self.more = self.more.saturating_add(1);
-        }
-    }
-}
 
 /// Checks all of a log up to this checkpoint. `read` gives a file, or nothing where there is none; of a tile or bundle that was partial at
 /// this size the full one will do. Each entry that can be read is shown with its place before anything is known of it.
@@ -146,8 +19,36 @@ pub fn verify<E>(
     read: impl FnMut(Tile) -> Result<Option<Vec<u8>>, E>,
     mut show: impl FnMut(u64, &[u8]),
 ) -> Result<Findings, E> {
+    verify_from(checkpoint, 0, read, |index, leaf| {
+        if let Leaf::Entry(entry) = leaf {
+            show(index, entry);
+        }
+    })
+}
+
+/// What is shown of a log that is checked, place by place.
+#[derive(Debug, Clone, Copy)]
+pub enum Leaf<'a> {
+    /// An entry that is there.
+    Entry(&'a [u8]),
+    /// One that was let go of, by its hash.
+    Gone(Hash),
+}
+
+/// [`verify`], of a log that may lack whole bundles of entries before `kept_from`: tlog-tiles' minimum index. A bundle before it that is there
+/// is checked like any other, and so is every tile of hashes.
+///
+/// # Errors
+/// Those of [`verify`].
+pub fn verify_from<E>(
+    checkpoint: &Checkpoint,
+    kept_from: u64,
+    read: impl FnMut(Tile) -> Result<Option<Vec<u8>>, E>,
+    mut show: impl FnMut(u64, Leaf<'_>),
+) -> Result<Findings, E> {
     let mut log = Log {
         size: checkpoint.size,
+        kept_from,
         read,
         findings: Findings::default(),
     };
@@ -271,6 +172,8 @@ fn above(tile: &[Known]) -> Known {
 
 struct Log<R> {
     size: u64,
+    /// Bundles that end here or before it may be missing.
+    kept_from: u64,
     read: R,
     findings: Findings,
 }
@@ -281,7 +184,7 @@ where
 {
     /// All levels of tiles. Of the lowest, that of leaves, only the right edge is kept, at its place from the right: the others are read
     /// again where they are needed.
-    fn rows(&mut self, show: &mut impl FnMut(u64, &[u8])) -> Result<Vec<Vec<Known>>, E> {
+    fn rows(&mut self, show: &mut impl FnMut(u64, Leaf<'_>)) -> Result<Vec<Vec<Known>>, E> {
         let mut leaves = Vec::new();
         let mut next = Vec::new();
         for index in 0..self.size.div_ceil(u64::from(TILE_WIDTH)) {
@@ -320,7 +223,7 @@ where
     fn leaves(
         &mut self,
         index: u64,
-        show: &mut impl FnMut(u64, &[u8]),
+        show: &mut impl FnMut(u64, Leaf<'_>),
     ) -> Result<(Vec<Known>, Vec<Finding>), E> {
         let mut findings = Vec::new();
         let Some(bundle) = Tile::at(Level::Entries, index, self.size) else {
@@ -332,7 +235,12 @@ where
             below: None,
         };
         let mut row = vec![nothing; usize::from(bundle.width)];
+        let mut gone = false;
         match self.file(bundle)? {
+            None if self.may_lack(index) => {
+                gone = true;
+                self.findings.gone += u64::from(bundle.width);
+            }
             None => findings.push(Finding::Missing { tile: bundle }),
             Some((bytes, width)) => match entries(&bytes, width) {
                 Err(problem) => findings.push(Finding::Malformed {
@@ -342,7 +250,7 @@ where
                 Ok(found) => {
                     let first = index * u64::from(TILE_WIDTH);
                     for ((place, entry), known) in (first..).zip(found).zip(&mut row) {
-                        show(place, entry);
+                        show(place, Leaf::Entry(entry));
                         known.reckoned = Some(Hash::of_leaf(entry));
                     }
                 }
@@ -351,12 +259,21 @@ where
         match self.tile(0, index)? {
             Err(finding) => findings.push(finding),
             Ok(hashes) => {
-                for (known, hash) in row.iter_mut().zip(hashes) {
+                let first = index * u64::from(TILE_WIDTH);
+                for ((place, known), hash) in (first..).zip(&mut row).zip(hashes) {
                     known.stored = Some(hash);
+                    if gone {
+                        show(place, Leaf::Gone(hash));
+                    }
                 }
             }
         }
         Ok((row, findings))
+    }
+
+    /// Whether this bundle may have been let go of.
+    fn may_lack(&self, bundle: u64) -> bool {
+        bundle < self.kept_from / u64::from(TILE_WIDTH)
     }
 
     /// The hashes of a tile; or what is wrong with its file.
@@ -416,11 +333,21 @@ where
             let row = rows.get(usize::from(level) - 1);
             let tile = row.and_then(|row| row.get(from..from + WIDTH));
             tile.unwrap_or_default().to_vec()
-        } else if known.reckoned == Some(believed) && known.below == Some(believed) {
+        } else if known.below == Some(believed)
+            && (known.reckoned == Some(believed)
+                || known.reckoned.is_none() && self.may_lack(place))
+        {
             return Ok(());
         } else {
-            self.leaves(place, &mut |_, _| {})?.0
+            let gone = self.findings.gone;
+            let row = self.leaves(place, &mut |_, _| {})?.0;
+            self.findings.gone = gone;
+            row
         };
+        if below.iter().all(|known| known.candidates().is_empty()) {
+            // What is missing was told, and nothing contradicts anything.
+            return Ok(());
+        }
         let root = |hashes: &[Hash]| tree_of(hashes).root() == believed;
         let Some(chosen) = choose(&below, root) else {
             let height = u32::from(level) * u32::from(TILE_HEIGHT);

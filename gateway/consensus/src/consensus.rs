@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::machine::{Published, Shown, Told};
 use crate::network::{TransportError, answer};
+use crate::payload;
 use crate::reinstall;
 use crate::roots::Rooted;
 use crate::settings::Settings;
@@ -204,6 +205,8 @@ impl Consensus {
                 maximum: MAX_PROPOSAL,
             });
         }
+        let salt = self.settings.salts.filter(|_| self.shown.keeps_logs());
+        let bytes = payload::encode(salt.map(|draw| draw()).as_ref(), bytes);
         let raft = self.raft();
         let written = timeout(PROPOSAL, raft.client_write(Payload(bytes))).await;
         match written {
@@ -406,7 +409,7 @@ impl Consensus {
         self.engine.load().stop().await;
     }
 
-    fn raft(&self) -> Raft {
+    pub(crate) fn raft(&self) -> Raft {
         self.engine.load().raft.clone()
     }
 

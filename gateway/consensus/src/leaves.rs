@@ -4,10 +4,11 @@
 //! written here is never edited. A field more, or another kind, is for commands that need a level
 //! which nodes with this code do not have. `testdata/leaves` keeps what was written.
 
-use crate::logs::FLEET;
+use crate::logs::{FLEET, Said};
 use portcullis_audit::{Event, kinds};
 use portcullis_policy::{
-    AddressSet, Applied, Change, Command, Origin, Proposal, State, TenantId, Timestamp, Told,
+    AddressSet, Applied, Change, Command, Origin, Principal, Proposal, State, TenantId, Timestamp,
+    Told,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ pub(crate) fn leaves_of(
     applied: &Applied,
     after: &State,
     position: u64,
-) -> Vec<(Option<TenantId>, Event)> {
+) -> Vec<Said> {
     let Some(kind) = kind_of(proposal, applied) else {
         return Vec::new();
     };
@@ -40,7 +41,17 @@ pub(crate) fn leaves_of(
         let names: Vec<&str> = applied.tenants.iter().map(TenantId::as_str).collect();
         own = own.with("tenants", json!(names));
     }
-    let mut leaves = vec![(None, own)];
+    let personal = match proposal.author.principal {
+        Principal::Node(_) => BY_NODES,
+        Principal::Local => LOCALLY,
+        Principal::Operator(_) => BY_OPERATORS,
+    };
+    let said = |tenant, event| Said {
+        tenant,
+        event,
+        personal,
+    };
+    let mut leaves = vec![said(None, own)];
     for tenant in &applied.tenants {
         let mut event = about(kinds::POLICY_APPLIED);
         event.tenant = Some(tenant.to_string());
@@ -52,20 +63,24 @@ pub(crate) fn leaves_of(
         for part in parts {
             let mut leaf = about(kinds::POLICY_DOCUMENT);
             leaf.tenant = Some(tenant.to_string());
-            leaves.push((
-                Some(tenant.clone()),
-                part.into_iter()
-                    .fold(leaf, |leaf, (name, value)| leaf.with(name, value)),
-            ));
+            let leaf = part
+                .into_iter()
+                .fold(leaf, |leaf, (name, value)| leaf.with(name, value));
+            leaves.push(said(Some(tenant.clone()), leaf));
         }
         event = event
             .with("endpoints", changes)
             // None: the tenant is gone.
             .with("document", document);
-        leaves.push((Some(tenant.clone()), event));
+        leaves.push(said(Some(tenant.clone()), event));
     }
     leaves
 }
+
+/// What is about a person, by who proposed.
+const BY_OPERATORS: &[&str] = &["by", "operator", "principal"];
+const LOCALLY: &[&str] = &["by", "operator"];
+const BY_NODES: &[&str] = &["operator"];
 
 /// What one part of a large document says.
 type Part = [(&'static str, Value); 3];
@@ -129,6 +144,7 @@ fn kind_of(proposal: &Proposal, applied: &Applied) -> Option<&'static str> {
         Command::Approve { .. } => Some(kinds::CHANGE_APPROVED),
         Command::Reject { .. } => Some(kinds::CHANGE_REJECTED),
         Command::SetGuardRails { .. } => Some(kinds::GUARD_RAILS_SET),
+        Command::SetKeeping { .. } => Some(kinds::KEEPING_SET),
         // Pieces of a command that has its own leaf once it is whole; who votes, as the leaves of
         // admissions and removals say; what a seal leaves is made by the
         // logs, and what a record leaves by its node.
@@ -212,6 +228,7 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
         }
         Command::Reject { pending } => vec![("pending", text(pending))],
         Command::SetGuardRails { guard_rails } => vec![("guard_rails", json!(guard_rails))],
+        Command::SetKeeping { keeping, .. } => vec![("keeping", json!(keeping))],
         Command::Apply { .. }
         | Command::Commit { .. }
         | Command::Withdraw { .. }

@@ -24,6 +24,7 @@ mod acknowledged;
 mod anew;
 mod arriving;
 mod backup;
+mod compact;
 mod consensus;
 #[cfg(test)]
 mod corpus;
@@ -41,6 +42,7 @@ mod mark;
 mod network;
 mod opening;
 mod pace;
+mod payload;
 mod pieces;
 mod recorded;
 mod reinstall;

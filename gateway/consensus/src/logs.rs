@@ -8,12 +8,14 @@
 //! ([`Leaves`]) and not kept here.
 
 use crate::BoxFuture;
+use portcullis_audit::personal::{Opening, Salt};
 use portcullis_audit::tlog::{Hash, Tree};
 use portcullis_audit::{Event, kinds};
 use portcullis_policy::TenantId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 
 /// One of the logs.
@@ -25,6 +27,16 @@ pub enum AuditLog {
     Tenant(TenantId),
 }
 
+impl fmt::Display for AuditLog {
+    /// As its folder is called.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fleet => f.write_str("fleet"),
+            Self::Tenant(tenant) => write!(f, "tenants/{tenant}"),
+        }
+    }
+}
+
 /// A leaf at its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
@@ -34,6 +46,29 @@ pub struct Leaf {
     pub index: u64,
     /// The event's line (`portcullis_audit::Event::line`).
     pub bytes: Vec<u8>,
+    /// What opens the commitments in it. In no tree: these can be let go of.
+    pub openings: Vec<Opening>,
+}
+
+/// What is to be a leaf.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Said {
+    /// To whose log it belongs; none: to the fleet's.
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) event: Event,
+    /// The fields that are about a person.
+    pub(crate) personal: &'static [&'static str],
+}
+
+impl Said {
+    /// What names nobody.
+    pub(crate) fn plain(tenant: Option<TenantId>, event: Event) -> Self {
+        Self {
+            tenant,
+            event,
+            personal: &[],
+        }
+    }
 }
 
 /// The head of a log that a seal fixed.
@@ -122,15 +157,12 @@ impl Log {
         Tree::restore(self.size, peaks)
     }
 
-    /// Appends a leaf; its index.
-    fn append(&mut self, hash: Hash) -> u64 {
-        let index = self.size;
+    fn append(&mut self, hash: Hash) {
         // It was checked when it was read, and a tree that grows stays one.
         let mut tree = self.tree().unwrap_or(Tree::EMPTY);
         tree.push(hash);
         self.size = tree.size();
         self.peaks = tree.peaks().iter().map(|peak| peak.0).collect();
-        index
     }
 
     fn seal(&mut self, log: AuditLog) -> Head {
@@ -158,6 +190,11 @@ impl Logs {
         self.chain != [0; 32]
     }
 
+    /// Whether this tenant has a log.
+    pub(crate) fn has(&self, tenant: &TenantId) -> bool {
+        self.tenants.contains_key(tenant)
+    }
+
     /// Leaves that are in no sealed head.
     pub(crate) fn unsealed(&self) -> bool {
         let (sealed, _) = self.fleet.sealed.unwrap_or_default();
@@ -169,24 +206,41 @@ impl Logs {
         self.chain
     }
 
-    /// Appends an event to the log of its tenant, or to the fleet's.
-    pub(crate) fn append(&mut self, tenant: Option<&TenantId>, event: &Event) -> Leaf {
-        let bytes = event.line().into_bytes();
-        let hash = Hash::of_leaf(&bytes);
-        let (log, index) = match tenant {
-            None => (AuditLog::Fleet, self.fleet.append(hash)),
-            Some(tenant) => {
+    /// Appends an event to the log of its tenant, or to the fleet's. With a salt, commitments stand
+    /// in the place of what it says about persons.
+    pub(crate) fn append(&mut self, said: Said, salt: Option<&Salt>) -> Leaf {
+        let Said {
+            tenant,
+            mut event,
+            personal,
+        } = said;
+        let log = match tenant {
+            None => AuditLog::Fleet,
+            Some(tenant) => AuditLog::Tenant(tenant),
+        };
+        let own = match &log {
+            AuditLog::Fleet => &mut self.fleet,
+            AuditLog::Tenant(tenant) => {
                 self.grown.insert(tenant.clone());
-                let log = self.tenants.entry(tenant.clone()).or_default();
-                (AuditLog::Tenant(tenant.clone()), log.append(hash))
+                self.tenants.entry(tenant.clone()).or_default()
             }
         };
+        let (index, name) = (own.size, log.to_string());
+        let openings = salt.map(|salt| event.conceal(personal, salt, &name, index));
+        let bytes = event.line().into_bytes();
+        let hash = Hash::of_leaf(&bytes);
+        own.append(hash);
         let name = match &log {
             AuditLog::Fleet => "",
             AuditLog::Tenant(tenant) => tenant.as_str(),
         };
         self.link(&[name.as_bytes(), &[0], &hash.0]);
-        Leaf { log, index, bytes }
+        Leaf {
+            log,
+            index,
+            bytes,
+            openings: openings.unwrap_or_default(),
+        }
     }
 
     /// Fixes the heads of all logs that grew since the last time, at `at_ms`: what that appends to
@@ -205,7 +259,7 @@ impl Logs {
                 .with("size", head.size)
                 .with("root", head.root.to_string());
             event.tenant = Some(tenant.to_string());
-            leaves.push(self.append(None, &event));
+            leaves.push(self.append(Said::plain(None, event), None));
             heads.push(head);
         }
         heads.push(self.fleet.seal(AuditLog::Fleet));
@@ -262,8 +316,9 @@ const CHAIN: &[u8] = b"portcullis logs v1\0";
 mod tests {
     use super::*;
 
-    fn event(number: i64) -> Event {
-        Event::new(number, kinds::POLICY_APPLIED, FLEET)
+    fn append(logs: &mut Logs, tenant: Option<&TenantId>, number: i64) -> Leaf {
+        let event = Event::new(number, kinds::POLICY_APPLIED, FLEET);
+        logs.append(Said::plain(tenant.cloned(), event), None)
     }
 
     fn tenant(name: &str) -> TenantId {
@@ -278,13 +333,10 @@ mod tests {
         assert_eq!(logs.seal(0), (vec![], vec![]));
         assert!(!logs.has_begun());
         for number in 0..5 {
-            assert_eq!(
-                logs.append(Some(&acme), &event(number)).index,
-                number as u64
-            );
+            assert_eq!(append(&mut logs, Some(&acme), number).index, number as u64);
         }
-        assert_eq!(logs.append(None, &event(5)).index, 0);
-        assert_eq!(logs.append(Some(&bolt), &event(6)).index, 0);
+        assert_eq!(append(&mut logs, None, 5).index, 0);
+        assert_eq!(append(&mut logs, Some(&bolt), 6).index, 0);
         let (leaves, heads) = logs.seal(7);
         let sizes: Vec<(AuditLog, u64)> =
             heads.iter().map(|it| (it.log.clone(), it.size)).collect();
@@ -300,7 +352,7 @@ mod tests {
         assert_eq!(logs.heads(), heads);
         // Nothing grew: nothing to seal.
         assert_eq!(logs.seal(8), (vec![], vec![]));
-        logs.append(Some(&bolt), &event(9));
+        append(&mut logs, Some(&bolt), 9);
         let (leaves, heads) = logs.seal(10);
         assert_eq!((leaves.len(), heads.len()), (1, 2));
         assert_eq!(logs.heads().len(), 3);
@@ -320,7 +372,7 @@ mod tests {
         ] {
             let mut logs = Logs::default();
             for (tenant, number) in steps {
-                logs.append(tenant, &event(number));
+                append(&mut logs, tenant, number);
             }
             assert!(chains.insert(logs.chain()));
             logs.seal(9);
@@ -331,7 +383,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_together_is_not_whole() {
         let mut logs = Logs::default();
-        logs.append(Some(&tenant("acme")), &event(1));
+        append(&mut logs, Some(&tenant("acme")), 1);
         assert!(logs.is_whole());
         let mut other = logs.clone();
         other.fleet.size = 3;

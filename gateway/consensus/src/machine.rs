@@ -7,6 +7,7 @@
 
 use crate::image::{Image, damaged};
 use crate::logs::Leaves;
+use crate::payload;
 use crate::reinstall::forget_served;
 use crate::roots::Roots;
 use crate::tables::{COMMITTED, FENCE, Loaded, SNAPSHOT, image_name, sweep};
@@ -18,10 +19,10 @@ use futures_util::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use portcullis_policy::{Applied, Rejection, State, View, decode_proposal};
+use portcullis_policy::{Applied, Rejection, State, View};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, broadcast};
 
@@ -55,6 +56,8 @@ pub(crate) struct Shown {
     /// While the state is being reinstalled: up to which entry it must come before this node takes
     /// part again. 0 otherwise.
     pub(crate) fence: AtomicU64,
+    /// Whether what is executed leaves something in the audit logs.
+    keeps_logs: AtomicBool,
 }
 
 /// Views that somebody may be behind until they are told to catch up.
@@ -68,7 +71,16 @@ impl Shown {
             told: broadcast::Sender::new(BEHIND),
             roots: std::sync::Mutex::default(),
             fence: AtomicU64::new(0),
+            keeps_logs: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) fn keeps_logs(&self) -> bool {
+        self.keeps_logs.load(Ordering::SeqCst)
+    }
+
+    fn note_logs(&self, whole: &Whole) {
+        self.keeps_logs.store(whole.keeps_logs(), Ordering::SeqCst);
     }
 
     pub(crate) fn roots(&self) -> std::sync::MutexGuard<'_, Roots> {
@@ -123,6 +135,7 @@ impl Machine {
         let served = loaded.served.as_ref().unwrap_or(&loaded.whole.state);
         let shown = before.unwrap_or_else(|| Shown::of(served));
         *shown.roots() = Roots::default();
+        shown.note_logs(&loaded.whole);
         if let Some(last) = meta.last_log_id {
             shown.roots().note(last.index, true, || loaded.whole.root());
         }
@@ -164,12 +177,12 @@ impl Machine {
     ) -> io::Result<Result<Arc<Applied>, Rejection>> {
         // What is not understood is never skipped: this node would then believe another state
         // than the others.
-        let proposal = decode_proposal(bytes).map_err(damaged)?;
+        let (salt, proposal) = payload::decode(bytes).map_err(damaged)?;
         let Outcome {
             answer,
             leaves,
             heads,
-        } = self.whole.apply(&proposal, position);
+        } = self.whole.apply(&proposal, salt.as_ref(), position);
         if !leaves.is_empty() {
             self.leaves.append(leaves)?;
         }
@@ -261,6 +274,7 @@ impl RaftStateMachine<Types> for Machine {
             .map_err(io::Error::other)??;
         self.keeper.keep(meta.clone(), snapshot).await?;
         self.leaves.begin(whole.logs.trees(), whole.logs.heads())?;
+        self.shown.note_logs(&whole);
         self.whole = whole;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -303,6 +317,7 @@ impl Machine {
             let before = self.whole.state.revision();
             let answer = self.apply_one(&entry)?;
             self.applied = Some(entry.log_id());
+            self.shown.note_logs(&self.whole);
             let position = entry.log_id().index;
             let end = position == last.index;
             self.shown.roots().note(position, end, || self.whole.root());

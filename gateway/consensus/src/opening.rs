@@ -51,6 +51,7 @@ pub(crate) async fn open(
         timing,
         clock,
         leaves,
+        salts: _,
     } = settings;
     let pace = Pace::new(clock);
     let (loaded, path) = tokio::task::spawn_blocking(move || {

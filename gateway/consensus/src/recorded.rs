@@ -3,12 +3,13 @@
 //! Every node must judge alike, in every version, as of the leaves that it makes itself: what is
 //! refused here is never refused less, and nothing more, but at another level.
 
+use crate::logs::{Logs, Said};
 use portcullis_audit::{Event, MAX_EVENT_BYTES, kinds};
-use portcullis_policy::{Command, Principal, Proposal, Rejection, State, TenantId};
+use portcullis_policy::{Command, NodeId, Principal, Proposal, Rejection, State};
 
 /// Kinds of which every node of the fleet makes the leaf by itself: from one node alone nobody takes
 /// them.
-const FLEETS_OWN: [&str; 17] = [
+const FLEETS_OWN: [&str; 18] = [
     kinds::POLICY_APPLIED,
     kinds::POLICY_DOCUMENT,
     kinds::FLEET_FOUNDED,
@@ -25,7 +26,19 @@ const FLEETS_OWN: [&str; 17] = [
     kinds::CHANGE_APPROVED,
     kinds::CHANGE_REJECTED,
     kinds::GUARD_RAILS_SET,
+    kinds::KEEPING_SET,
     kinds::LOG_HEAD,
+];
+
+/// The fields of nodes' events that are about a person: who asked, from where, as whom.
+const PERSONAL: &[&str] = &[
+    "address",
+    "by",
+    "gid",
+    "proposed_by",
+    "source",
+    "uid",
+    "user",
 ];
 
 /// Whether events of this kind are made by all nodes together, as leaves of what they decided. A
@@ -40,15 +53,20 @@ pub fn is_fleets_own(kind: &str) -> bool {
 pub(crate) fn events_of(
     proposal: &Proposal,
     state: &State,
-) -> Result<Vec<(Option<TenantId>, Event)>, Rejection> {
+    logs: &Logs,
+) -> Result<Vec<Said>, Rejection> {
     let Command::Record { events: lines, .. } = &proposal.command else {
         return Ok(Vec::new());
     };
     let Principal::Node(id) = &proposal.author.principal else {
         return Err(Rejection::NotPermitted(proposal.author.principal.clone()));
     };
-    let node = state.fleet().and_then(|fleet| fleet.nodes.get(id));
-    let Some(node) = node else {
+    let name = match state.fleet() {
+        Some(fleet) => fleet.nodes.get(id).map(|node| node.name.as_str()),
+        // Before there is a fleet there is one node, and nobody whose name it could take.
+        None => Some(proposal.author.name.as_str()).filter(|_| *id == NodeId::FIRST),
+    };
+    let Some(name) = name else {
         return Err(Rejection::NotPermitted(proposal.author.principal.clone()));
     };
     let refused = |number: usize, why: &dyn std::fmt::Display| {
@@ -61,15 +79,22 @@ pub(crate) fn events_of(
         if line.ends_with('\n') || line.len() > MAX_EVENT_BYTES {
             return Err(refused(number, &"it is no line of a log"));
         }
-        if event.node != node.name.as_str() {
+        if event.node != name {
             return Err(refused(number, &"another node is said to have seen it"));
         }
         if is_fleets_own(&event.kind) {
             return Err(refused(number, &"only all nodes together say such a thing"));
         }
         let tenant = event.tenant.as_deref().and_then(|it| it.parse().ok());
-        let tenant = tenant.filter(|it| state.view().tenant(it).is_some());
-        Ok((tenant, event))
+        // Also the log of a tenant that is gone says for itself what it lacks.
+        let tenant = tenant.filter(|it| {
+            state.view().tenant(it).is_some() || event.kind == kinds::LOG_PRUNED && logs.has(it)
+        });
+        Ok(Said {
+            tenant,
+            event,
+            personal: PERSONAL,
+        })
     });
     events.collect()
 }

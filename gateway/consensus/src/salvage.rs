@@ -2,12 +2,14 @@
 
 use crate::OpenError;
 use crate::logs::{AuditLog, Leaf, Logs};
+use crate::payload;
 use crate::settings::FILE;
 use crate::tables::{self, Beginning, corrupt};
 use crate::whole::Whole;
 use openraft::EntryPayload;
+use portcullis_audit::personal::Salt;
 use portcullis_audit::tlog::Tree;
-use portcullis_policy::{Applied, NodeId, Proposal, Rejection, State, decode_proposal};
+use portcullis_policy::{Applied, NodeId, Proposal, Rejection, State};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -37,13 +39,17 @@ impl Salvaged {
         &self.whole.logs
     }
 
-    /// Executes one more command, that no log has.
+    /// Executes one more command, that no log has. `salt` is for what it leaves in the audit logs.
     ///
     /// # Errors
     /// The [`Rejection`]
-    pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied, Rejection> {
+    pub fn apply(
+        &mut self,
+        proposal: &Proposal,
+        salt: Option<&Salt>,
+    ) -> Result<Applied, Rejection> {
         self.last = self.last.saturating_add(1);
-        let outcome = self.whole.apply(proposal, self.last);
+        let outcome = self.whole.apply(proposal, salt, self.last);
         self.leaves.extend(outcome.leaves);
         outcome.answer
     }
@@ -76,11 +82,11 @@ pub fn salvage(data: &Path, node: NodeId) -> Result<Salvaged, OpenError> {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => voters = membership.voter_ids().collect(),
             EntryPayload::Normal(payload) => {
-                let proposal = decode_proposal(&payload.0)
+                let (salt, proposal) = payload::decode(&payload.0)
                     .map_err(|error| corrupt(&path, format!("entry {index}: {error}")))?;
                 salvaged.last = index.saturating_sub(1);
                 // A refusal changes nothing, here as on every node.
-                drop(salvaged.apply(&proposal));
+                drop(salvaged.apply(&proposal, salt.as_ref()));
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::network::{BoxFuture, Transport, TransportError};
 use crate::tables::{self, Beginning};
 use crate::timing::Timing;
 use crate::whole::Whole;
+use portcullis_audit::personal::Salt;
 use portcullis_policy::{NodeId, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Settings {
     pub(crate) timing: Timing,
     pub(crate) clock: fn() -> Duration,
     pub(crate) leaves: Arc<dyn Leaves>,
+    pub(crate) salts: Option<fn() -> Salt>,
 }
 
 /// The state's file in a node's data directory.
@@ -38,6 +40,7 @@ impl Settings {
             timing: Timing::default(),
             clock: || Duration::ZERO,
             leaves: Arc::new(NoLeaves),
+            salts: None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Settings {
             timing: Timing::default(),
             clock: || Duration::ZERO,
             leaves: Arc::new(NoLeaves),
+            salts: None,
         }
     }
 
@@ -73,6 +77,14 @@ impl Settings {
     #[must_use]
     pub fn with_leaves(mut self, leaves: Arc<dyn Leaves>) -> Self {
         self.leaves = leaves;
+        self
+    }
+
+    /// With what draws salts: what the audit logs say about persons is then a commitment, and the
+    /// leaves come with what opens it. Without, it is there for everybody to read.
+    #[must_use]
+    pub fn with_salts(mut self, salts: fn() -> Salt) -> Self {
+        self.salts = Some(salts);
         self
     }
 

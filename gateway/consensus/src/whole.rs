@@ -3,6 +3,7 @@
 use crate::leaves::leaves_of;
 use crate::logs::{Head, Leaf, Logs};
 use crate::recorded::events_of;
+use portcullis_audit::personal::Salt;
 use portcullis_policy::{AUDIT_LEVEL, Applied, Command, Proposal, Rejection, State};
 use sha2::{Digest, Sha256};
 
@@ -24,12 +25,16 @@ pub(crate) struct Outcome {
 }
 
 impl Whole {
-    /// Executes a proposal at this position of the log.
-    pub(crate) fn apply(&mut self, proposal: &Proposal, position: u64) -> Outcome {
-        // Once begun they go on, also while a node joins that has not said yet what it knows.
-        let records = self.logs.has_begun() || self.everybody_has(AUDIT_LEVEL);
+    /// Executes a proposal at this position of the log. Of the salt comes what hides persons in the leaves.
+    pub(crate) fn apply(
+        &mut self,
+        proposal: &Proposal,
+        salt: Option<&Salt>,
+        position: u64,
+    ) -> Outcome {
+        let records = self.keeps_logs();
         // Judged by what was before: whoever records is of the fleet then.
-        let (answer, recorded) = match events_of(proposal, &self.state) {
+        let (answer, recorded) = match events_of(proposal, &self.state, &self.logs) {
             Ok(recorded) => (self.state.apply(proposal), recorded),
             Err(rejection) => (Err(rejection), Vec::new()),
         };
@@ -39,8 +44,8 @@ impl Whole {
             && !applied.repeated
         {
             let own = leaves_of(proposal, applied, &self.state, position);
-            for (tenant, event) in own.into_iter().chain(recorded) {
-                leaves.push(self.logs.append(tenant.as_ref(), &event));
+            for said in own.into_iter().chain(recorded) {
+                leaves.push(self.logs.append(said, salt));
             }
             if matches!(proposal.command, Command::Seal) {
                 (leaves, heads) = self.logs.seal(applied.at.as_millis());
@@ -51,6 +56,12 @@ impl Whole {
             leaves,
             heads,
         }
+    }
+
+    /// Whether what is executed leaves something in the audit logs. Once begun they go on, also while a
+    /// node joins that has not said yet what it knows.
+    pub(crate) fn keeps_logs(&self) -> bool {
+        self.logs.has_begun() || self.everybody_has(AUDIT_LEVEL)
     }
 
     fn everybody_has(&self, level: u32) -> bool {

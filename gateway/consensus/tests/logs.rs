@@ -51,7 +51,13 @@ impl Leaves for Kept {
 
     fn append(&self, leaves: Vec<Leaf>) -> io::Result<()> {
         let mut kept = self.logs.lock().unwrap();
-        for Leaf { log, index, bytes } in leaves {
+        for Leaf {
+            log,
+            index,
+            bytes,
+            openings: _,
+        } in leaves
+        {
             let kept = kept.entry(log).or_default();
             let index = usize::try_from(index).unwrap();
             match kept.get(index) {

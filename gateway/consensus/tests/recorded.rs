@@ -33,7 +33,13 @@ impl Leaves for Kept {
 
     fn append(&self, leaves: Vec<Leaf>) -> io::Result<()> {
         let mut kept = self.0.lock().unwrap();
-        for Leaf { log, index, bytes } in leaves {
+        for Leaf {
+            log,
+            index,
+            bytes,
+            openings: _,
+        } in leaves
+        {
             let line = String::from_utf8(bytes).unwrap();
             if let Some(before) = kept.insert((log, index), line.clone()) {
                 assert_eq!(before, line);
@@ -155,6 +161,69 @@ async fn recorded_events_are_in_the_log_of_their_tenant_or_the_fleets_once_also_
     let fleets = [&lines[0], &lines[2], &lines[3], &lines[0]].map(String::clone);
     assert_eq!(kept.of(&AuditLog::Fleet), fleets);
     assert_eq!(node.view().revision(), revision);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_tenant_that_is_gone_says_for_itself_what_it_lacks() {
+    let (directory, kept) = (Directory::new("gone"), Arc::new(Kept::default()));
+    let acme = AuditLog::Tenant(id("acme"));
+    let node = founded(&directory, &kept).await;
+    let gone = draft(apply(vec![], vec![id("acme")]));
+    node.propose(gone, || NOW).await.unwrap();
+    let lines = [
+        line(kinds::LOG_PRUNED, Some("acme"), 1),
+        line(kinds::CONNECTION_DENIED, Some("acme"), 2),
+        line(kinds::LOG_PRUNED, Some("bolt"), 3),
+    ];
+    record(&node, 1, &lines).await.unwrap();
+    assert_eq!(kept.of(&acme), lines[..1]);
+    assert_eq!(kept.of(&AuditLog::Fleet), lines[1..]);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_alone_records_under_its_own_name_and_under_no_other() {
+    let (directory, kept) = (Directory::new("alone"), Arc::new(Kept::default()));
+    let node = open(&directory, &kept).await;
+    node.propose(draft(apply(vec![tenant("acme")], vec![])), || NOW)
+        .await
+        .unwrap();
+    let lines = [
+        line(kinds::NODE_STARTED, None, 1),
+        line(kinds::CONNECTION_DENIED, Some("acme"), 2),
+    ];
+    let said = |name: &str, id: NodeId, lines: &[String]| Draft {
+        request: None,
+        author: Author {
+            name: name.to_owned(),
+            principal: Principal::Node(id),
+        },
+        command: Command::Record {
+            sequence: 1,
+            events: lines.iter().map(|it| it.clone().into_bytes()).collect(),
+        },
+    };
+    let of_all = [Event::new(1, kinds::NODE_STARTED, "fleet").line()];
+    let forged = [line(kinds::POLICY_APPLIED, Some("acme"), 1)];
+    for (refused, code) in [
+        (said("n2", NodeId::FIRST, &lines), "record_event"),
+        (said("n1", NodeId::new(2).unwrap(), &lines), "not_permitted"),
+        (said("n1", NodeId::FIRST, &of_all), "record_event"),
+        (said("n1", NodeId::FIRST, &forged), "record_event"),
+    ] {
+        match node.propose(refused, || NOW).await {
+            Err(ProposeError::Rejected(rejection)) => assert_eq!(rejection.code(), code),
+            other => unreachable!("{code}: {other:?}"),
+        }
+    }
+    for again in [false, true] {
+        let given = said("n1", NodeId::FIRST, &lines);
+        let applied = node.propose(given, || NOW).await.unwrap();
+        assert_eq!(applied.repeated, again);
+    }
+    assert_eq!(kept.of(&AuditLog::Fleet), [lines[0].clone()]);
+    assert_eq!(kept.of(&AuditLog::Tenant(id("acme"))), [lines[1].clone()]);
     node.shutdown().await;
 }
 

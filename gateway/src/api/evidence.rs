@@ -7,7 +7,7 @@ use portcullis_audit::{Event, kinds};
 use portcullis_policy::Action;
 
 use super::questions::only;
-use super::types::{AuditLogsReply, AuditTrustReply};
+use super::types::{AuditLogsReply, AuditOpeningsReply, AuditTrustReply};
 use super::who::Who;
 use super::{Node, Refusal};
 use crate::ledger::tiles::{LogFile, LogId, parse_path};
@@ -54,6 +54,35 @@ pub(super) async fn file(
     found
         .map_err(|problem| Refusal::new(500, "audit_log_unreadable", problem))?
         .ok_or_else(absent)
+}
+
+/// What opens an entry's commitments: for those who may read all logs, because what a tenant may read of its own names nobody.
+pub(super) async fn openings(
+    node: &Arc<Node>,
+    who: &Who,
+    query: &BTreeMap<String, String>,
+) -> Result<AuditOpeningsReply, Refusal> {
+    only(query, &["log", "entry"])?;
+    let log = query.get("log").and_then(|log| log.parse::<LogId>().ok());
+    let entry = query.get("entry").and_then(|entry| entry.parse().ok());
+    let (Some(log), Some(entry)) = (log, entry) else {
+        return Err(Refusal::new(
+            400,
+            "malformed",
+            "the query must name log=LOG and entry=INDEX",
+        )
+        .next("LOG is fleet or tenants/TENANT, INDEX a number from 0"));
+    };
+    if !who.may(Action::AuditLog, None) {
+        let absent = format!("there is nothing that opens entry {entry} of {log}");
+        return Err(Refusal::new(404, "no_such_file", absent));
+    }
+    was_read(node, who, &format!("{log} openings {entry}"));
+    let found = node.fleet.audit_openings(log, entry).await;
+    let openings = found
+        .ok_or_else(no_log)?
+        .map_err(|problem| Refusal::new(500, "audit_log_unreadable", problem))?;
+    Ok(AuditOpeningsReply { openings })
 }
 
 /// Leaves an event: somebody was told what evidence says under a reference, or reads a log.

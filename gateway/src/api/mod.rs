@@ -17,6 +17,7 @@ mod describe;
 mod evidence;
 mod fleet;
 pub mod fleet_types;
+pub mod keeping;
 mod limit_table;
 pub mod limits;
 pub mod metrics;

@@ -112,7 +112,7 @@ pub struct Waiting {
     pub change: PendingChange,
     /// Who proposed it.
     pub author: String,
-    /// What it is: `apply`, `put-operator`, `remove-operator`, `set-guard-rails`.
+    /// What it is: `apply`, `put-operator`, `remove-operator`, `set-guard-rails`, `set-keeping`.
     pub kind: String,
     /// The command, as the state has it.
     pub command: Value,

@@ -187,6 +187,7 @@ fn kind(command: &Command) -> &'static str {
         Command::PutOperator { .. } => "put-operator",
         Command::RemoveOperator { .. } => "remove-operator",
         Command::SetGuardRails { .. } => "set-guard-rails",
+        Command::SetKeeping { .. } => "set-keeping",
         // Nothing else can wait.
         Command::Found { .. }
         | Command::Invite { .. }
@@ -287,14 +288,18 @@ pub(super) async fn set_guard_rails(
     Ok(reply)
 }
 
-async fn write(node: &Arc<Node>, who: &Who, command: Command) -> Result<Written, Refusal> {
+pub(super) async fn write(
+    node: &Arc<Node>,
+    who: &Who,
+    command: Command,
+) -> Result<Written, Refusal> {
     node.fleet
         .write(None, who.author(), command)
         .await
         .map_err(|error| fleet::not_written(&error))
 }
 
-fn changed(written: &Written) -> ChangedReply {
+pub(super) fn changed(written: &Written) -> ChangedReply {
     ChangedReply {
         revision: written.revision.get(),
         pending: PendingChange::of(&written.told),
@@ -346,7 +351,7 @@ fn roles(asked: &OperatorRequest) -> Result<Vec<Role>, Refusal> {
 }
 
 /// Evidence of a change, or of its wait for a second person.
-async fn record(
+pub(super) async fn record(
     node: &Node,
     kind: &'static str,
     who: &Who,

@@ -15,7 +15,8 @@ use super::people::{Commanders, author};
 use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::types::{PolicyRequest, TenantRequest};
 use super::{
-    Node, Refusal, Who, cluster, evidence, fleet, limit_table, operators, policy, questions,
+    Node, Refusal, Who, cluster, evidence, fleet, keeping, limit_table, operators, policy,
+    questions,
 };
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
@@ -68,6 +69,7 @@ pub(super) enum Action {
     AuditTrust,
     AuditLogs,
     AuditFile,
+    AuditOpenings,
     Limits,
     Policy,
     Fleet,
@@ -82,6 +84,8 @@ pub(super) enum Action {
     Reject,
     GuardRails,
     SetGuardRails,
+    Keeping,
+    SetKeeping,
     Backup,
 }
 
@@ -99,8 +103,10 @@ impl Action {
             Self::Status => Permission::Status,
             Self::Limits => Permission::Limits,
             Self::Policy => Permission::Policy,
-            Self::Fleet | Self::GuardRails => Permission::FleetStatus,
-            Self::AuditTrust | Self::AuditLogs | Self::AuditFile => Permission::AuditLog,
+            Self::Fleet | Self::GuardRails | Self::Keeping => Permission::FleetStatus,
+            Self::AuditTrust | Self::AuditLogs | Self::AuditFile | Self::AuditOpenings => {
+                Permission::AuditLog
+            }
             Self::Invite => Permission::Invite,
             Self::Remove => Permission::Remove,
             Self::StepDown => Permission::Drain,
@@ -112,6 +118,7 @@ impl Action {
             // Whoever proposed something may take it back.
             Self::Reject => Permission::Apply,
             Self::SetGuardRails => Permission::SetGuardRails,
+            Self::SetKeeping => Permission::SetKeeping,
         }
     }
 }
@@ -132,6 +139,9 @@ pub(super) fn router() -> Router<Action> {
         Route::get("/v1/audit/trust", Action::AuditTrust),
         Route::get("/v1/audit/logs", Action::AuditLogs),
         Route::get("/v1/audit/file", Action::AuditFile),
+        Route::get("/v1/audit/openings", Action::AuditOpenings),
+        Route::get("/v1/audit/keeping", Action::Keeping),
+        changes("/v1/audit/keeping", Action::SetKeeping),
         Route::get("/v1/limits", Action::Limits),
         Route::get("/v1/policy/{}", Action::Policy),
         Route::get("/v1/fleet", Action::Fleet),
@@ -247,6 +257,9 @@ impl Admin {
             Action::AuditFile => {
                 Response::octets(evidence::file(node, &who, &request.query).await?)
             }
+            Action::AuditOpenings => {
+                Response::json(&evidence::openings(node, &who, &request.query).await?)
+            }
             Action::Limits => Response::json(&limit_table::limits(node)),
             Action::Policy => Response::json(&questions::policy(node, &who, captured(request))?),
             Action::Fleet => Response::json(&fleet::status(node)),
@@ -276,6 +289,10 @@ impl Admin {
             Action::GuardRails => Response::json(&operators::guard_rails(node)?),
             Action::SetGuardRails => {
                 Response::json(&operators::set_guard_rails(node, &who, request.json()?).await?)
+            }
+            Action::Keeping => Response::json(&keeping::keeping(node)?),
+            Action::SetKeeping => {
+                Response::json(&keeping::set_keeping(node, &who, request.json()?).await?)
             }
         })
     }

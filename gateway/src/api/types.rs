@@ -290,6 +290,14 @@ pub struct AuditLogsReply {
     pub logs: Vec<String>,
 }
 
+/// `GET /v1/audit/openings?log=LOG&entry=INDEX`.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct AuditOpeningsReply {
+    /// What opens the commitments in the entry, one line of JSON each: `at`, `field`, `index`, `salt`, `value`. Empty where there are none,
+    /// or they were erased.
+    pub openings: Vec<String>,
+}
+
 /// `POST /v1/cluster-check`.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]

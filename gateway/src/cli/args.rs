@@ -383,6 +383,8 @@ mod tests {
             "portcullis audit prove logs --log acme --index 17",
             "portcullis audit prove logs --log tenants/acme --reference PC-0123-4567-89AB --out proof --json",
             "portcullis audit check proof --trust trust.policy --entry event --json",
+            "portcullis audit search --index-url postgresql://reader@db.example/audit --index-ca ca.pem --kind policy.applied --from 2027-01-01T00:00:00Z --limit 1000",
+            "portcullis audit search --config node.toml --tenant acme --after 2027-01-01T00:00:00.000Z,tenants/acme,7 --check logs --trust trust.policy --json",
             "portcullis audit witness --listen 127.0.0.1:8080 --trust trust.policy --state state --key key.pem --name witness.example/w1",
         ] {
             if let Err(error) = parse(line) {
@@ -418,6 +420,12 @@ mod tests {
             "portcullis audit prove logs --log ../acme --index 1",
             "portcullis audit prove logs --index 1 --json",
             "portcullis audit check proof",
+            "portcullis audit search --kind policy.applied",
+            "portcullis audit search --config node.toml --index-url postgresql://r@h/d",
+            "portcullis audit search --index-url postgresql://r:secret@h/d",
+            "portcullis audit search --config node.toml --limit 1001",
+            "portcullis audit search --config node.toml --contains 7",
+            "portcullis audit search --config node.toml --after 7",
             "portcullis audit witness --listen 8080 --trust trust.policy --state state --key key.pem --name w1",
             "portcullis operator add paul",
             "portcullis operator add paul --roles reader --out a --request b",

@@ -334,9 +334,14 @@ mod tests {
     fn a_no_by_policy_exits_with_three_and_a_breakdown_with_one() {
         let answer = |status| {
             let body = br#"{"error":{"code":"c","message":"m"}}"#.to_vec();
-            understand::<u8>(Answer { status, body })
-                .unwrap_err()
-                .exit()
+            let retry_after = None;
+            understand::<u8>(Answer {
+                status,
+                retry_after,
+                body,
+            })
+            .unwrap_err()
+            .exit()
         };
         assert_eq!(answer(422), Exit::Refused);
         assert_eq!(answer(409), Exit::Refused);
@@ -377,6 +382,7 @@ mod tests {
     fn an_answer_of_another_kind_is_not_taken_for_one() {
         let answer = Answer {
             status: 200,
+            retry_after: None,
             body: b"{}".to_vec(),
         };
         assert!(matches!(understand::<u8>(answer), Err(Failure::Foreign(_))));

@@ -9,10 +9,12 @@ use clap::{Args, Subcommand};
 use portcullis_policy::{Origin, Reference, TenantId, Timestamp};
 
 use super::args::NodeArgs;
+use super::keeping_args::{HoldArgs, KeepArgs, ReleaseArgs};
 use super::paths::{EndpointPath, PathError};
+use super::search_args::SearchArgs;
 use crate::ledger::tiles::LogId;
 
-/// Commands about the audit log. All but `trust` need its files alone, and no node.
+/// Commands about the audit log. All but `trust`, `fetch`, `open`, `keep`, `hold`, `release` and `search` need its files alone, and no node.
 #[derive(Subcommand, Clone, Debug)]
 pub enum AuditCommand {
     /// Check logs: is everything there, as it was signed, and the same history that was signed before
@@ -25,8 +27,20 @@ pub enum AuditCommand {
     Witness(WitnessArgs),
     /// Say who could reach an endpoint at a moment in the past, and under which change
     Reach(PastArgs),
+    /// Write an evidence bundle for an auditor: the entries of a period, by population, with what proves them
+    Export(ExportArgs),
+    /// Search the index of the logs in PostgreSQL, and compare what is found with the logs
+    Search(Box<SearchArgs>),
     /// Fetch logs from a node into a directory, check them, and that they go on from what is there
     Fetch(FetchArgs),
+    /// Ask a node what an entry says about persons: what opens the commitments in it
+    Open(OpenArgs),
+    /// Show for how long the logs are kept, or set it
+    Keep(KeepArgs),
+    /// Keep the logs in spite of that: a legal hold
+    Hold(HoldArgs),
+    /// Let go of a legal hold
+    Release(ReleaseArgs),
     /// Ask a node whose signatures make the logs believed; keep what it says elsewhere, and compare
     Trust(TrustArgs),
 }
@@ -40,6 +54,43 @@ pub struct TrustArgs {
     /// For the log of this tenant alone, as tools of others need it [default: the fleet's log and all beneath]
     #[arg(long, value_name = "TENANT")]
     pub tenant: Option<TenantId>,
+}
+
+/// `audit export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Where the logs lie.
+    #[command(flatten)]
+    pub place: WhereArgs,
+    /// Whose signatures are believed, and how many are needed (C2SP tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    pub trust: PathBuf,
+    /// From this moment on, like 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub from: Timestamp,
+    /// and before this one
+    #[arg(long, value_name = "TIME")]
+    pub to: Timestamp,
+    /// Where to write the bundle; not there yet, or empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The log of this tenant alone [default: all that lie there]
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+}
+
+/// `audit open`.
+#[derive(Args, Clone, Debug)]
+pub struct OpenArgs {
+    /// Which node is asked.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Which log: fleet or a tenant
+    #[arg(long, value_name = "LOG")]
+    pub log: LogName,
+    /// The entry's index, from 0
+    #[arg(long, value_name = "N")]
+    pub index: u64,
 }
 
 /// `audit reach`.
@@ -132,6 +183,9 @@ pub struct ProveArgs {
     /// The one event with this reference, like PC-0123-4567-89AB
     #[arg(long, value_name = "REFERENCE")]
     pub reference: Option<Reference>,
+    /// A node's `data/audit/batches`, for the reference of a single connection; its line goes to FILE.line
+    #[arg(long, value_name = "DIR", requires = "reference", requires = "out")]
+    pub batches: Option<PathBuf>,
     /// Where to write the proof, and nothing else [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -152,6 +206,12 @@ pub struct CheckArgs {
     /// The entry, where the proof does not carry it
     #[arg(long, value_name = "FILE")]
     pub entry: Option<PathBuf>,
+    /// The line of a single connection, as `audit prove --batches` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub line: Option<PathBuf>,
+    /// What opens commitments in the entry, as `audit open` prints it
+    #[arg(long, value_name = "FILE")]
+    pub openings: Option<PathBuf>,
     /// Print what is proved as JSON, on one line
     #[arg(long)]
     pub json: bool,

@@ -16,6 +16,7 @@ mod dialer;
 pub mod exit;
 mod fleet;
 pub mod fleet_args;
+pub mod keeping_args;
 mod logging;
 mod operator;
 pub mod operator_args;
@@ -23,6 +24,7 @@ pub mod output;
 pub mod paths;
 mod policy;
 mod questions;
+pub mod search_args;
 mod selftest;
 pub mod serve;
 mod text;
@@ -78,7 +80,13 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(AuditCommand::Prove(args)) => client(audit::prove(args)),
         Command::Audit(AuditCommand::Check(args)) => client(audit::check(args)),
         Command::Audit(AuditCommand::Reach(args)) => client(audit::reach(args)),
+        Command::Audit(AuditCommand::Export(args)) => client(audit::export(args)),
         Command::Audit(AuditCommand::Fetch(args)) => client(audit::fetch(args)),
+        Command::Audit(AuditCommand::Search(args)) => client(audit::search(*args)),
+        Command::Audit(AuditCommand::Open(args)) => client(audit::open(args)),
+        Command::Audit(AuditCommand::Keep(args)) => client(audit::keep(args)),
+        Command::Audit(AuditCommand::Hold(args)) => client(audit::hold(args)),
+        Command::Audit(AuditCommand::Release(args)) => client(audit::release(args)),
         Command::Audit(AuditCommand::Trust(args)) => client(audit::trust(args)),
         Command::Audit(AuditCommand::Witness(args)) => client(witness::witness(args)),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),

@@ -11,6 +11,7 @@
 
 mod file_error;
 mod files;
+pub mod index;
 pub mod node;
 pub mod policy_files;
 

@@ -6,8 +6,10 @@
 //! needs to know of a role), `backend` (cancelling, ending and seeing the end of a query, many of
 //! them together by `departures`) and `check` (`cluster check`). What must be set up in a database is in `gateway/deploy/postgres/`.
 //!
+//! Apart from all that, and in a database of ours, is `index`: the index of the audit logs.
+//!
 //! Deliberately absent: who may connect (policy's), the bytes of customers' traffic (proxy's),
-//! and any statement with rights beyond the functions of `setup.sql`.
+//! and any statement to a tenant's database with rights beyond the functions of `setup.sql`.
 
 mod addresses;
 mod allowance;
@@ -16,6 +18,7 @@ pub mod check;
 mod check_questions;
 mod check_report;
 pub mod departures;
+pub mod index;
 mod promise;
 mod role_secret;
 pub mod service;

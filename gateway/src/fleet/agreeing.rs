@@ -320,6 +320,8 @@ impl Fleet {
             ));
         }
         problems.extend(self.clock_problems());
+        problems.extend(self.witnesses.problems());
+        problems.extend(self.sealing.as_ref().and_then(|it| it.problem()));
         match self.agreement.condition() {
             Condition::InStep => {}
             Condition::Differs => problems.push(

@@ -130,7 +130,7 @@ impl Fleet {
                 }
             }
             words::SIGN => self.countersign(from, request),
-            words::SEAL | words::LEAVES if !self.is_control(from) => {
+            words::SEAL | words::LEAVES | words::HASHES if !self.is_control(from) => {
                 Err(Refused("only control nodes keep the audit logs".to_owned()))
             }
             words::SEAL => self.cosign(from, request),
@@ -175,6 +175,7 @@ impl Fleet {
             words::CANCEL => self.cancel(request).await,
             words::FIND => self.find_for(from, request).await,
             words::LEAVES => self.tell_leaves(request).await,
+            words::HASHES => self.tell_hashes(request).await,
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }

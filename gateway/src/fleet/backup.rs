@@ -86,6 +86,7 @@ fn beginning(kept: State) -> Result<State, portcullis_policy::Rejection> {
         successions: _,
         // The new fleet has another authority: nobody's certificate is good there.
         operator_keys: _,
+        keeping,
         // The new fleet has other nodes, and other logs.
         recorded: _,
     } = kept.snapshot();
@@ -95,6 +96,7 @@ fn beginning(kept: State) -> Result<State, portcullis_policy::Rejection> {
         at,
         policy,
         operators,
+        keeping,
         ..State::default().snapshot()
     })
 }

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use portcullis_audit::tlog::Hash;
 use portcullis_consensus::AuditLog;
 use portcullis_policy::NodeId;
 use tokio::time::{sleep, timeout};
 
-use super::keeping::{Filled, Keeping};
+use super::keeping::{Filled, Keeping, ToldLeaf};
 use super::sealing::Sealing;
 use super::{Fleet, words};
 use crate::ledger::tiles::LogError;
@@ -65,6 +66,14 @@ pub(super) async fn fill(fleet: Arc<Fleet>, sealing: Arc<Sealing>) {
     }
 }
 
+/// What another node is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Leaves,
+    /// And where it let go of them, their hashes.
+    Hashes,
+}
+
 impl Fleet {
     /// Fills one log from whichever control node has what it lacks.
     async fn fill_one(&self, keeping: &Arc<Keeping>, log: &AuditLog) -> Result<(), String> {
@@ -76,8 +85,10 @@ impl Fleet {
             .collect();
         let mut problem = "there is no other control node".to_owned();
         let mut anew = false;
-        for node in others {
-            match self.fill_from(keeping, log, node, anew).await {
+        // Hashes are taken only of what nobody has any more.
+        let leaves = others.iter().map(|node| (*node, Of::Leaves));
+        for (node, of) in leaves.chain(others.iter().map(|node| (*node, Of::Hashes))) {
+            match self.fill_from(keeping, log, (node, of), anew).await {
                 Ok(Filled::Whole) => return Ok(()),
                 Ok(Filled::Wrong) => {
                     tracing::error!(%node, ?log, "a control node has other leaves of an audit log than were decided");
@@ -97,7 +108,7 @@ impl Fleet {
         &self,
         keeping: &Arc<Keeping>,
         log: &AuditLog,
-        node: NodeId,
+        (node, of): (NodeId, Of),
         anew: bool,
     ) -> Result<Filled, String> {
         let begun = on_disk(keeping, log, move |keeping, log| {
@@ -110,7 +121,21 @@ impl Fleet {
             let mesh = self.mesh().ok_or("this node is a fleet by itself")?;
             let answer = mesh.call(node.get(), words::LEAVES, request, ANSWER_LIMIT);
             let answer = answer.await.map_err(|error| error.to_string())?;
-            let leaves: Vec<Vec<u8>> = words::decode(&answer)?;
+            let leaves: Vec<ToldLeaf> = words::decode(&answer)?;
+            if leaves.is_empty() && of == Of::Hashes {
+                let gone = words::encode(&(log, from))?;
+                let answer = mesh.call(node.get(), words::HASHES, gone, ANSWER_LIMIT);
+                let answer = answer.await.map_err(|error| error.to_string())?;
+                let hashes: Vec<[u8; 32]> = words::decode(&answer)?;
+                if hashes.is_empty() {
+                    return Ok(filled);
+                }
+                let hashes: Vec<Hash> = hashes.into_iter().map(Hash).collect();
+                let taken =
+                    move |keeping: &Keeping, log: &AuditLog| keeping.fill_gone(log, from, &hashes);
+                filled = on_disk(keeping, log, taken).await?;
+                continue;
+            }
             if leaves.is_empty() {
                 return Ok(filled);
             }
@@ -122,6 +147,18 @@ impl Fleet {
             }
         }
         Ok(filled)
+    }
+
+    /// Answers a control node that lacks leaves which may have been let go of.
+    pub(super) async fn tell_hashes(&self, request: &[u8]) -> Result<Vec<u8>, Refused> {
+        let sealing = self.sealing.as_ref();
+        let sealing = sealing.ok_or_else(|| Refused("this node keeps no audit logs".to_owned()))?;
+        let (log, first): (AuditLog, u64) = words::decode(request).map_err(Refused)?;
+        let told = on_disk(sealing.keeping(), &log, move |keeping, log| {
+            keeping.gone(log, first)
+        });
+        let told: Vec<[u8; 32]> = told.await.map_err(Refused)?.iter().map(|it| it.0).collect();
+        words::encode(&told).map_err(Refused)
     }
 
     /// Answers a control node that lacks leaves.
@@ -153,5 +190,5 @@ async fn on_disk<T: Send + 'static>(
     tokio::task::spawn_blocking(move || act(&keeping, &log))
         .await
         .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.with_cause())
 }

@@ -18,6 +18,7 @@ use portcullis_policy::{
 
 use super::home::{Home, Membership, Piece, Seed, write_private};
 use super::keeping::Keeping;
+use super::opened::salt;
 use super::roles_of;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
@@ -116,9 +117,13 @@ async fn propose_alone(config: &NodeConfig, draft: Draft) -> Result<(), String> 
         format!("the node's state in {}: {error}", config.data.display())
     };
     let keeping = Keeping::open(&config.data)?;
-    let consensus = Consensus::open(Settings::alone(&config.data).with_leaves(keeping))
-        .await
-        .map_err(|error| state(&error))?;
+    let consensus = Consensus::open(
+        Settings::alone(&config.data)
+            .with_leaves(keeping)
+            .with_salts(salt),
+    )
+    .await
+    .map_err(|error| state(&error))?;
     let outcome = consensus.propose(draft, clock::now).await;
     consensus.shutdown().await;
     outcome.map(drop).map_err(|error| state(&error))

@@ -26,6 +26,7 @@ mod epochs;
 mod filling;
 pub mod finding;
 mod following;
+mod forked;
 pub mod found;
 mod heads;
 mod health;
@@ -35,6 +36,7 @@ mod keeping;
 mod lease;
 mod leaving;
 mod mending;
+mod objects;
 mod opened;
 pub mod operators;
 pub mod paces;
@@ -54,9 +56,11 @@ mod staleness;
 mod standing;
 pub mod starts;
 mod subscription;
+mod sweeping;
 mod voters;
 mod vouching;
 mod waking;
+mod witnesses;
 mod words;
 mod writes;
 
@@ -117,6 +121,10 @@ pub struct Fleet {
     signing: Option<Arc<Signing>>,
     /// None on a node that keeps no audit logs: one that does not vote.
     sealing: Option<Arc<Sealing>>,
+    /// None where no object store is to have the audit logs.
+    mirror: Option<Arc<objects::Mirror>>,
+    /// Who is asked to cosign the audit logs.
+    witnesses: witnesses::Witnesses,
     front: Arc<Front>,
     enforcer: Arc<Enforcer>,
     reports: Reports,
@@ -186,10 +194,12 @@ impl Fleet {
             front,
             ledger,
         } = parts;
+        let recording = recording::open(&ledger, &config.data)?;
+        let objects = config.audit.objects.as_ref();
+        let mirror = objects.map(objects::Mirror::open).transpose()?;
         let tasks = TaskTracker::new();
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
-        let mut recording = None;
         let (mut signing, mut sealing, mut epochs, mut starts) = (None, None, None, None);
         if let Some((member, identity, wire)) = place {
             let epoch = epoch(&source.view());
@@ -214,7 +224,6 @@ impl Fleet {
             if let Some(keeping) = keeping {
                 sealing = Sealing::load(&home, member.fleet, member.node, keeping)?;
             }
-            recording = Some(recording::open(&ledger, &config.data)?);
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
             (mesh, membership) = (Some(opened), Some(member));
         } else if let Some(keeping) = keeping {
@@ -244,6 +253,8 @@ impl Fleet {
             relay,
             signing,
             sealing,
+            mirror,
+            witnesses: witnesses::Witnesses::load(&config)?,
             front,
             reports: Reports::default(),
             start: u64::from_be_bytes(random::bytes()),
@@ -282,11 +293,9 @@ impl Fleet {
             fleet.front.join(Arc::new(way));
         }
         rounds::spawn(&fleet);
-        if let Some(recording) = recording {
-            fleet
-                .tasks
-                .spawn(recording::record(Arc::clone(&fleet), recording));
-        }
+        fleet
+            .tasks
+            .spawn(recording::record(Arc::clone(&fleet), recording));
         fleet.tasks.spawn(waking::watch(Arc::clone(&fleet)));
         Ok(fleet)
     }
@@ -346,7 +355,9 @@ impl Fleet {
         }
     }
 
-    fn leads(&self) -> bool {
+    /// Whether this node leads, as far as it knows; one that is a fleet by itself does.
+    #[must_use]
+    pub fn leads(&self) -> bool {
         let status = self.source.status();
         status.is_some_and(|status| status.leader == Some(self.me))
     }

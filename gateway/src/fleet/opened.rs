@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use portcullis_audit::personal::Salt;
 use portcullis_consensus::{Consensus, Settings};
 use portcullis_policy::View;
 
 use super::aging::Aging;
 use super::following::Following;
+use super::forked;
 use super::home::{Home, Membership};
 use super::keeping::Keeping;
 use super::peers::{self, Identity, Wire};
@@ -14,6 +16,12 @@ use super::source::{Source, at};
 use super::staleness;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock::{self, Duration};
+use crate::runtime::random;
+
+/// Hides persons in the audit logs.
+pub(super) fn salt() -> Salt {
+    Salt(random::bytes())
+}
 
 /// A node's state and identity, read before its doors are made.
 pub struct Opened {
@@ -72,9 +80,17 @@ impl Opened {
         let steady = || Duration::from_millis(clock::boottime().as_millis());
         let keeping = Keeping::open(&config.data)?;
         let leaves = Arc::<Keeping>::clone(&keeping);
-        let consensus = Consensus::open(settings.with_clock(steady).with_leaves(leaves))
-            .await
-            .map_err(|error| format!("the node's state in {}: {error}", config.data.display()))?;
+        let consensus = Consensus::open(
+            settings
+                .with_clock(steady)
+                .with_leaves(leaves)
+                .with_salts(salt),
+        )
+        .await
+        .map_err(|error| match keeping.forked() {
+            Some((log, size)) => forked::explain(&config.data, &home, &log, size),
+            None => format!("the node's state in {}: {error}", config.data.display()),
+        })?;
         let carries = config.fleet.as_ref().filter(|it| it.roles.gateway);
         let view = consensus.view();
         let kept = match view.fleet() {

@@ -9,8 +9,8 @@ use portcullis_certs::fleet::{
     FleetId as NamedFleet, FleetName, JoinRequest, api_server_config, peer_of,
 };
 use portcullis_policy::{
-    Author, Command, GuardRails, KeyHash, OperatorId, Pending, PendingId, Proposal, Rehearsed,
-    Role, Timestamp,
+    Author, Command, GuardRails, Keeping, KeyHash, OperatorId, Pending, PendingId, Proposal,
+    Rehearsed, Role, Timestamp,
 };
 
 use super::home::Home;
@@ -109,6 +109,12 @@ impl Fleet {
     #[must_use]
     pub fn guard_rails(&self) -> Option<GuardRails> {
         self.source.state()?.guard_rails()
+    }
+
+    /// For how long the audit logs are kept; none on a node that does not decide.
+    #[must_use]
+    pub fn keeping(&self) -> Option<Keeping> {
+        Some(self.source.state()?.keeping().clone())
     }
 
     /// What `command` of this author would do as of the moment `at`, and whether a second person is

@@ -133,9 +133,12 @@ impl Fleet {
         (Some(recording), Ok(()))
     }
 
-    /// Whether every node of the fleet, this one among them, knows what a record is.
+    /// Whether every node of the fleet, this one among them, knows what a record is. One that is a fleet by itself does.
     fn takes_records(&self) -> bool {
         let view = self.source.view();
+        if view.fleet().is_none() {
+            return self.membership.is_none();
+        }
         let known = self.known_fleet(&view);
         known.is_some_and(|fleet| {
             fleet.nodes.contains_key(&self.me) && fleet.lacking(AUDIT_LEVEL).is_empty()

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::epochs::heard_of;
 use super::home::{Home, Membership, Seed};
 use super::keeping::Keeping;
+use super::opened::salt;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
 
@@ -98,7 +99,10 @@ pub async fn recover(
         statement: encode(&statement).map_err(|error| told(&error))?,
     };
     salvaged
-        .apply(&Proposal::local("recover", clock::now(), command))
+        .apply(
+            &Proposal::local("recover", clock::now(), command),
+            Some(&salt()),
+        )
         .map_err(|rejection: Rejection| told(&rejection))?;
     let lost = fleet.control().filter(|node| node.id != me);
     let lost = lost.map(|node| node.name.clone()).collect();

@@ -14,8 +14,8 @@ use super::report::Report;
 use super::source::{Source, at};
 use super::voters::{self, Change};
 use super::{
-    Fleet, aging, agreeing, clocks, distance, filling, leaving, mending, relay, sealing, signing,
-    soft, starts, subscription, words,
+    Fleet, aging, agreeing, clocks, distance, filling, leaving, mending, objects, relay, sealing,
+    signing, soft, starts, subscription, sweeping, witnesses, words,
 };
 use crate::mesh::MeshError;
 use crate::runtime::clock::{self, Duration, Instant};
@@ -70,6 +70,16 @@ pub(super) fn spawn(fleet: &Arc<Fleet>) {
         fleet.tasks.spawn(sealed);
         let filling = filling::fill(Arc::clone(fleet), Arc::clone(sealing));
         fleet.tasks.spawn(filling);
+        let (keeping, decides) = (Arc::clone(sealing.keeping()), Arc::clone(consensus));
+        fleet
+            .tasks
+            .spawn(sweeping::sweep(Arc::clone(fleet), keeping, decides));
+        if let Some(mirror) = &fleet.mirror {
+            let mirroring =
+                objects::mirror(Arc::clone(fleet), Arc::clone(sealing), Arc::clone(mirror));
+            fleet.tasks.spawn(mirroring);
+        }
+        witnesses::spawn(fleet, sealing);
     }
     if fleet.aging.is_some() {
         fleet.tasks.spawn(aging::watch(Arc::clone(fleet)));

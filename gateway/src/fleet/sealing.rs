@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use portcullis_audit::tlog::{Checkpoint, NoteKey, TrustPolicy};
+use portcullis_audit::personal::Opening;
+use portcullis_audit::tlog::{Checkpoint, Note, NoteKey, TILE_WIDTH, TrustPolicy};
 use portcullis_certs::fleet::{LogKey, ViewKey};
 use portcullis_consensus::{AuditLog, Consensus, Draft, Head};
 use portcullis_policy::{Author, Command, FleetId, NodeId, Principal, Timestamp, View};
@@ -18,7 +19,7 @@ use super::heads::{Cosigned, Heads, Heard, cosigner, log_key};
 use super::home::{Home, Piece};
 use super::keeping::Keeping;
 use super::{Fleet, words};
-use crate::ledger::tiles::{LogFile, LogId};
+use crate::ledger::tiles::{LogError, LogFile, LogId};
 use crate::mesh::Refused;
 use crate::runtime::clock::{self, Duration};
 use crate::runtime::limits::{HEADS_TOLD, SEAL_EVERY};
@@ -38,6 +39,8 @@ pub(super) struct Sealing {
     keeping: Arc<Keeping>,
     /// Those who are being told at this moment.
     told: Mutex<BTreeSet<NodeId>>,
+    /// Why checkpoints cannot be written here.
+    unwritten: Mutex<Option<String>>,
 }
 
 impl Sealing {
@@ -64,6 +67,7 @@ impl Sealing {
             heads: Mutex::new(Heads::new(fleet, me, log, view)),
             keeping,
             told: Mutex::default(),
+            unwritten: Mutex::default(),
         })))
     }
 
@@ -84,6 +88,47 @@ impl Sealing {
     pub(super) fn show_again(&self, log: &AuditLog) {
         self.heads.lock().show_again(&self.origin(log));
         self.keeping.turn();
+    }
+
+    /// What is wrong with this node's files, for whoever looks after it.
+    pub(super) fn problem(&self) -> Option<String> {
+        let problem = self.unwritten.lock().clone()?;
+        Some(format!(
+            "this node's audit logs cannot be written ({problem}): the checkpoints that it shows stay as they are, and entries wait in memory; make room on the disk under `data/audit`: what is missing is written by itself within seconds of that"
+        ))
+    }
+
+    /// Shows checkpoints, in this order. What the disk does not take is tried again.
+    fn write(&self, ready: impl Iterator<Item = (AuditLog, Note)>) {
+        let (mut problem, mut full) = (None, false);
+        for (log, note) in ready {
+            let shown = match full {
+                true => None,
+                false => Some(self.keeping.publish(&log, &note)),
+            };
+            match shown {
+                Some(Ok(())) => continue,
+                Some(Err(error @ LogError::Io { .. })) => {
+                    full = error.is_full();
+                    problem.get_or_insert(error.with_cause());
+                }
+                Some(Err(error)) => {
+                    tracing::error!(%error, ?log, "the checkpoint of an audit log is not shown");
+                    continue;
+                }
+                None => {}
+            }
+            self.heads.lock().show_again(&self.origin(&log));
+        }
+        let before = std::mem::replace(&mut *self.unwritten.lock(), problem.clone());
+        match (before, problem) {
+            (None, Some(problem)) => tracing::error!(
+                problem,
+                "this node's audit logs cannot be written: the checkpoints that it shows stay as they are; it is tried again every second"
+            ),
+            (Some(_), None) => tracing::info!("this node's audit logs are written again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
     }
 
     fn origin(&self, log: &AuditLog) -> String {
@@ -152,6 +197,7 @@ pub(super) async fn seal(fleet: Arc<Fleet>, sealing: Arc<Sealing>, consensus: Ar
         // One whose state is not what the others have signs nothing.
         if fleet.signing.as_ref().is_some_and(|it| it.is_silent()) {
             sealing.heads.lock().forget();
+            *sealing.unwritten.lock() = None;
             continue;
         }
         sealing.sign(sealing.keeping.take_heads());
@@ -256,11 +302,7 @@ impl Fleet {
                 .into_iter()
                 .filter_map(|(origin, note)| Some((sealing.log_of(&origin)?, note)))
                 .partition(|(log, _)| *log == AuditLog::Fleet);
-            for (log, note) in tenants.into_iter().chain(fleets) {
-                if let Err(error) = sealing.keeping.publish(&log, &note) {
-                    tracing::error!(%error, ?log, "the checkpoint of an audit log is not shown");
-                }
-            }
+            sealing.write(tenants.into_iter().chain(fleets));
         });
         // It ends; a panic in it is told by itself.
         drop(published.await);
@@ -277,7 +319,8 @@ impl Fleet {
         let voters: Vec<NoteKey> = voters.collect();
         let log = log_key(&sealing.origin(&AuditLog::Fleet), sealing.public)?;
         let majority = voters.len() / 2 + 1;
-        TrustPolicy::of(log, voters, majority).ok()
+        let policy = TrustPolicy::of(log, voters, majority).ok()?;
+        Some(self.witnesses.named_in(policy))
     }
 
     /// The audit logs that this node keeps, the fleet's first; none where it keeps none.
@@ -285,6 +328,24 @@ impl Fleet {
     pub fn audit_logs(&self) -> Option<Vec<LogId>> {
         let sealing = self.sealing.as_ref()?;
         Some(sealing.keeping.logs().logs())
+    }
+
+    /// What opens the commitments of an entry of an audit log, as lines; none where this node keeps no logs.
+    ///
+    /// # Errors
+    /// In words: it cannot be read.
+    pub async fn audit_openings(
+        &self,
+        log: LogId,
+        index: u64,
+    ) -> Option<Result<Vec<String>, String>> {
+        let openings = Arc::clone(self.sealing.as_ref()?.keeping.openings());
+        let bundle = index / u64::from(TILE_WIDTH);
+        let read = tokio::task::spawn_blocking(move || openings.of(&log, bundle)).await;
+        let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let own = |it: &Opening| it.index == index;
+        let lines = read.map(|all| all.into_iter().filter(own).map(|it| it.line()).collect());
+        Some(lines.map_err(|error| error.to_string()))
     }
 
     /// A file of an audit log, if there is such a file; none where this node keeps none.

@@ -45,6 +45,9 @@ pub(super) const FIND: u8 = 13;
 pub(super) const SEAL: u8 = 14;
 /// Leaves of an audit log (`(AuditLog, u64)`: from which index on; answered by `Vec<Vec<u8>>`).
 pub(super) const LEAVES: u8 = 15;
+/// The hashes of a whole bundle of an audit log whose leaves were let go of (`(AuditLog, u64)`: from which index on; answered by
+/// `Vec<[u8; 32]>`, empty where the leaves can be had).
+pub(super) const HASHES: u8 = 16;
 
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]

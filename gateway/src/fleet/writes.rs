@@ -343,7 +343,7 @@ pub(super) fn refused(rejection: &Rejection) -> WriteError {
 fn status(rejection: &Rejection) -> u16 {
     match rejection.code() {
         "conflict" => 412,
-        "stale_base" => 409,
+        "stale_base" | "keeping_changed" => 409,
         "not_permitted" | "same_person" => 403,
         "no_such_pending" | "no_such_operator" => 404,
         _ => 422,

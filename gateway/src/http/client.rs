@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER,
+};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -18,6 +20,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::limits::HTTPS_CONNECT_TIME;
 use super::message::Method;
+use super::url::{HTTP_PORT, HttpsUrl};
 use crate::runtime::clock::Duration;
 
 /// Asks the process behind a Unix socket, once.
@@ -114,6 +117,29 @@ pub async fn get_any(
     tls: Option<Arc<ClientConfig>>,
     limits: AnswerLimits,
 ) -> Result<Answer, ClientError> {
+    ask_any(url, tls, (Method::Get, Vec::new(), None), limits).await
+}
+
+/// Posts JSON to such a URL, with a bearer token where there is one: the answer is at most `limits.bytes`, whatever the status, no redirects.
+///
+/// # Errors
+/// Those of [`get_any`].
+pub async fn post_any(
+    url: &str,
+    tls: Option<Arc<ClientConfig>>,
+    body: Vec<u8>,
+    token: Option<&str>,
+    limits: AnswerLimits,
+) -> Result<Answer, ClientError> {
+    ask_any(url, tls, (Method::Post, body, token), limits).await
+}
+
+async fn ask_any(
+    url: &str,
+    tls: Option<Arc<ClientConfig>>,
+    (method, body, token): (Method, Vec<u8>, Option<&str>),
+    limits: AnswerLimits,
+) -> Result<Answer, ClientError> {
     let (url, tls) = match url.strip_prefix("http://") {
         Some(rest) => (HttpsUrl::after_scheme(url, rest, HTTP_PORT)?, None),
         None => {
@@ -122,23 +148,24 @@ pub async fn get_any(
         }
     };
     let question = Question {
-        method: Method::Get,
+        method,
         target: url.target,
-        body: Vec::new(),
+        body,
     };
+    let request = to_hyper(url.authority, question, token)?;
     let late = |_| ClientError::TimeOver(HTTPS_CONNECT_TIME);
     let work = async {
         match tls {
             Some(tls) => {
                 let stream = timeout(HTTPS_CONNECT_TIME, connect_tls(&url, tls));
                 let stream = stream.await.map_err(late)??;
-                exchange(stream, url.authority, question, limits.bytes).await
+                given(stream, request, limits.bytes).await
             }
             None => {
                 let stream = TcpStream::connect((url.host, url.port));
                 let stream = timeout(HTTPS_CONNECT_TIME, stream).await.map_err(late)?;
                 let stream = stream.map_err(ClientError::Connect)?;
-                exchange(stream, url.authority, question, limits.bytes).await
+                given(stream, request, limits.bytes).await
             }
         }
     };
@@ -172,6 +199,8 @@ pub struct AnswerLimits {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// For how long the server asks to be left alone (Retry-After, in seconds; as a date it is not understood).
+    pub retry_after: Option<Duration>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -222,7 +251,7 @@ impl std::error::Error for ClientError {
     }
 }
 
-async fn connect_tls(
+pub(super) async fn connect_tls(
     url: &HttpsUrl<'_>,
     tls: Arc<ClientConfig>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
@@ -246,6 +275,17 @@ async fn exchange<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    given(stream, to_hyper(host, question, None)?, limit).await
+}
+
+async fn given<T>(
+    stream: T,
+    request: hyper::Request<Full<Bytes>>,
+    limit: usize,
+) -> Result<Answer, ClientError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let broke = |error: hyper::Error| ClientError::Exchange(with_sources(&error));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -253,18 +293,22 @@ where
     // Aborted when this function ends, however it ends.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
-    let response = sender
-        .send_request(to_hyper(host, question)?)
-        .await
-        .map_err(broke)?;
+    let response = sender.send_request(request).await.map_err(broke)?;
     let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.trim().parse().ok());
     let body = read_body(response.into_body(), limit).await?;
-    Ok(Answer { status, body })
+    Ok(Answer {
+        status,
+        retry_after: retry_after.map(Duration::from_secs),
+        body,
+    })
 }
 
 fn to_hyper(
     host: &str,
     question: Question<'_>,
+    token: Option<&str>,
 ) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
     let json = HeaderValue::from_static("application/json");
     let mut request = hyper::Request::builder()
@@ -276,12 +320,18 @@ fn to_hyper(
     if question.method == Method::Post {
         request = request.header(CONTENT_TYPE, json);
     }
+    if let Some(token) = token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| ClientError::Url("its token cannot be put in a header"))?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
     request
         .body(Full::new(Bytes::from(question.body)))
         .map_err(|_| ClientError::Url("its path or host cannot be put in a request"))
 }
 
-async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, ClientError> {
+pub(super) async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, ClientError> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes().into()),
         Err(error) if error.is::<LengthLimitError>() => Err(ClientError::TooLarge(limit)),
@@ -290,7 +340,7 @@ async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, ClientError>
 }
 
 /// hyper's own text stops before the cause; the cause is what helps.
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -301,139 +351,9 @@ fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// `https://host[:port][/path][?query]`, nothing else.
-#[derive(Debug, PartialEq, Eq)]
-struct HttpsUrl<'a> {
-    authority: &'a str,
-    host: &'a str,
-    port: u16,
-    target: &'a str,
-}
-
-impl<'a> HttpsUrl<'a> {
-    fn parse(url: &'a str) -> Result<Self, ClientError> {
-        let rest = url
-            .strip_prefix("https://")
-            .ok_or(ClientError::Url("it does not begin with https://"))?;
-        Self::after_scheme(url, rest, HTTPS_PORT)
-    }
-
-    fn after_scheme(url: &str, rest: &'a str, port: u16) -> Result<Self, ClientError> {
-        if !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains('#') {
-            return Err(ClientError::Url(
-                "it contains a fragment, a space or a character outside of ASCII",
-            ));
-        }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest
-            .split_at_checked(end)
-            .ok_or(ClientError::Url("it has no host"))?;
-        if authority.contains('@') {
-            return Err(ClientError::Url("it carries credentials"));
-        }
-        if target.starts_with('?') {
-            return Err(ClientError::Url("its query has no path before it"));
-        }
-        let (host, port) = split_port(authority, port)?;
-        let target = if target.is_empty() { "/" } else { target };
-        Ok(Self {
-            authority,
-            host,
-            port,
-            target,
-        })
-    }
-}
-
-const HTTPS_PORT: u16 = 443;
-
-const HTTP_PORT: u16 = 80;
-
-fn split_port(authority: &str, default: u16) -> Result<(&str, u16), ClientError> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest
-                .split_once(']')
-                .ok_or(ClientError::Url("its IPv6 address has no end"))?;
-            (
-                host,
-                if after.is_empty() {
-                    None
-                } else {
-                    Some(after.strip_prefix(':').unwrap_or_default())
-                },
-            )
-        }
-        None => authority
-            .split_once(':')
-            .map_or((authority, None), |(host, port)| (host, Some(port))),
-    };
-    if host.is_empty() {
-        return Err(ClientError::Url("it has no host"));
-    }
-    let port = port
-        .map_or(Ok(default), str::parse)
-        .map_err(|_| ClientError::Url("its port is not a number"))?;
-    Ok((host, port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_https_url_is_taken_apart() {
-        let check = |url, authority, host, port, target| {
-            assert_eq!(
-                HttpsUrl::parse(url).unwrap(),
-                HttpsUrl {
-                    authority,
-                    host,
-                    port,
-                    target
-                },
-                "{url}"
-            );
-        };
-        check(
-            "https://idp.example/keys?v=1",
-            "idp.example",
-            "idp.example",
-            443,
-            "/keys?v=1",
-        );
-        check(
-            "https://idp.example:8443",
-            "idp.example:8443",
-            "idp.example",
-            8443,
-            "/",
-        );
-        check("https://[::1]:8443/k", "[::1]:8443", "::1", 8443, "/k");
-        check("https://[::1]", "[::1]", "::1", 443, "/");
-    }
-
-    #[test]
-    fn any_other_url_is_refused() {
-        for url in [
-            "http://idp.example/",
-            "https://",
-            "https:///keys",
-            "https://user@idp.example/",
-            "https://idp.example/#k",
-            "https://idp.example/ k",
-            "https://idp.example:port/",
-            "https://idp.example?k",
-            "https://[::1/",
-            "https://[::1]x/",
-            "file:///etc/passwd",
-        ] {
-            assert!(
-                matches!(HttpsUrl::parse(url), Err(ClientError::Url(_))),
-                "{url}"
-            );
-        }
-    }
 
     #[tokio::test]
     async fn a_url_of_another_kind_is_not_fetched_and_none_is_without_verification() {

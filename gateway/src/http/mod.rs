@@ -10,10 +10,12 @@
 pub mod client;
 pub mod limits;
 mod message;
+pub mod objects;
 mod router;
 pub mod server;
 mod tls;
 mod unix;
+mod url;
 
 pub use message::{BodyError, Caller, Method, Operator, Peer, Request, Response};
 pub use router::{Found, Miss, Route, Router};

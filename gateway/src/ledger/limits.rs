@@ -66,6 +66,18 @@ pub const LOG_UNSYNCED: usize = 65_536;
 /// Files and folders that are synced one by one; when there are more, the file system is.
 pub const LOG_UNSYNCED_ONE_BY_ONE: usize = 256;
 
+/// Openings of commitments that wait to be written.
+pub const OPENINGS_WAITING: usize = 16_384;
+
+/// Bytes of the openings of one bundle of entries, as a file.
+pub const OPENINGS_BYTES: usize = 64 * 1024 * 1024;
+
+/// Entries from the first to the last of a period, in all logs, that one evidence bundle takes.
+pub const EXPORT_ENTRIES: usize = 5_000_000;
+
+/// Entries of one that come with a proof of their own.
+pub const EXPORT_PROOFS: usize = 1_000;
+
 /// Heads of tenants' logs in the fleet's that an inspection compares.
 pub const LOG_HEADS: usize = 10_000_000;
 
@@ -133,3 +145,6 @@ pub const WITNESS_BURST: u32 = 100;
 
 /// Peers whose pace a witness remembers; while there are so many within their pace, a new one is asked to come back.
 pub const WITNESS_PEERS: usize = 4096;
+
+/// Bytes of a file of connections' lines that is read to prove one: of 4,096 of the longest.
+pub const BATCH_FILE_BYTES: usize = 64 * 1024 * 1024;

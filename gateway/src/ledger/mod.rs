@@ -11,10 +11,12 @@
 //! Deliberately absent: what an event means (audit/), and any promise that nobody rewrote these
 //! files: that is what the Merkle logs are for, whose files `tiles` keeps.
 
+pub mod export;
 mod files;
 mod find;
 pub mod inspect;
 pub mod limits;
+pub mod openings;
 mod queue;
 pub mod recording;
 mod tail;

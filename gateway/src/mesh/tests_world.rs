@@ -69,7 +69,13 @@ impl World {
     /// A fleet of this id, with identities for these nodes.
     pub(super) fn new(fleet: u8, nodes: &[u64]) -> Self {
         let key = generate_key().unwrap();
-        let authority = FleetAuthority::new(FleetId([fleet; 16]), key, validity()).unwrap();
+        // Certificates are made later, and must not outlive it.
+        let own = validity();
+        let longer = Validity {
+            not_after: own.not_after + 3600,
+            ..own
+        };
+        let authority = FleetAuthority::new(FleetId([fleet; 16]), key, longer).unwrap();
         let mut world = Self {
             authority,
             identities: BTreeMap::new(),

@@ -165,6 +165,28 @@ pub const RECORD_EVERY: Duration = Duration::from_secs(1);
 pub const RECORD_LIMIT: Duration = Duration::from_secs(15);
 /// Bytes of leaves of an audit log that a control node tells another at once; one leaf in any case.
 pub const LEAVES_TOLD_BYTES: usize = 1 << 20;
+/// How often it is looked whether something of the audit logs was kept for long enough,
+pub const SWEEP_LOOK: Duration = Duration::from_secs(1);
+/// and how long the pause between two sweeps is at most.
+pub const SWEEP_PAUSE: Duration = Duration::from_secs(3_600);
+/// After how long a log is told again that it may lack entries, if it has not said so by then.
+pub const SWEEP_AGAIN: Duration = Duration::from_secs(60);
+/// How often at most the log of consensus is let go of because openings were erased.
+pub const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// How often the object store is brought up to date,
+pub const OBJECTS_EVERY: Duration = Duration::from_secs(1);
+/// how long the pause is at most while it does not take the audit logs, or has another history of one,
+pub const OBJECTS_PAUSE: Duration = Duration::from_secs(30);
+/// how long one request may take,
+pub const OBJECTS_TIME: Duration = Duration::from_secs(20);
+/// how many files it is given at the same time,
+pub const OBJECTS_AT_ONCE: usize = 8;
+/// how many bundles of one log in one round,
+pub const OBJECTS_STEP: u64 = 64;
+/// how many logs may fail in one round before the rest waits for the next,
+pub const OBJECTS_FAILURES: usize = 3;
+/// and how long it may have entries that this node has not come to yet.
+pub const OBJECTS_AHEAD: Duration = Duration::from_secs(30);
 /// Events under one reference that a node tells another that looks for it,
 pub const FOUND_TOLD: usize = 100;
 /// and bytes of them.
@@ -181,3 +203,25 @@ pub const FAILED_SIGN_INS_LINE: Duration = Duration::from_secs(9);
 pub const PROOFS_UNDER_WAY: u32 = 32;
 /// How often one who waits for a place among them looks again.
 pub const PROOFS_PAUSE: Duration = Duration::from_millis(50);
+/// How often a control node looks whether a witness is to be asked about an audit log.
+pub const WITNESS_EVERY: Duration = Duration::from_secs(1);
+/// Audit logs about which one witness is asked in one look, one after the other, by turns.
+pub const WITNESS_LOGS_AT_ONCE: usize = 8;
+/// How long a witness may take to answer,
+pub const WITNESS_ANSWER: Duration = Duration::from_secs(10);
+/// and bytes of its answer.
+pub const WITNESS_ANSWER_BYTES: usize = 16 * 1024;
+/// How often one request is made anew because the witness remembers another size than was thought.
+pub const WITNESS_SIZES: usize = 4;
+/// A log that did not grow is cosigned anew after this, which shows that it is what it was.
+pub const WITNESS_ANEW: Duration = Duration::from_secs(300);
+/// The pause after a witness that did not answer, or not as it should; twice as long each time,
+pub const WITNESS_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// at most.
+pub const WITNESS_AGAIN_MOST: Duration = Duration::from_secs(60);
+/// The pause after a witness that refused a log.
+pub const WITNESS_REFUSED: Duration = Duration::from_secs(60);
+/// How long a witness must say that it saw more of a log than the fleet has before that is told: nodes are not equally fast.
+pub const WITNESS_LONGER: Duration = Duration::from_secs(10);
+/// Contradicted logs that `fleet status` and the health page name, of each witness.
+pub const WITNESS_TOLD: usize = 8;

@@ -6,6 +6,7 @@ use super::command::Command;
 use super::fleet::UsedIds;
 use super::guard::GuardRails;
 use super::invitations::{Invitation, Invitations};
+use super::keeping::Keeping;
 use super::operators::Operators;
 use super::pending::Waiting;
 use super::proposal::{Author, Proposal};
@@ -40,6 +41,7 @@ pub struct State {
     pub(super) recovery: Option<Vec<u8>>,
     pub(super) successions: HashedMap<u64, Vec<u8>>,
     pub(super) recorded: Recorded,
+    pub(super) keeping: Keeping,
     pub(super) max_per_tenant: usize,
     pub(super) max_in_fleet: usize,
 }
@@ -96,6 +98,7 @@ impl State {
             recovery: None,
             successions: HashedMap::new(),
             recorded: Recorded::new(),
+            keeping: Keeping::default(),
             max_per_tenant: max_entries_per_tenant,
             max_in_fleet: max_entries_in_fleet,
         }
@@ -297,6 +300,7 @@ impl State {
             Command::Record { sequence, events } => {
                 self.record(&author.principal, *sequence, events)
             }
+            Command::SetKeeping { keeping, replaces } => self.set_keeping(keeping, *replaces),
             Command::SetGuardRails { guard_rails } => match self.guard_rails {
                 None => Err(Rejection::NoFleet),
                 Some(before) => {

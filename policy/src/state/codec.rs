@@ -4,6 +4,7 @@
 //! alters what these bytes mean needs a new number and a reader for the old.
 
 use super::command::Command;
+use super::keeping::Keeping;
 use super::proposal::Proposal;
 use super::snapshot::Snapshot;
 use serde::Serialize;
@@ -16,6 +17,8 @@ const CURRENT: u8 = 1;
 const SNAPSHOT_WITH_KEYS: u8 = 2;
 /// The format of a snapshot that holds up to where nodes recorded.
 const SNAPSHOT_WITH_RECORDS: u8 = 3;
+/// The format of a snapshot that says for how long the audit logs are kept.
+const SNAPSHOT_WITH_KEEPING: u8 = 4;
 
 /// The bytes of a command in today's format.
 ///
@@ -55,15 +58,15 @@ pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
 /// As [`encode_command`].
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
     let mut bytes = encode(snapshot)?;
-    let (keys, records) = (
-        !snapshot.operator_keys.is_empty(),
-        !snapshot.recorded.is_empty(),
-    );
-    // Of the last fields nothing but their length of 0 is written.
-    let (format, empty) = match (keys, records) {
-        (_, true) => (SNAPSHOT_WITH_RECORDS, 0),
-        (true, false) => (SNAPSHOT_WITH_KEYS, 1),
-        (false, false) => (CURRENT, 2),
+    // What the last fields are while nothing was set: a byte 0 for each list, and for each time that is none.
+    let (format, empty) = if snapshot.keeping != Keeping::default() {
+        (SNAPSHOT_WITH_KEEPING, 0)
+    } else if !snapshot.recorded.is_empty() {
+        (SNAPSHOT_WITH_RECORDS, 3)
+    } else if !snapshot.operator_keys.is_empty() {
+        (SNAPSHOT_WITH_KEYS, 4)
+    } else {
+        (CURRENT, 5)
     };
     bytes.truncate(bytes.len().saturating_sub(empty));
     if let Some(first) = bytes.first_mut() {
@@ -78,10 +81,11 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
 /// As [`decode_command`].
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, CodecError> {
     match bytes.split_first() {
-        Some((&CURRENT, body)) => decode_body(&[body, &[0, 0]].concat()),
-        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(&[body, &[0]].concat()),
-        Some((&SNAPSHOT_WITH_RECORDS, body)) => decode_body(body),
-        Some((&format, _)) if format > SNAPSHOT_WITH_RECORDS => Err(CodecError::Newer(format)),
+        Some((&CURRENT, body)) => decode_body(&[body, &[0; 5]].concat()),
+        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(&[body, &[0; 4]].concat()),
+        Some((&SNAPSHOT_WITH_RECORDS, body)) => decode_body(&[body, &[0; 3]].concat()),
+        Some((&SNAPSHOT_WITH_KEEPING, body)) => decode_body(body),
+        Some((&format, _)) if format > SNAPSHOT_WITH_KEEPING => Err(CodecError::Newer(format)),
         Some(_) | None => decode(bytes),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::fleet::NodeRole;
 use super::guard::GuardRails;
+use super::keeping::Keeping;
 use crate::access::Role;
 use crate::fleet_id::{Digest, FleetId, KeyHash, NodeId, PendingId, RequestId};
 use crate::id::{NodeName, OperatorId, Revision, TenantId};
@@ -183,6 +184,13 @@ pub enum Command {
         /// Events, each as one line of an audit log. Their meaning is nothing to this crate.
         events: Vec<Vec<u8>>,
     },
+    /// For how long the audit logs are kept from now on.
+    SetKeeping {
+        /// All of it.
+        keeping: Keeping,
+        /// What it was made from, as [`Keeping::digest`] tells it: refused if it has changed since. None: whatever it is.
+        replaces: Option<Digest>,
+    },
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
@@ -216,7 +224,7 @@ impl Command {
             | Self::BindOperator { .. }
             | Self::Approve { .. }
             | Self::SetGuardRails { .. } => 1,
-            Self::Seal | Self::Record { .. } => AUDIT_LEVEL,
+            Self::Seal | Self::Record { .. } | Self::SetKeeping { .. } => AUDIT_LEVEL,
         }
     }
 }

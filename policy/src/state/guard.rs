@@ -54,7 +54,10 @@ impl State {
             Command::PutOperator { .. } | Command::RemoveOperator { .. } => {
                 guard_rails.operators == People::TwoPeople && self.has_second_person()
             }
-            Command::SetGuardRails { .. } => guard_rails.guard_rails == People::TwoPeople,
+            // To keep evidence for less time is to destroy some.
+            Command::SetGuardRails { .. } | Command::SetKeeping { .. } => {
+                guard_rails.guard_rails == People::TwoPeople
+            }
             Command::Found { .. }
             | Command::Invite { .. }
             | Command::Withdraw { .. }

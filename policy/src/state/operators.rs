@@ -118,7 +118,11 @@ impl State {
 
     /// Nodes speak of themselves and of what they have verified; policy is for people.
     fn node_may(&self, id: NodeId, command: &Command) -> bool {
-        let Some(node) = self.view.fleet().and_then(|fleet| fleet.nodes.get(&id)) else {
+        let Some(fleet) = self.view.fleet() else {
+            // Before there is a fleet there is one node, and what it saw is recorded as later.
+            return id == NodeId::FIRST && matches!(command, Command::Record { .. });
+        };
+        let Some(node) = fleet.nodes.get(&id) else {
             return false;
         };
         match command {
@@ -139,7 +143,8 @@ impl State {
             | Command::BindOperator { .. }
             | Command::Approve { .. }
             | Command::Reject { .. }
-            | Command::SetGuardRails { .. } => false,
+            | Command::SetGuardRails { .. }
+            | Command::SetKeeping { .. } => false,
         }
     }
 
@@ -172,6 +177,7 @@ impl State {
                 fleet_wide(Action::Approve) || of == Some(&author.principal)
             }
             Command::SetGuardRails { .. } => fleet_wide(Action::SetGuardRails),
+            Command::SetKeeping { .. } => fleet_wide(Action::SetKeeping),
             // These need the machine of a node, or are a node's own.
             Command::Found { .. }
             | Command::Admit { .. }

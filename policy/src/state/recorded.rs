@@ -44,7 +44,7 @@ impl Recorded {
     ) -> Result<Self, Rejection> {
         let mut kept = Self::new();
         for (node, sequence) in recorded {
-            let known = fleet.is_some_and(|fleet| fleet.nodes.contains_key(&node));
+            let known = fleet.map_or(node == NodeId::FIRST, |it| it.nodes.contains_key(&node));
             if !known || sequence == 0 || kept.through(node) != 0 {
                 return Err(Rejection::Snapshot("its records are of nobody"));
             }

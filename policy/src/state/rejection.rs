@@ -3,10 +3,10 @@
 use super::proposal::Principal;
 use crate::document::DocumentError;
 use crate::fleet_id::{FleetId, NodeId, PendingId, RequestId};
-use crate::id::{NetworkId, NodeName, OperatorId, Revision, TenantId};
+use crate::id::{HoldId, NetworkId, NodeName, OperatorId, Revision, TenantId};
 use crate::limits::{
-    MAX_INVITATION_LIFE_MS, MAX_PIECE, MAX_PIECES, MAX_RECORD_BYTES, MAX_RECORDED,
-    MAX_RECORDED_EVENT, MAX_STATEMENT,
+    MAX_HOLD_REASON, MAX_INVITATION_LIFE_MS, MAX_KEPT_SECONDS, MAX_PIECE, MAX_PIECES,
+    MAX_RECORD_BYTES, MAX_RECORDED, MAX_RECORDED_EVENT, MAX_STATEMENT,
 };
 use crate::origin::PrivateLinkId;
 use crate::server_name::ServerName;
@@ -164,6 +164,14 @@ pub enum Rejection {
     RecordSize,
     /// A record holds what no node saw, and why; said by whoever knows what events mean.
     RecordEvent(String),
+    /// Audit logs are kept for no time, or for too long.
+    KeptFor,
+    /// For how long audit logs are kept was set by somebody else meanwhile.
+    KeepingChanged,
+    /// Two legal holds have this name.
+    HoldTwice(HoldId),
+    /// A legal hold says no reason, or too much of one.
+    HoldReason(HoldId),
     /// A record is not the one after the node's last.
     RecordGap {
         /// Which it says that it is.
@@ -229,6 +237,10 @@ impl Rejection {
             Self::Statement => "statement",
             Self::RecordSize => "record_size",
             Self::RecordEvent(_) => "record_event",
+            Self::KeptFor => "kept_for",
+            Self::KeepingChanged => "keeping_changed",
+            Self::HoldTwice(_) => "hold_twice",
+            Self::HoldReason(_) => "hold_reason",
             Self::RecordGap { .. } => "record_gap",
             Self::OperatorRoles(_) => "operator_roles",
             Self::NoSuchOperator(_) => "no_such_operator",
@@ -366,6 +378,19 @@ impl fmt::Display for Rejection {
             Self::RecordSize => write!(
                 f,
                 "a record has 1 to {MAX_RECORDED} events of 1 to {MAX_RECORDED_EVENT} bytes, and at most {MAX_RECORD_BYTES} bytes of them"
+            ),
+            Self::KeptFor => write!(
+                f,
+                "audit logs are kept for ever, or for 1 second to {} days",
+                MAX_KEPT_SECONDS / 86_400
+            ),
+            Self::KeepingChanged => f.write_str(
+                "for how long the audit logs are kept was changed by somebody else meanwhile: look again",
+            ),
+            Self::HoldTwice(hold) => write!(f, "there are two legal holds {hold}"),
+            Self::HoldReason(hold) => write!(
+                f,
+                "legal hold {hold} needs a reason of at most {MAX_HOLD_REASON} bytes"
             ),
             Self::RecordEvent(why) => write!(f, "an event is not recorded: {why}"),
             Self::RecordGap { sequence, through } => write!(

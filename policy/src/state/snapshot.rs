@@ -5,6 +5,7 @@ use super::documents::{TenantAt, ViewUpdate};
 use super::fleet::{Fleet, UsedIds, too_many};
 use super::guard::GuardRails;
 use super::invitations::{Invitation, Invitations};
+use super::keeping::Keeping;
 use super::pending::{Pending, Waiting};
 use super::recorded::Recorded;
 use super::rejection::Rejection;
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub operator_keys: Vec<(OperatorId, KeyHash)>,
     /// The sequence of each node's last record. Since format 3, which is format 2 with this behind it.
     pub recorded: Vec<(NodeId, u64)>,
+    /// For how long the audit logs are kept. Since format 4, which is format 3 with this behind it.
+    pub keeping: Keeping,
 }
 
 impl Snapshot {
@@ -107,6 +110,7 @@ impl State {
                 .map(|(id, key)| (id.clone(), *key))
                 .collect(),
             recorded: self.recorded.snapshot(),
+            keeping: self.keeping.clone(),
         }
     }
 
@@ -145,6 +149,7 @@ impl State {
             return Err(too_many("successions", MAX_SUCCESSIONS));
         }
         state.recorded = Recorded::restore(snapshot.recorded, view.fleet())?;
+        state.set_keeping(&snapshot.keeping, None)?;
         state.view = view;
         state.at = snapshot.at;
         state.policy = snapshot.policy;

@@ -48,10 +48,16 @@ impl Disk {
     /// The directory, as the tests see it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
+        self.seen(&self.over)
+    }
+
+    /// Any absolute path as the processes on this disk see it, as the tests see that.
+    #[must_use]
+    pub fn seen(&self, path: &Path) -> PathBuf {
         let root = Path::new("/proc")
             .join(self.keeper.pid().to_string())
             .join("root");
-        root.join(self.over.strip_prefix("/").expect("an absolute path"))
+        root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
     /// Fills it to the last byte; how many bytes that took.

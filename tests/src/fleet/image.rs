@@ -16,6 +16,14 @@ const SUM: usize = 32;
 /// # Panics
 /// When there is not one that can be understood.
 pub fn alter(data: &Path, with: impl FnOnce(&mut Snapshot)) {
+    rewrite(data, |image| {
+        let mut snapshot = decode_snapshot(image).expect("a snapshot's bytes");
+        with(&mut snapshot);
+        encode_snapshot(&snapshot).expect("a snapshot")
+    });
+}
+
+fn rewrite(data: &Path, with: impl FnOnce(&[u8]) -> Vec<u8>) {
     let files = std::fs::read_dir(data).expect("a data directory").flatten();
     let mut images = files.map(|file| file.path()).filter(|path| {
         let name = path.file_name().and_then(|name| name.to_str());
@@ -26,13 +34,35 @@ pub fn alter(data: &Path, with: impl FnOnce(&mut Snapshot)) {
     let bytes = std::fs::read(&path).expect("it can be read");
     let length = bytes[HEAD..HEAD + 8].try_into().expect("eight bytes");
     let begins = HEAD + 8 + usize::try_from(u64::from_be_bytes(length)).expect("a length");
-    let image = &bytes[begins..bytes.len() - SUM];
-    let mut snapshot = decode_snapshot(image).expect("a snapshot's bytes");
-    with(&mut snapshot);
     let mut altered = bytes[..begins].to_vec();
-    altered.extend(encode_snapshot(&snapshot).expect("a snapshot"));
+    altered.extend(with(&bytes[begins..bytes.len() - SUM]));
     let sum = Sha256::digest(&altered);
     altered.extend(sum);
     assert_ne!(altered, bytes, "nothing was altered");
     std::fs::write(&path, altered).expect("it can be written");
 }
+
+/// Alters the audit logs alone in the snapshot of a stopped node that had none yet: the fleet's log has
+/// one entry before all others that nobody else has, and the state is as it was.
+///
+/// # Panics
+/// When there is not one that can be understood.
+pub fn alter_log(data: &Path) {
+    rewrite(data, |image| {
+        assert!(decode_snapshot(image).is_ok(), "it has no logs yet");
+        // A fleet's log of one entry with its hash, never sealed; no tenants, none grown; the chain.
+        let mut logs = vec![1, 1];
+        logs.extend([7; 32]);
+        logs.extend([0, 0, 0]);
+        logs.extend([9; 32]);
+        let mut altered = vec![WITH_LOGS];
+        let length = u64::try_from(logs.len()).expect("a short one");
+        altered.extend(length.to_be_bytes());
+        altered.extend(logs);
+        altered.extend(image);
+        altered
+    });
+}
+
+/// Before a state that audit logs precede.
+const WITH_LOGS: u8 = 0xa1;

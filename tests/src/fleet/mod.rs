@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use admin::Answer;
 pub use disk::Disk;
-pub use image::alter;
+pub use image::{alter, alter_log};
 pub use load::{Failure, Load};
 pub use node::Node;
 pub use weather::Weather;

@@ -122,9 +122,10 @@ impl Node {
     /// Where it keeps what it remembers.
     #[must_use]
     pub fn data(&self) -> PathBuf {
+        let data = self.scratch.path().join("data");
         match &self.disk {
-            Some(disk) => disk.path(),
-            None => self.scratch.path().join("data"),
+            Some(disk) => disk.seen(&data),
+            None => data,
         }
     }
 
@@ -137,6 +138,14 @@ impl Node {
     /// Gives it a disk of its own, of so many MiB, empty (needs root). Before it joins.
     pub fn small_disk(&mut self, mebibytes: u32) -> &Disk {
         let disk = Disk::new(&self.scratch, &self.scratch.path().join("data"), mebibytes);
+        self.disk.insert(disk)
+    }
+
+    /// Gives its evidence alone, `data/audit`, a disk of its own (needs root). Before it joins.
+    pub fn small_audit_disk(&mut self, mebibytes: u32) -> &Disk {
+        let over = self.scratch.path().join("data/audit");
+        std::fs::create_dir(&over).expect("nothing is there yet");
+        let disk = Disk::new(&self.scratch, &over, mebibytes);
         self.disk.insert(disk)
     }
 

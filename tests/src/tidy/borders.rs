@@ -47,7 +47,7 @@ const ROOMS: &[&[&str]] = &[
     &["cli"],
     &["api"],
     &["fleet"],
-    &["proxy", "broker"],
+    &["proxy", "broker", "ship"],
     &["database", "ledger", "http", "mesh"],
     &["runtime", "config"],
 ];

@@ -69,6 +69,11 @@ const DOORS: &[Door] = &[
         "what people write is parsed once, at the border",
     ),
     door(
+        "object_store",
+        &["gateway/src/fleet/objects/", "gateway/src/http/objects.rs"],
+        "the copy of the audit logs is one room's business, and its requests are http's",
+    ),
+    door(
         "redb",
         &["gateway/consensus/"],
         "state on disk is consensus' business",

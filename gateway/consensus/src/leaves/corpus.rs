@@ -2,6 +2,7 @@
 //! bytes would have other logs than its fleet.
 
 use crate::whole::Whole;
+use portcullis_audit::personal::Salt;
 use portcullis_policy::{
     Author, Command, Entry, FEATURE_LEVEL, GuardRails, KeyHash, NodeId, NodeRole, People,
     Principal, Proposal, RequestId, Timestamp, Told, decode_command,
@@ -30,7 +31,9 @@ fn what_commands_leave_is_what_they_always_left() {
     assert_eq!(hex(&history.whole.logs.chain()), CHAIN);
 }
 
-const CHAIN: &str = "d2916a2970db0e8e75904ebd911f60396acb5e41ce35c3cacb100090db5d0009";
+const SALT: Salt = Salt([9; 16]);
+
+const CHAIN: &str = "c1ba18e96babba6609303ef6d19cb49250594449f81ec5f7b3eff96b0e56d49f";
 
 #[derive(Default)]
 struct History {
@@ -146,6 +149,7 @@ impl History {
             },
         );
         self.by("seal", me, Command::Seal);
+        self.local("set-keeping", kept("set-keeping"));
         std::mem::take(&mut self.played)
     }
 
@@ -164,13 +168,22 @@ impl History {
             },
             command,
         };
-        let outcome = self.whole.apply(&proposal, self.position);
-        let again = self.whole.clone().apply(&proposal, self.position + 1);
+        let outcome = self.whole.apply(&proposal, Some(&SALT), self.position);
+        let again = self
+            .whole
+            .clone()
+            .apply(&proposal, Some(&SALT), self.position + 1);
         assert!(again.leaves.is_empty(), "{name}, repeated");
         let lines = outcome.leaves.iter().map(|leaf| {
             let line = String::from_utf8(leaf.bytes.clone()).unwrap();
             assert!(portcullis_audit::Event::parse(&line).is_ok(), "{line}");
-            format!("{:?} {} {line}", leaf.log, leaf.index)
+            let event = portcullis_audit::Event::parse(&line).unwrap();
+            assert!(leaf.openings.iter().all(|it| it.opens(&event)), "{line}");
+            let by_node = matches!(proposal.author.principal, Principal::Node(_));
+            assert!(by_node || !line.contains("somebody"), "{line}");
+            let openings = leaf.openings.iter().map(|it| format!(" {}", it.line()));
+            let openings: String = openings.collect();
+            format!("{:?} {} {line}{openings}", leaf.log, leaf.index)
         });
         let lines: Vec<String> = lines.collect();
         assert!(!lines.is_empty(), "{name}: {:?}", outcome.answer);
@@ -191,6 +204,9 @@ fn kept(name: &str) -> Command {
     {
         (*base, *remove) = (None, Vec::new());
         expected.clear();
+    }
+    if let Command::SetKeeping { replaces, .. } = &mut command {
+        *replaces = None;
     }
     command
 }

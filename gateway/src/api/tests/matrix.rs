@@ -97,6 +97,7 @@ fn of_a_tenant(action: Action) -> bool {
             | Action::ClusterCheck
             | Action::Policy
             | Action::AuditFile
+            | Action::AuditOpenings
     )
 }
 
@@ -130,6 +131,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
             format!("{path}?path=tenants/{about}/checkpoint"),
             Value::Null,
         ),
+        Action::AuditOpenings => (format!("{path}?log=tenants/{about}&entry=0"), Value::Null),
         Action::Why => (captured(&reference(number)), Value::Null),
         Action::Policy => (captured(about), Value::Null),
         Action::ClusterCheck => (
@@ -143,7 +145,8 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
         | Action::AuditLogs
         | Action::Operators
         | Action::Pending
-        | Action::GuardRails => (captured(""), Value::Null),
+        | Action::GuardRails
+        | Action::Keeping => (captured(""), Value::Null),
         Action::Invite => (
             captured(""),
             json!({ "name": "n2", "roles": ["gateway"], "minutes": 0 }),
@@ -160,6 +163,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
             captured(""),
             json!({ "anywhere": false, "operators": false, "guard_rails": false }),
         ),
+        Action::SetKeeping => (captured(""), json!({ "entries": null, "personal": null })),
     };
     let body = if body.is_null() {
         Vec::new()

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use portcullis_audit::tlog::{Checkpoint, MAX_NOTE_BYTES, Note, Tile, TrustPolicy};
+use portcullis_audit::tlog::{
+    Checkpoint, Level, MAX_NOTE_BYTES, Note, TILE_WIDTH, Tile, TrustPolicy,
+};
 
 use super::verify::{exit, keep_proofs, told};
 use super::{apart, read, trusted};
@@ -15,7 +17,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{complain, printable};
 use crate::fleet::home::write_private;
 use crate::ledger::inspect::{Directory, Earlier, Report, Source, Verdict, inspect};
-use crate::ledger::tiles::{CHECKPOINT, LogFile, LogId};
+use crate::ledger::tiles::{CHECKPOINT, KEPT_FROM, KeptFrom, LogFile, LogId};
 
 /// Fetches what is new of logs, checks all of it, and only then lets it count: the checkpoint that was
 /// there stays until the one that follows it was believed and found to contain it.
@@ -85,7 +87,7 @@ async fn fetch_one(
         match files(node, log, folder, size).await {
             // What is partial is gone once the log has grown.
             Err(Failure::Refused { error, .. })
-                if error.code == "no_such_file" && attempts < ATTEMPTS => {}
+                if error.code == NO_SUCH_FILE && attempts < ATTEMPTS => {}
             fetched => break fetched?,
         }
     };
@@ -118,14 +120,36 @@ async fn files(
 ) -> Result<(Vec<u8>, u64), Failure> {
     let checkpoint = ask_for(node, log, LogFile::Checkpoint).await?;
     let new = size_of(&checkpoint).map_err(Failure::Foreign)?;
+    let kept = match ask_for(node, log, LogFile::KeptFrom).await {
+        Err(Failure::Refused { error, .. }) if error.code == NO_SUCH_FILE => None,
+        said => Some(said?),
+    };
+    let kept_from = kept.as_deref().and_then(KeptFrom::parse);
+    let kept_from = kept_from.map_or(0, |kept| kept.kept_from);
+    if let Some(bytes) = kept {
+        let path = folder.join(KEPT_FROM);
+        let written = apart(move || write(&path, &bytes)).await;
+        written.flatten().map_err(Failure::Local)?;
+    }
     for tile in Tile::added(size.min(new), new) {
         let path = folder.join(tile.path());
-        let bytes = ask_for(node, log, LogFile::Tile(tile)).await?;
+        let asked = ask_for(node, log, LogFile::Tile(tile)).await;
+        let may_lack =
+            tile.level == Level::Entries && tile.index < kept_from / u64::from(TILE_WIDTH);
+        let bytes = match asked {
+            Err(Failure::Refused { error, .. }) if may_lack && error.code == NO_SUCH_FILE => {
+                continue;
+            }
+            asked => asked?,
+        };
         let written = apart(move || write(&path, &bytes)).await;
         written.flatten().map_err(Failure::Local)?;
     }
     Ok((checkpoint, new))
 }
+
+/// What a node says of a file that it does not have.
+const NO_SUCH_FILE: &str = "no_such_file";
 
 /// Times that a log is begun again which grows while it is fetched.
 const ATTEMPTS: u32 = 5;

@@ -1,9 +1,14 @@
-//! `audit verify`, `audit prove`, `audit check`: the audit log's files, without any node. `audit trust` and `audit
-//! fetch` ask one: whom to believe, and for the files.
+//! `audit verify`, `audit prove`, `audit check`: the audit log's files, without any node. `audit trust`,
+//! `audit fetch` and `audit open` ask one: whom to believe, for the files, and for what opens commitments in them. `audit
+//! search` asks the index.
 
+mod export;
 mod fetch;
+mod keeping;
+mod open;
 mod past;
 mod prove;
+mod search;
 mod trust;
 mod verify;
 mod web;
@@ -14,9 +19,13 @@ use std::path::Path;
 
 use portcullis_audit::tlog::{MAX_POLICY_BYTES, TrustPolicy};
 
+pub(super) use self::export::export;
 pub(super) use self::fetch::fetch;
+pub(super) use self::keeping::{hold, keep, release};
+pub(super) use self::open::open;
 pub(super) use self::past::reach;
 pub(super) use self::prove::{check, prove};
+pub(super) use self::search::search;
 pub(super) use self::trust::trust;
 pub(super) use self::verify::verify;
 use self::web::Web;
@@ -52,10 +61,17 @@ pub(super) async fn apart<T: Send + 'static>(
 }
 
 pub(super) fn trusted(file: &Path) -> Result<TrustPolicy, String> {
-    let bytes = read(file, MAX_POLICY_BYTES)?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| format!("{}: it is not UTF-8", file.display()))?;
-    TrustPolicy::parse(&text).map_err(|error| format!("{}: {error}", file.display()))
+    let parse = || {
+        let bytes = read(file, MAX_POLICY_BYTES)?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| format!("{}: it is not UTF-8", file.display()))?;
+        TrustPolicy::parse(&text).map_err(|error| format!("{}: {error}", file.display()))
+    };
+    parse().map_err(|problem: String| {
+        format!(
+            "{problem}\nnext: --trust names a trust policy, which must not come from where the logs do: `portcullis audit trust` prints it on a control node"
+        )
+    })
 }
 
 /// A file that was named on the command line.

@@ -30,7 +30,9 @@ pub(in crate::cli) async fn reach(args: PastArgs) -> Exit {
             )));
             match error {
                 PastError::NotBelieved(_) | PastError::NotGood { tampered: true } => Exit::Tampered,
-                PastError::NotGood { tampered: false } | PastError::Missing(_) => Exit::Incomplete,
+                PastError::NotGood { tampered: false }
+                | PastError::Missing(_)
+                | PastError::Gone(_) => Exit::Incomplete,
                 PastError::Inspect(_) | PastError::OtherLog(_) | PastError::Unfit(_) => Exit::Error,
             }
         }
@@ -86,6 +88,11 @@ fn text_of(args: &PastArgs, past: &Past) -> String {
             change_of(change)
         ));
     }
+    if let (None, Some(_), Some(kept_from)) = (&past.changed_by, &past.reach, past.kept_from) {
+        text.push_str(&format!(
+            "\nwho can reach it was last changed before entry {kept_from}; that was let go of"
+        ));
+    }
     if let (Some(attempt), Some(from)) = (&past.attempt, args.from) {
         let word = if attempt.permitted { "YES" } else { "NO" };
         text.push_str(&format!(
@@ -133,6 +140,7 @@ fn json_of(args: &PastArgs, past: &Past) -> Value {
         "in_force": past.in_force,
         "reach": doors,
         "changed_by": past.changed_by,
+        "kept_from": past.kept_from,
         "attempt": attempt,
     })
 }

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use portcullis_audit::moment;
 use portcullis_audit::tlog::{
@@ -10,17 +11,20 @@ use portcullis_audit::tlog::{
 };
 use serde_json::{Value, json};
 
+use super::open::opened;
 use super::{apart, failed, read, source, trusted};
 use crate::cli::audit_args::{CheckArgs, ProveArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::{complain, printable, say};
-use crate::ledger::inspect::{ProveError, Proven, Wanted, What, prove as prove_entry, what};
+use crate::ledger::inspect::{
+    LineError, LineProof, ProveError, Proven, Wanted, What, prove as prove_entry, prove_line, what,
+};
 
 /// Takes one entry out of a log.
 pub(in crate::cli) async fn prove(args: ProveArgs) -> Exit {
-    let proven = match proof(&args).await {
+    let (proven, line) = match proof(&args).await {
         Ok(Ok(proven)) => proven,
-        Ok(Err(error @ ProveError::Damaged { .. })) => {
+        Ok(Err(error @ (LineError::Entry(ProveError::Damaged { .. }) | LineError::Broken(..)))) => {
             complain(&printable(&format!("error: {error}")));
             return Exit::Tampered;
         }
@@ -32,18 +36,28 @@ pub(in crate::cli) async fn prove(args: ProveArgs) -> Exit {
         say(&text);
         return Exit::Done;
     };
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options
-        .open(out)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    if let Err(error) = written {
-        return failed(&format!("{}: {error}", out.display()));
+    let mut files = vec![(out.clone(), text)];
+    if let Some(line) = &line {
+        let mut beside = out.clone().into_os_string();
+        beside.push(".line");
+        let text = serde_json::json!(line).to_string();
+        files.push((PathBuf::from(beside), format!("{text}\n")));
+    }
+    for (path, text) in files {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let opened = options.open(&path);
+        if let Err(error) = opened.and_then(|mut file| file.write_all(text.as_bytes())) {
+            return failed(&format!("{}: {error}", path.display()));
+        }
     }
     let event = String::from_utf8_lossy(&proven.entry);
     match args.json {
         true => {
-            let said = json!({ "index": proven.evidence.index, "event": event_of(&proven.entry), "proof": out });
+            let mut said = json!({ "index": proven.evidence.index, "event": event_of(&proven.entry), "proof": out });
+            if let (Some(line), Some(said)) = (&line, said.as_object_mut()) {
+                said.insert("line".to_owned(), event_of(line.line.as_bytes()));
+            }
             say(&said.to_string());
         }
         false => say(&printable(&format!(
@@ -52,12 +66,22 @@ pub(in crate::cli) async fn prove(args: ProveArgs) -> Exit {
             out.display()
         ))),
     }
+    if let Some(line) = line.filter(|_| !args.json) {
+        say(&printable(&format!(
+            "line {} of that batch in {}.line:\n{}",
+            line.index,
+            out.display(),
+            line.line
+        )));
+    }
     Exit::Done
 }
 
-async fn proof(args: &ProveArgs) -> Result<Result<Proven, ProveError>, String> {
+type Proved = Result<(Proven, Option<LineProof>), LineError>;
+
+async fn proof(args: &ProveArgs) -> Result<Proved, String> {
     let mut source = source(&args.place).await?;
-    let log = args.log.clone();
+    let (log, batches) = (args.log.clone(), args.batches.clone());
     let wanted = match (&args.index, &args.reference) {
         (Some(index), _) => Wanted::Index(*index),
         (None, Some(reference)) => Wanted::Reference(reference.to_string()),
@@ -75,7 +99,12 @@ async fn proof(args: &ProveArgs) -> Result<Result<Proven, ProveError>, String> {
                 return Err("there are several logs: name one by --log".to_owned());
             }
         };
-        Ok(prove_entry(&mut *source, &log, &wanted))
+        if let (Some(batches), Wanted::Reference(reference)) = (batches, &wanted) {
+            let proved = prove_line(&mut *source, &log, &batches, reference);
+            return Ok(proved.map(|(proven, line)| (proven, Some(line))));
+        }
+        let proved = prove_entry(&mut *source, &log, &wanted);
+        Ok(proved.map(|proven| (proven, None)).map_err(LineError::from))
     })
     .await?
     .map_err(|problem| format!("{}: {problem}", args.place.place.display()))
@@ -89,6 +118,21 @@ pub(in crate::cli) async fn check(args: CheckArgs) -> Exit {
     };
     match judge(&trust, &bytes, entry) {
         Ok((evidence, believed, entry)) => {
+            let line = match args
+                .line
+                .as_deref()
+                .map(|file| line(file, &entry))
+                .transpose()
+            {
+                Ok(line) => line,
+                Err(problem) => return not_proved(&args, &problem),
+            };
+            let openings = args.openings.as_deref();
+            let openings = openings.map(|file| opened(file, evidence.index, &entry));
+            let openings = match openings.transpose() {
+                Ok(openings) => openings.unwrap_or_default(),
+                Err(problem) => return not_proved(&args, &problem),
+            };
             let checkpoint = &believed.checkpoint;
             let witnesses = believed.witnesses.iter();
             let witnesses: Vec<(&String, String)> =
@@ -105,6 +149,11 @@ pub(in crate::cli) async fn check(args: CheckArgs) -> Exit {
                     "size": checkpoint.size,
                     "cosigned": cosigned,
                     "event": event_of(&entry),
+                    "line": line.as_ref().map(|it| event_of(it.line.as_bytes())),
+                    "opened": openings
+                        .iter()
+                        .map(|it| (it.field.clone(), it.value.clone()))
+                        .collect::<serde_json::Map<String, Value>>(),
                 });
                 say(&said.to_string());
             } else {
@@ -120,18 +169,41 @@ pub(in crate::cli) async fn check(args: CheckArgs) -> Exit {
                     cosigned.concat(),
                     String::from_utf8_lossy(&entry)
                 )));
+                if let Some(line) = line {
+                    say(&printable(&format!(
+                        "line {} of that batch: {}",
+                        line.index, line.line
+                    )));
+                }
+                for opening in openings {
+                    say(&printable(&format!(
+                        "opened: {} is {}",
+                        opening.field, opening.value
+                    )));
+                }
             }
             Exit::Done
         }
-        Err(problem) => {
-            if args.json {
-                say(&json!({ "proved": false, "problem": problem }).to_string());
-            } else {
-                complain(&printable(&format!("NOT PROVED: {problem}")));
-            }
-            Exit::Tampered
-        }
+        Err(problem) => not_proved(&args, &problem),
     }
+}
+
+/// The line in a file, if it is one of the batch that this entry anchors.
+fn line(file: &Path, entry: &[u8]) -> Result<LineProof, String> {
+    let bytes = read(file, 2 * MAX_EXTRA_BYTES + 64 * MAX_PROOF_HASHES)?;
+    let line: Result<LineProof, _> = serde_json::from_slice(&bytes);
+    let line = line.map_err(|error| format!("{}: {error}", file.display()))?;
+    let checked = line.check(entry);
+    checked.map_err(|problem| format!("{}: {problem}", file.display()))?;
+    Ok(line)
+}
+
+fn not_proved(args: &CheckArgs, problem: &str) -> Exit {
+    match args.json {
+        true => say(&json!({ "proved": false, "problem": problem }).to_string()),
+        false => complain(&printable(&format!("NOT PROVED: {problem}"))),
+    }
+    Exit::Tampered
 }
 
 type Inputs = (

@@ -122,11 +122,20 @@ pub(super) fn told(report: &Report) -> String {
     }
     let entries: u64 = report.logs.iter().map(|log| log.size).sum();
     let logs = counted(report.logs.len(), "log");
+    let gone: u64 = report
+        .logs
+        .iter()
+        .filter_map(|log| log.gone)
+        .map(|gone| gone.entries)
+        .sum();
     let all = format!(
         "{logs}, {entries} entries, {} heads of tenants' logs compared",
         report.heads
     );
     let end = match report.verdict {
+        Verdict::Good if gone > 0 => {
+            "everything is as it was signed, and there but for what was let go of in due time"
+        }
         Verdict::Good => "everything is there and as it was signed",
         Verdict::Incomplete => {
             "NOT COMPLETE: what is there is as it was signed, and something is missing"
@@ -153,6 +162,21 @@ fn line(log: &LogReport) -> String {
             .map(|(name, at)| format!("{name} at {at}"))
             .collect();
         text.push_str(&format!(", cosigned by {}", cosigned.join(", ")));
+    }
+    if let Some(witnessed) = &log.witnessed {
+        let by = witnessed.cosigned.iter();
+        let by: Vec<String> = by.map(|(name, at)| format!("{name} at {at}")).collect();
+        text.push_str(&format!(
+            "; {} entries witnessed by {}",
+            witnessed.size,
+            by.join(", ")
+        ));
+    }
+    if let Some(gone) = &log.gone {
+        text.push_str(&format!(
+            "; {} entries before {} were let go of, as entry {} says",
+            gone.entries, gone.kept_from, gone.declared_by
+        ));
     }
     text.push('\n');
     text

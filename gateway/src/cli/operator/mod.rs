@@ -123,7 +123,8 @@ pub(super) async fn set_rails(args: GuardRailsSetArgs) -> Exit {
     changed(&node, said)
 }
 
-fn changed(node: &Node, said: Result<Said<ChangedReply>, Failure>) -> Exit {
+/// Prints what became of a change.
+pub(super) fn changed(node: &Node, said: Result<Said<ChangedReply>, Failure>) -> Exit {
     match said {
         Ok(said) => {
             node.print(&said, text::changed);

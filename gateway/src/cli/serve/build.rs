@@ -28,6 +28,8 @@ use crate::runtime::dialer::Dialer;
 use crate::runtime::machine::Machine;
 use crate::runtime::sockets::BACKLOG;
 use crate::runtime::{clock, random};
+use crate::ship::{self, OcsfFile, Otlp, Syslog};
+use tokio_util::sync::CancellationToken;
 
 /// A node whose doors are still shut.
 pub(super) struct Built {
@@ -182,6 +184,53 @@ fn describe(address: SocketAddr, via: Option<&portcullis_policy::Via>) -> String
         Some(Via::NetworkNamespace(name)) => format!("{address} in namespace {name}"),
         Some(Via::Interface(name)) => format!("{address} on {name}"),
     }
+}
+
+/// Starts bringing entries of the audit logs where node.toml says.
+pub(super) fn ship(
+    node: &Arc<Node>,
+    config: &NodeConfig,
+    tasks: &mut tokio::task::JoinSet<()>,
+    over: &CancellationToken,
+) {
+    let audit = &config.audit;
+    if let Some(file) = &audit.ocsf {
+        // Each has a file of its own.
+        start(
+            node,
+            config,
+            OcsfFile::new(file.clone()),
+            |_| true,
+            (tasks, over),
+        );
+    }
+    if let Some(place) = audit.index.clone() {
+        let (data, ledger) = (config.data.clone(), Arc::clone(&node.ledger));
+        let (fleet, over) = (Arc::clone(&node.fleet), over.clone());
+        let filling =
+            async move { ship::index(&data, place, ledger, || fleet.leads(), over).await };
+        tasks.spawn(filling);
+    }
+    if let Some(target) = &audit.otlp {
+        let sink = Otlp::new(target.clone(), config.name.clone());
+        start(node, config, sink, Fleet::leads, (tasks, over));
+    }
+    if let Some(target) = &audit.syslog {
+        let sink = Syslog::new(target.clone(), config.name.clone());
+        start(node, config, sink, Fleet::leads, (tasks, over));
+    }
+}
+
+fn start<S: ship::Sink>(
+    node: &Arc<Node>,
+    config: &NodeConfig,
+    sink: S,
+    ships: fn(&Fleet) -> bool,
+    (tasks, over): (&mut tokio::task::JoinSet<()>, &CancellationToken),
+) {
+    let (data, ledger) = (config.data.clone(), Arc::clone(&node.ledger));
+    let (fleet, over) = (Arc::clone(&node.fleet), over.clone());
+    tasks.spawn(async move { ship::ship(&data, sink, ledger, || ships(&fleet), over).await });
 }
 
 /// The metrics page, where node.toml names an address for it.

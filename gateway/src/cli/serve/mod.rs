@@ -88,6 +88,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
         let serving = api::metrics::serve(front, fleet, listener, metrics, over.clone());
         control.spawn(serving);
     }
+    build::ship(&node, &config, &mut control, &over);
     control.spawn(expiries(Arc::clone(&node.front), over.clone()));
     control.spawn(sheds(Arc::clone(&node.front), over.clone()));
 

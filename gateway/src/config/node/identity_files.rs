@@ -86,29 +86,41 @@ impl IdentityFiles {
                 Ok(text)
             })
             .map_err(|problem| FileError::whole(self.chain.display(), problem))?;
-        let key =
-            read_key(&self.key).map_err(|problem| FileError::whole(self.key.display(), problem))?;
+        let key = read_secret(&self.key, "a private key")?;
         Ok(PemPair { chain, key })
     }
 }
 
-fn read_key(path: &Path) -> Result<Zeroizing<String>, String> {
+/// Reads a file that only its owner may read; `what` is what it is called in errors.
+///
+/// # Errors
+/// As for keys; no part of its content is in one.
+pub fn read_secret(path: &Path, what: &str) -> Result<Zeroizing<String>, FileError> {
+    let secret = secret(path, what);
+    secret.map_err(|problem| FileError::whole(path.display(), problem))
+}
+
+fn secret(path: &Path, what: &str) -> Result<Zeroizing<String>, String> {
     let (file, metadata) = files::open(path)?;
-    let others = metadata.mode() & OTHERS;
-    if others != 0 {
+    owned_alone(what, metadata.mode(), metadata.uid())?;
+    files::read(file, MAX_PEM_FILE_BYTES).map(Zeroizing::new)
+}
+
+/// Refuses a secret, named by `what`, that somebody else can read or owns.
+pub(super) fn owned_alone(what: &str, mode: u32, owner: u32) -> Result<(), String> {
+    if mode & OTHERS != 0 {
         return Err(format!(
-            "is a private key that others than its owner can use (mode {:04o}); chmod 600 it",
-            metadata.mode() & 0o7777
+            "is {what} that others than its owner can use (mode {:04o}); chmod 600 it",
+            mode & 0o7777
         ));
     }
-    let owner = metadata.uid();
     let ours = rustix::process::geteuid().as_raw();
     if owner != ours && owner != ROOT {
         return Err(format!(
-            "is a private key that belongs to user {owner}; it must belong to root or to user {ours}, as whom this node runs"
+            "is {what} that belongs to user {owner}; it must belong to root or to user {ours}, as whom this node runs"
         ));
     }
-    files::read(file, MAX_PEM_FILE_BYTES).map(Zeroizing::new)
+    Ok(())
 }
 
 /// Every permission of group and others.

@@ -8,14 +8,21 @@
 //! who may command the fleet over the network (that is in its state).
 
 mod api;
+mod audit;
+mod audit_index;
+mod audit_objects;
+mod audit_witnesses;
 mod fleet;
 mod identity_files;
 mod limits;
 mod listener;
 mod raw;
 
+pub use audit::{Audit, OtlpTarget, SyslogTarget, SyslogTransport};
+pub use audit_objects::{AccessKey, Objects, Retention, RetentionMode};
+pub use audit_witnesses::{MAX_WITNESSES, Witness};
 pub use fleet::{Fleet, MAX_FLEET_ADDRESS, MAX_STALE_SECONDS, NodeRoles};
-pub use identity_files::{IdentityFiles, NodeIdentities, PemPair};
+pub use identity_files::{IdentityFiles, NodeIdentities, PemPair, read_secret};
 pub use limits::{Limits, MAX_NODE_CONNECTIONS};
 pub use listener::{Listener, ListenerDoor};
 
@@ -55,6 +62,8 @@ pub struct NodeConfig {
     /// Where operators with certificates command the fleet, over TLS; nowhere unless named, and on
     /// control nodes only.
     pub api: Option<SocketAddr>,
+    /// Where entries of the audit logs are brought, and who is asked to witness them.
+    pub audit: Audit,
     /// The endpoints' server certificates, at least one where it is a gateway; the first serves clients that name none.
     pub certificates: Vec<IdentityFiles>,
     /// Our certificate towards each tenant's databases.
@@ -150,6 +159,10 @@ impl Checker<'_> {
             Some(api) => Some(api::check(self, api, fleet.as_ref())?),
             None => None,
         };
+        let audit = match &raw.audit {
+            Some(audit) => audit::check(self, audit, fleet.as_ref())?,
+            None => Audit::default(),
+        };
         let carries = fleet.as_ref().is_none_or(|fleet| fleet.roles.gateway);
         let certificates = self.certificates(&raw.certificate, carries);
         let database_clients = self.database_clients(&raw.database_client);
@@ -176,6 +189,7 @@ impl Checker<'_> {
             limits: limits.unwrap_or_default(),
             fleet,
             api,
+            audit,
             certificates,
             database_clients,
             listeners,
@@ -362,6 +376,8 @@ impl Checker<'_> {
     }
 }
 
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod listener_tests;
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub(super) struct RawNode {
     pub(super) limits: Option<RawLimits>,
     pub(super) fleet: Option<Spanned<RawFleet>>,
     pub(super) api: Option<RawApi>,
+    pub(super) audit: Option<super::audit::RawAudit>,
     #[serde(default)]
     pub(super) certificate: Vec<RawCertificate>,
     #[serde(default)]
@@ -45,6 +46,28 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawApi {
     pub(super) listen: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawObjects {
+    pub(super) url: Spanned<String>,
+    pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) region: Spanned<String>,
+    pub(super) credentials: Spanned<String>,
+    pub(super) ca: Option<Spanned<String>>,
+    pub(super) retain_days: Option<Spanned<u32>>,
+    pub(super) retain_mode: Option<Spanned<String>>,
+    pub(super) reread_seconds: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawWitness {
+    pub(super) name: Spanned<String>,
+    pub(super) url: Spanned<String>,
+    pub(super) key: Spanned<String>,
+    pub(super) ca: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use portcullis_audit::tlog::{
-    Checkpoint, Finding, Level, MAX_NOTE_BYTES, NotBelieved, Note, TILE_HEIGHT, TILE_WIDTH, Tile,
-    TrustPolicy, verify,
+    Checkpoint, Finding, Hash, Leaf, Level, MAX_NOTE_BYTES, NotBelieved, Note, TILE_HEIGHT,
+    TILE_WIDTH, Tile, TrustPolicy, verify_from,
 };
 
 use super::heads::{By, Claim, Claims, Heads};
@@ -12,7 +12,7 @@ use super::report::{Kind, LogReport};
 use super::source::Source;
 use super::{Earlier, InspectError, get};
 use crate::ledger::limits::{LOG_CHANGES, LOG_MISSING};
-use crate::ledger::tiles::{CHECKPOINT, LogFile, limit};
+use crate::ledger::tiles::{CHECKPOINT, KEPT_FROM, KeptFrom, LogFile, WITNESSED, limit};
 
 /// What is known of a log beforehand.
 #[derive(Default)]
@@ -96,6 +96,8 @@ fn once(
     let claims = earlier
         .iter()
         .filter(|one| one.checkpoint.origin == checkpoint.origin);
+    let witnessed = witnessed(source, &mut seen.report, &checkpoint, trust)?;
+    whose.claims.add(witnessed);
     whose.claims.add(claims.map(|one| Claim {
         size: one.checkpoint.size,
         root: one.checkpoint.root,
@@ -104,6 +106,46 @@ fn once(
     check_tree(source, &mut seen, &checkpoint, whose)?;
     judge(&mut seen, &checkpoint, &whose.claims);
     Ok(seen)
+}
+
+/// What witnesses cosigned is told, if it is as the policy asks; the log must fit it like anything that it signed.
+fn witnessed(
+    source: &mut dyn Source,
+    report: &mut LogReport,
+    checkpoint: &Checkpoint,
+    trust: &TrustPolicy,
+) -> Result<Option<Claim>, InspectError> {
+    let Some(trust) = trust.for_log(&checkpoint.origin) else {
+        return Ok(None);
+    };
+    let bytes = get(source, &report.path(WITNESSED))?;
+    let note = bytes.and_then(|bytes| Note::parse(&bytes).ok());
+    let Some((note, believed)) = note.and_then(|note| {
+        let believed = trust.check(&note).ok()?;
+        Some((note, believed))
+    }) else {
+        return Ok(None);
+    };
+    if believed.checkpoint.origin != checkpoint.origin {
+        return Ok(None);
+    }
+    // Control nodes cosign each checkpoint: their keys are named beneath the fleet's log.
+    let fleet = checkpoint.origin.split("/tenants/").next();
+    let nodes = format!("{}/nodes/", fleet.unwrap_or_default());
+    let mut by = believed.witnesses;
+    by.retain(|name, _| {
+        let key = trust.witness(name);
+        key.is_some_and(|key| !key.name().starts_with(&nodes))
+    });
+    if by.is_empty() {
+        return Ok(None);
+    }
+    report.witnessed(believed.checkpoint.size, by);
+    Ok(Some(Claim {
+        size: believed.checkpoint.size,
+        root: believed.checkpoint.root,
+        by: By::Itself(note.to_string()),
+    }))
 }
 
 /// The checkpoint, if the log itself signed it; whatever else is wrong with it is reported.
@@ -193,12 +235,20 @@ fn check_tree(
         let bytes = files.read(tile).map_err(Stop::into_error)?;
         files.kept.insert(tile, bytes);
     }
-    let mut failed = None;
-    let found = verify(
+    let kept = said_kept(files.source, &report.path(KEPT_FROM))?;
+    let kept_from = kept.map_or(0, |kept| kept.kept_from);
+    let (mut failed, mut declared) = (None, false);
+    let found = verify_from(
         checkpoint,
-        |tile| files.take(tile),
-        |index, entry| {
-            claims.see(index, entry);
+        kept_from,
+        |tile| files.take(tile, kept_from),
+        |index, leaf| {
+            let entry = match leaf {
+                Leaf::Entry(entry) => entry,
+                Leaf::Gone(hash) => return claims.see(index, hash),
+            };
+            claims.see(index, Hash::of_leaf(entry));
+            declared |= kept.is_some_and(|kept| kept.is_declared(index, entry));
             if let Some(heads) = collect.as_deref_mut()
                 && let Err(error) = heads.see(index, entry)
             {
@@ -220,6 +270,9 @@ fn check_tree(
                 }
             }
             report.more = findings.more;
+            if let Some(kept) = kept.filter(|_| findings.gone > 0) {
+                report.lacks(kept, findings.gone, declared);
+            }
             if findings.more > 0 {
                 seen.damaged.push((0, u64::MAX));
             }
@@ -233,6 +286,15 @@ fn check_tree(
         Err(stop @ Stop::Failed(_)) => return Err(stop.into_error()),
     }
     Ok(())
+}
+
+/// What the log's files say that it may lack. It is believed once the entry was seen that says the same.
+pub(super) fn said_kept(
+    source: &mut dyn Source,
+    path: &str,
+) -> Result<Option<KeptFrom>, InspectError> {
+    let bytes = get(source, path)?;
+    Ok(bytes.and_then(|bytes| KeptFrom::parse(&bytes)))
 }
 
 /// Compares the log with what was signed of it before.
@@ -333,13 +395,14 @@ impl Stop {
 }
 
 impl Files<'_> {
-    fn take(&mut self, tile: Tile) -> Result<Option<Vec<u8>>, Stop> {
+    fn take(&mut self, tile: Tile, kept_from: u64) -> Result<Option<Vec<u8>>, Stop> {
         // It is asked for again where something is wrong.
         if let Some(kept) = self.kept.get(&tile) {
             return Ok(kept.clone());
         }
         let read = self.read(tile)?;
-        if read.is_none() && !tile.is_partial() {
+        let let_go = tile.level == Level::Entries && tile.index < kept_from / u64::from(TILE_WIDTH);
+        if read.is_none() && !tile.is_partial() && !let_go {
             self.first_missing.get_or_insert(tile);
             self.missing += 1;
             if self.missing > LOG_MISSING {

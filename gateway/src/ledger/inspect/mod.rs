@@ -4,10 +4,12 @@
 //! Deliberately absent: where the files come from ([`Source`]), and whom to believe (the trust policy that whoever asks brings).
 
 mod heads;
+mod line;
 mod log;
 mod past;
 mod prove;
 mod report;
+mod sight;
 mod source;
 
 use std::fmt;
@@ -17,10 +19,11 @@ use portcullis_policy::TenantId;
 
 pub use self::heads::HEAD;
 use self::heads::Heads;
+pub use self::line::{LineError, LineProof, prove_line};
 use self::log::{Whose, inspect_log};
 pub use self::past::{AttemptThen, ChangeThen, Past, PastError, Then, past};
-pub use self::prove::{ProveError, Proven, Wanted, growth, prove};
-pub use self::report::{Found, Kind, LogReport, Report, Verdict};
+pub use self::prove::{ProveError, Proven, Wanted, growth, prove, root};
+pub use self::report::{Found, GoneReport, Kind, LogReport, Report, Verdict, WitnessedReport};
 pub use self::source::{Directory, Source};
 use super::tiles::{CHECKPOINT, LogId, TENANTS};
 

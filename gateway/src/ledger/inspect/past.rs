@@ -1,14 +1,16 @@
 //! Who could reach an endpoint at a moment in the past, and under which change, from a tenant's log alone.
 //!
-//! The whole log is checked on the way. The document that was in force is put into a state of its own, and asked by the very functions that
-//! decide connections; an entry's own expiry counts.
+//! The whole log is checked on the way: every entry is hashed, and the root compared. Only what the answer rests on is read as JSON, once it
+//! is known to be as it was signed. The document that was in force is put into a state of its own, and asked by the very functions that decide
+//! connections; an entry's own expiry counts.
 
 use std::fmt;
 
 use portcullis_audit::tlog::{
-    Checkpoint, Hash, Level, NotBelieved, Note, TILE_WIDTH, Tile, TrustPolicy, entries, verify,
+    Checkpoint, Hash, Leaf, Level, NotBelieved, Note, TILE_WIDTH, Tile, TrustPolicy, entries,
+    verify_from,
 };
-use portcullis_audit::{kinds, moment, sha256_hex};
+use portcullis_audit::{kinds, moment, personal, sha256_hex};
 use portcullis_policy::{
     Address, Attempt, Command, Decision, EndpointId, Origin, Prefix, Proposal, Purpose, Reach,
     State, Tenant, TenantId, Timestamp, View, explain, reach,
@@ -16,10 +18,12 @@ use portcullis_policy::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::log::said_kept;
 use super::report::LogReport;
+use super::sight::{Known, Seems};
 use super::source::Source;
 use super::{InspectError, What, get, what};
-use crate::ledger::tiles::{CHECKPOINT, LogFile, LogId, limit};
+use crate::ledger::tiles::{CHECKPOINT, KEPT_FROM, LogFile, LogId, limit};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -45,6 +49,8 @@ pub struct Past {
     pub reach: Option<Reach>,
     /// The change that last altered who can reach it.
     pub changed_by: Option<ChangeThen>,
+    /// Entries before this one may have been let go of, and are not in the answer.
+    pub kept_from: Option<u64>,
     /// What became of the address that was asked about.
     pub attempt: Option<AttemptThen>,
 }
@@ -58,7 +64,7 @@ pub struct ChangeThen {
     pub at: String,
     /// The policy's revision.
     pub revision: u64,
-    /// Who made it.
+    /// Who made it; the first digits of the commitment, where it is withheld.
     pub by: String,
 }
 
@@ -93,15 +99,21 @@ pub fn past(source: &mut dyn Source, trust: &TrustPolicy, then: &Then) -> Result
         bundle: None,
     };
     let mut before = Vec::new();
-    let findings = verify(
+    let kept = said_kept(read.source, &of_log.path(KEPT_FROM))?;
+    let mut declared = false;
+    let findings = verify_from(
         &checkpoint,
+        kept.map_or(0, |kept| kept.kept_from),
         |tile| read.file(tile),
-        |index, line| {
-            let entry = Known::of(index, line);
+        |index, leaf| {
+            let Leaf::Entry(line) = leaf else { return };
+            declared |= kept.is_some_and(|kept| kept.is_declared(index, line));
+            let entry = Known::of(index, line, then);
             before.extend(entry.filter(|known| known.at_ms <= then.at.as_millis()));
         },
     )?;
-    if !findings.is_clean() {
+    let gone = kept.filter(|_| findings.gone > 0);
+    if !findings.is_clean() || gone.is_some() && !declared {
         return Err(PastError::NotGood {
             tampered: findings.is_tampered(),
         });
@@ -110,6 +122,7 @@ pub fn past(source: &mut dyn Source, trust: &TrustPolicy, then: &Then) -> Result
         read,
         before,
         size: checkpoint.size,
+        gone: gone.map(|gone| gone.kept_from),
     };
     history.answer(then)
 }
@@ -130,43 +143,13 @@ fn believed(bytes: &[u8], trust: &TrustPolicy, tenant: &TenantId) -> Result<Chec
     Ok(believed.checkpoint)
 }
 
-/// An entry about policy, by what it takes to find it again.
-struct Known {
-    index: u64,
-    at_ms: i64,
-    hash: Hash,
-}
-
-/// What a line begins with, before its moment: events are written in the order of their members' names.
-const BEGINS: &[u8] = b"{\"at\":\"";
-/// `2027-01-15T08:00:00.000Z`.
-const MOMENT: usize = 24;
-const POLICY: [&[u8]; 2] = [
-    b"\"kind\":\"policy.applied\"",
-    b"\"kind\":\"policy.document\"",
-];
-
-impl Known {
-    /// Cheap, because every entry of a log comes by; whether it is what it seems is seen when it is read again.
-    fn of(index: u64, line: &[u8]) -> Option<Self> {
-        let has = |wanted: &&[u8]| line.windows(wanted.len()).any(|part| part == *wanted);
-        POLICY.iter().any(has).then_some(())?;
-        let at = line.strip_prefix(BEGINS)?.get(..MOMENT)?;
-        Some(Self {
-            index,
-            at_ms: moment::from_text(std::str::from_utf8(at).ok()?)?,
-            hash: Hash::of_leaf(line),
-        })
-    }
-}
-
 /// An entry about policy, as all nodes write it.
 #[derive(Deserialize)]
 struct Entry {
     kind: String,
     node: String,
     at: String,
-    by: String,
+    by: Value,
     position: u64,
     revision: u64,
     #[serde(default)]
@@ -183,11 +166,10 @@ const ALL_NODES: &str = "fleet";
 impl Entry {
     /// What it says of an endpoint; nothing where it says nothing. Too large to be in the entry: it may have changed.
     fn about(&self, endpoint: &EndpointId) -> Option<&Value> {
-        let Value::Array(all) = &self.endpoints else {
-            return Some(&self.endpoints);
-        };
-        let name = endpoint.to_string();
-        all.iter().find(|one| one["endpoint"] == name.as_str())
+        match self.endpoints.as_array() {
+            Some(all) => said_of(all, endpoint),
+            None => Some(&self.endpoints),
+        }
     }
 
     fn change(&self, entry: u64) -> ChangeThen {
@@ -195,15 +177,23 @@ impl Entry {
             entry,
             at: self.at.clone(),
             revision: self.revision,
-            by: self.by.clone(),
+            by: personal::shown(&self.by),
         }
     }
+}
+
+/// The difference that is this endpoint's.
+pub(super) fn said_of<'a>(all: &'a [Value], endpoint: &EndpointId) -> Option<&'a Value> {
+    let name = endpoint.to_string();
+    all.iter().find(|one| one["endpoint"] == name.as_str())
 }
 
 struct History<'a> {
     read: Read<'a>,
     before: Vec<Known>,
     size: u64,
+    /// Entries before this one may have been let go of.
+    gone: Option<u64>,
 }
 
 impl History<'_> {
@@ -213,11 +203,15 @@ impl History<'_> {
             in_force: None,
             reach: None,
             changed_by: None,
+            kept_from: self.gone,
             attempt: None,
         };
         let mut place = self.before.len();
-        let Some((index, entry)) = self.previous(&mut place)? else {
-            return Ok(past);
+        let Some((index, entry)) = self.previous(&mut place, Seems::Elsewhere)? else {
+            return match self.gone {
+                Some(kept_from) => Err(PastError::Gone(kept_from)),
+                None => Ok(past),
+            };
         };
         past.in_force = Some(entry.change(index));
         let document = self.document(&entry, place)?;
@@ -230,34 +224,46 @@ impl History<'_> {
             .from
             .as_ref()
             .and_then(|from| attempt(&view, then, from));
-        let admitted = past.attempt.as_ref().is_some_and(|it| it.permitted);
-        let (mut known, mut opened) = (None, None);
-        let mut next = Some((index, entry));
-        while let Some((index, entry)) = next {
-            if let Some(said) = entry.about(&then.endpoint) {
-                known = known.or_else(|| Some(entry.change(index)));
-                let from = then.from.as_ref().filter(|_| admitted && opened.is_none());
-                if from.is_some_and(|from| opens(said, from)) {
-                    opened = Some(entry.change(index));
-                }
-            }
-            if known.is_some() && (opened.is_some() || !admitted) {
-                break;
-            }
-            next = self.previous(&mut place)?;
-        }
-        past.changed_by = known;
-        if let Some(attempt) = &mut past.attempt {
-            attempt.admitted_by = opened;
+        past.changed_by = self.last(place, Seems::About, |entry| {
+            entry.about(&then.endpoint).is_some()
+        })?;
+        if let (Some(attempt), Some(from)) = (&mut past.attempt, &then.from)
+            && attempt.permitted
+        {
+            attempt.admitted_by = self.last(place, Seems::Opens, |entry| {
+                let said = entry.about(&then.endpoint);
+                said.is_some_and(|said| opens(said, from))
+            })?;
         }
         Ok(past)
     }
 
-    /// The last change before this place, and its place.
-    fn previous(&mut self, place: &mut usize) -> Result<Option<(u64, Entry)>, PastError> {
+    /// The last change up to this place, itself included, that did so.
+    fn last(
+        &mut self,
+        place: usize,
+        seems: Seems,
+        did: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<ChangeThen>, PastError> {
+        let mut place = place.saturating_add(1);
+        while let Some((index, entry)) = self.previous(&mut place, seems)? {
+            if did(&entry) {
+                return Ok(Some(entry.change(index)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last change before this place that seems to do at least this, and its place.
+    fn previous(
+        &mut self,
+        place: &mut usize,
+        seems: Seems,
+    ) -> Result<Option<(u64, Entry)>, PastError> {
         while let Some(before) = place.checked_sub(1) {
             *place = before;
-            if let Some((index, entry)) = self.entry(before)?
+            if self.before.get(before).is_some_and(|it| it.seems >= seems)
+                && let Some((index, entry)) = self.entry(before)?
                 && entry.kind == kinds::POLICY_APPLIED
             {
                 return Ok(Some((index, entry)));
@@ -288,7 +294,8 @@ impl History<'_> {
         };
         let unfit = || PastError::Unfit(format!("the document of revision {}", entry.revision));
         let count = usize::try_from(parts).map_err(|_| unfit())?;
-        let first = place.checked_sub(count).ok_or_else(unfit)?;
+        let first = place.checked_sub(count);
+        let first = first.ok_or_else(|| self.gone.map_or_else(unfit, PastError::Gone))?;
         let mut text = String::new();
         for place in first..place {
             let part = self.entry(place)?.filter(|(_, part)| {
@@ -346,7 +353,7 @@ fn attempt(view: &View, then: &Then, (address, origin): &(Address, Origin)) -> O
 }
 
 /// Whether a change opened this door to this address, or may have: it was too large to say.
-fn opens(said: &Value, (address, origin): &(Address, Origin)) -> bool {
+pub(super) fn opens(said: &Value, (address, origin): &(Address, Origin)) -> bool {
     let Some(opened) = said.get("opened") else {
         return true;
     };
@@ -418,6 +425,8 @@ pub enum PastError {
         /// Something is changed, not only missing.
         tampered: bool,
     },
+    /// What was in force then was said before this entry, and was let go of.
+    Gone(u64),
     /// What was signed is not of this version; what.
     Unfit(String),
 }
@@ -442,6 +451,10 @@ impl fmt::Display for PastError {
             ),
             Self::NotGood { tampered: false } => f.write_str(
                 "the log is not complete: nothing is told from it; `portcullis audit verify` says what is missing",
+            ),
+            Self::Gone(kept_from) => write!(
+                f,
+                "what was in force then was said before entry {kept_from}, and was let go of since: ask a copy of the log that still has it"
             ),
             Self::Unfit(what) => write!(f, "not understood: {what}"),
         }

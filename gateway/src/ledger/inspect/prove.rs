@@ -2,18 +2,21 @@
 
 use std::fmt;
 
-use portcullis_audit::Event;
 use portcullis_audit::tlog::{
     Checkpoint, Evidence, Hash, Level, MAX_BUNDLE_BYTES, MAX_TILE_BYTES, Note, TILE_WIDTH, Tile,
     Tiles, check_consistency, check_inclusion, decode_tile, encode_tile, entries,
     prove_consistency, prove_inclusion, root_at,
 };
+use portcullis_audit::{Event, kinds};
 
+use serde_json::Value;
+
+use super::log::said_kept;
 use super::report::LogReport;
 use super::source::Source;
 use super::{InspectError, get};
 use crate::ledger::limits::{LOG_CHANGES, MAX_FOUND};
-use crate::ledger::tiles::CHECKPOINT;
+use crate::ledger::tiles::{CHECKPOINT, KEPT_FROM};
 
 /// Which entry is wanted.
 #[derive(Clone, Debug)]
@@ -22,6 +25,15 @@ pub enum Wanted {
     Index(u64),
     /// The one event of an attempt, by the reference that the client was told.
     Reference(String),
+    /// The one that anchors a file of connections' lines of a node.
+    Batch {
+        /// The node's name,
+        node: String,
+        /// and the file's.
+        file: String,
+    },
+    /// By its place; if the log let go of it, these bytes, which somebody kept and which must be what was signed.
+    Kept(u64, Vec<u8>),
 }
 
 /// An entry, and what proves it: the entry itself is the proof's extra data.
@@ -78,8 +90,15 @@ fn once(
         size: checkpoint.size,
     };
     let index = match wanted {
-        Wanted::Index(index) => *index,
-        Wanted::Reference(reference) => files.search(reference)?,
+        Wanted::Index(index) | Wanted::Kept(index, _) => *index,
+        Wanted::Reference(reference) => {
+            files.search(reference, |it| it.reference.as_deref() == Some(reference))?
+        }
+        Wanted::Batch { node, file } => files.search(file, |it| {
+            it.kind == kinds::CONNECTIONS_BATCH
+                && it.node == node.as_str()
+                && it.field("file").and_then(Value::as_str) == Some(file)
+        })?,
     };
     let beyond = ProveError::Beyond {
         index,
@@ -93,9 +112,11 @@ fn once(
     let Some(bundle) = bundle.filter(|_| index < checkpoint.size) else {
         return Err(beyond);
     };
-    let entries = files.entries(bundle)?;
     let place = usize::try_from(index % u64::from(TILE_WIDTH)).unwrap_or(usize::MAX);
-    let entry = entries.into_iter().nth(place).ok_or(beyond)?;
+    let entry = match (files.entries(bundle), wanted) {
+        (Err(ProveError::Gone { .. }), Wanted::Kept(_, entry)) => entry.clone(),
+        (entries, _) => entries?.into_iter().nth(place).ok_or(beyond)?,
+    };
     let mut tiles = Tiles::new(checkpoint.size, |tile| files.tile(tile));
     let proof = prove_inclusion(index, checkpoint.size, &mut tiles);
     let proof = proof.map_err(|error| damaged("tile", &error))?;
@@ -153,6 +174,36 @@ pub fn growth(
     })
 }
 
+/// A log's name in its checkpoint, and its root when it had so many entries.
+///
+/// # Errors
+/// [`ProveError`]
+pub fn root(source: &mut dyn Source, log: &str, size: u64) -> Result<(String, Hash), ProveError> {
+    let of_log = LogReport::new(log);
+    let damaged = |file: &str, problem: &dyn fmt::Display| ProveError::Damaged {
+        path: of_log.path(file),
+        problem: problem.to_string(),
+    };
+    let bytes = get(source, &of_log.path(CHECKPOINT))?;
+    let bytes = bytes.ok_or_else(|| damaged(CHECKPOINT, &"it is missing"))?;
+    let note = Note::parse(&bytes).map_err(|error| damaged(CHECKPOINT, &error))?;
+    let checkpoint = Checkpoint::parse(&note.text).map_err(|error| damaged(CHECKPOINT, &error))?;
+    if size > checkpoint.size {
+        return Err(ProveError::Beyond {
+            index: size,
+            size: checkpoint.size,
+        });
+    }
+    let mut files = Files {
+        source,
+        log: of_log.clone(),
+        size: checkpoint.size,
+    };
+    let mut tiles = Tiles::new(checkpoint.size, |tile| files.tile(tile));
+    let root = root_at(size, &mut tiles).map_err(|error| damaged("tile", &error))?;
+    Ok((checkpoint.origin, root))
+}
+
 struct Files<'a> {
     source: &'a mut dyn Source,
     log: LogReport,
@@ -160,20 +211,24 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// The one entry with this reference.
-    fn search(&mut self, reference: &str) -> Result<u64, ProveError> {
+    /// The one entry that `fits`, among those that have this text in them.
+    fn search(&mut self, wanted: &str, fits: impl Fn(&Event) -> bool) -> Result<u64, ProveError> {
         let mut found = Vec::new();
         let width = u64::from(TILE_WIDTH);
         for number in 0..self.size.div_ceil(width) {
             let Some(bundle) = Tile::at(Level::Entries, number, self.size) else {
                 break;
             };
-            for (index, entry) in (number * width..).zip(self.entries(bundle)?) {
+            let read = match self.entries(bundle) {
+                Err(ProveError::Gone { .. }) => continue,
+                read => read?,
+            };
+            for (index, entry) in (number * width..).zip(read) {
                 let text = std::str::from_utf8(&entry).ok();
                 // Looked for first because it is cheap.
-                let event = text.filter(|text| text.contains(reference));
+                let event = text.filter(|text| text.contains(wanted));
                 let event = event.and_then(|text| Event::parse(text).ok());
-                let event = event.filter(|it| it.reference.as_deref() == Some(reference));
+                let event = event.filter(|it| fits(it));
                 if let Some(event) = event
                     && found.len() < MAX_FOUND
                 {
@@ -183,13 +238,21 @@ impl Files<'_> {
         }
         match found.as_slice() {
             [(index, _)] => Ok(*index),
-            [] => Err(ProveError::NotFound(reference.to_owned())),
+            [] => Err(ProveError::NotFound(wanted.to_owned())),
             _ => Err(ProveError::Several(found)),
         }
     }
 
     fn entries(&mut self, bundle: Tile) -> Result<Vec<Vec<u8>>, ProveError> {
-        let (bytes, width) = self.file(bundle, MAX_BUNDLE_BYTES)?;
+        let found = self.file(bundle, MAX_BUNDLE_BYTES);
+        if matches!(found, Err(ProveError::Damaged { .. })) {
+            let kept = said_kept(self.source, &self.log.path(KEPT_FROM))?;
+            let kept_from = kept.map_or(0, |kept| kept.kept_from);
+            if bundle.index < kept_from / u64::from(TILE_WIDTH) {
+                return Err(ProveError::Gone { kept_from });
+            }
+        }
+        let (bytes, width) = found?;
         let entries = entries(&bytes, width).map_err(|error| ProveError::Damaged {
             path: self.log.path(&bundle.path()),
             problem: error.to_string(),
@@ -245,7 +308,12 @@ pub enum ProveError {
         /// and how many the log has.
         size: u64,
     },
-    /// No entry has this reference.
+    /// It was kept for as long as was decided.
+    Gone {
+        /// Entries before this one were let go of.
+        kept_from: u64,
+    },
+    /// No entry has this reference, or anchors this file.
     NotFound(String),
     /// Several have it: their indexes and kinds.
     Several(Vec<(u64, String)>),
@@ -265,7 +333,14 @@ impl fmt::Display for ProveError {
             Self::Beyond { index, size } => {
                 write!(f, "there is no entry {index}: the log has {size}, from 0")
             }
-            Self::NotFound(reference) => write!(f, "no entry has the reference {reference}"),
+            Self::Gone { kept_from } => write!(
+                f,
+                "it was let go of: the log keeps its entries from {kept_from} on; ask a copy that still has it"
+            ),
+            Self::NotFound(reference) => write!(
+                f,
+                "no entry has {reference}; a single connection is in a batch: name the node's files by --batches"
+            ),
             Self::Several(found) => {
                 f.write_str("several entries have this reference; name one by --index:")?;
                 found

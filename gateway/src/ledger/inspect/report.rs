@@ -6,6 +6,8 @@ use portcullis_audit::moment;
 use portcullis_audit::tlog::{Checkpoint, Finding, Level, TILE_WIDTH, Tile};
 use serde::Serialize;
 
+use crate::ledger::tiles::{KEPT_FROM, KeptFrom};
+
 /// All logs that were looked at.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -46,10 +48,36 @@ pub struct LogReport {
     pub root: Option<String>,
     /// Who cosigned, and when.
     pub cosigned: BTreeMap<String, String>,
+    /// The newest that a witness outside of the fleet cosigned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<WitnessedReport>,
+    /// What it lacks because it was let go of, as the log itself says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<GoneReport>,
     /// What is wrong, by place.
     pub findings: Vec<Found>,
     /// Findings that are not told one by one.
     pub more: u64,
+}
+
+/// Entries that were kept for as long as was decided, and that are not there any more. Their hashes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GoneReport {
+    /// How many of them are gone.
+    pub entries: u64,
+    /// All that is gone came before this entry.
+    pub kept_from: u64,
+    /// The entry of the log that says so.
+    pub declared_by: u64,
+}
+
+/// The newest checkpoint of a log that a witness outside of the fleet cosigned.
+#[derive(Clone, Debug, Serialize)]
+pub struct WitnessedReport {
+    /// Entries that it has.
+    pub size: u64,
+    /// Which witnesses cosigned it, and when.
+    pub cosigned: BTreeMap<String, String>,
 }
 
 /// One thing that is wrong.
@@ -126,6 +154,18 @@ impl Report {
     }
 }
 
+/// Times in Unix seconds, as they are shown.
+fn moments(times: BTreeMap<String, u64>) -> BTreeMap<String, String> {
+    let text = |seconds: u64| {
+        let milliseconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        moment::to_text(milliseconds.saturating_mul(1_000))
+    };
+    times
+        .into_iter()
+        .map(|(name, at)| (name, text(at)))
+        .collect()
+}
+
 impl LogReport {
     pub(super) fn new(log: &str) -> Self {
         Self {
@@ -134,6 +174,8 @@ impl LogReport {
             size: 0,
             root: None,
             cosigned: BTreeMap::new(),
+            witnessed: None,
+            gone: None,
             findings: Vec::new(),
             more: 0,
         }
@@ -146,12 +188,35 @@ impl LogReport {
     }
 
     pub(super) fn cosigned(&mut self, witnesses: BTreeMap<String, u64>) {
-        let text = |seconds: u64| {
-            let milliseconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-            moment::to_text(milliseconds.saturating_mul(1_000))
-        };
-        let witnesses = witnesses.into_iter();
-        self.cosigned = witnesses.map(|(name, at)| (name, text(at))).collect();
+        self.cosigned = moments(witnesses);
+    }
+
+    pub(super) fn witnessed(&mut self, size: u64, witnesses: BTreeMap<String, u64>) {
+        self.witnessed = Some(WitnessedReport {
+            size,
+            cosigned: moments(witnesses),
+        });
+    }
+
+    /// Entries are gone; by right, if the log `declared` it.
+    pub(super) fn lacks(&mut self, kept: KeptFrom, entries: u64, declared: bool) {
+        let KeptFrom {
+            kept_from,
+            declared_by,
+        } = kept;
+        if declared {
+            self.gone = Some(GoneReport {
+                entries,
+                kept_from,
+                declared_by,
+            });
+            return;
+        }
+        let says = format!(
+            "{entries} of the entries before {kept_from} are missing, and entry {declared_by} does not say that they were let go of"
+        );
+        let found = self.add(Kind::Missing, KEPT_FROM, says);
+        (found.first, found.last) = (Some(0), Some(kept_from.saturating_sub(1)));
     }
 
     /// Adds what is wrong with a file of this log.

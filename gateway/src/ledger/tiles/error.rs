@@ -51,6 +51,13 @@ pub enum LogError {
         /// and the entry's index.
         index: u64,
     },
+    /// The log did not declare that it may lack this bundle.
+    NotDeclared {
+        /// The log,
+        log: LogId,
+        /// and the bundle's first entry.
+        index: u64,
+    },
     /// An entry is longer than a log can hold.
     TooLong {
         /// The log,
@@ -92,9 +99,24 @@ pub enum LogError {
 }
 
 impl LogError {
-    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { path, error }
+    }
+
+    /// What is wrong with what it comes from, in one line.
+    pub(crate) fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// Whether the disk takes nothing more: whatever is tried next fails as well.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(self, Self::Io { error, .. }
+            if matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem))
     }
 
     pub(super) fn damaged(path: &Path, problem: impl fmt::Display) -> Self {
@@ -123,6 +145,10 @@ impl fmt::Display for LogError {
             Self::Differs { log, index } => {
                 write!(f, "entry {index} of the log {log} is another already")
             }
+            Self::NotDeclared { log, index } => write!(
+                f,
+                "the log {log} did not declare that it may lack the entries from {index} on"
+            ),
             Self::TooLong { log, index, bytes } => write!(
                 f,
                 "entry {index} of the log {log} would have {bytes} bytes, more than {MAX_ENTRY_BYTES}"
@@ -167,6 +193,7 @@ impl std::error::Error for LogError {
             | Self::TooMany(_)
             | Self::Gap { .. }
             | Self::Differs { .. }
+            | Self::NotDeclared { .. }
             | Self::TooLong { .. }
             | Self::Fork { .. }
             | Self::OtherLog(..)

@@ -172,3 +172,35 @@ pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
     }
     Ok(Some(bytes))
 }
+
+/// The numbers of the files in a folder that are called as tiles are, with `suffix` after the last digits; in order.
+///
+/// # Errors
+/// Whatever the system says. A folder that is not there has none.
+pub(crate) fn numbered(folder: &Path, suffix: &str) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    let mut folders = vec![(folder.to_owned(), 0_u64)];
+    while let Some((folder, above)) = folders.pop() {
+        let listed = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            listed => listed?,
+        };
+        for entry in listed {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let digits = |text: &str| {
+                let three = text.len() == 3 && text.bytes().all(|it| it.is_ascii_digit());
+                let group: u64 = three.then(|| text.parse().ok()).flatten()?;
+                above.checked_mul(1_000)?.checked_add(group)
+            };
+            if let Some(number) = name.strip_suffix(suffix).and_then(digits) {
+                numbers.push(number);
+            } else if let Some(number) = name.strip_prefix('x').and_then(digits) {
+                folders.push((entry.path(), number));
+            }
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}

@@ -10,6 +10,9 @@ mod error;
 mod files;
 #[cfg(test)]
 mod home;
+mod kept;
+#[cfg(test)]
+mod kept_tests;
 mod log;
 mod place;
 mod shelf;
@@ -24,16 +27,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use portcullis_audit::tlog::{Level, MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, MAX_TILE_BYTES, Note, Tree};
+use portcullis_audit::tlog::{
+    Hash, Level, MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, MAX_TILE_BYTES, Note, Tree,
+};
 
 pub use self::error::LogError;
+pub use self::kept::KeptFrom;
 pub use self::place::{LogFile, LogId, parse_path};
 
-pub(crate) use self::files::read;
-pub(crate) use self::place::{CHECKPOINT, TENANTS};
+pub(crate) use self::files::{numbered, read};
+pub(crate) use self::kept::MAX_KEPT_BYTES;
+pub(crate) use self::place::{CHECKPOINT, KEPT_FROM, TENANTS, WITNESSED};
 
 use self::files::Unsynced;
-use self::log::Log;
+use self::log::{Begin, Log};
 use super::limits::{LOG_PENDING_BYTES, LOGS};
 
 /// All logs of a node, under one directory.
@@ -92,7 +99,18 @@ impl Logs {
         let _syncing = self.syncing.lock();
         let held = &mut *self.held.lock();
         held.usable()?;
-        held.begin(log, self.folder(log), tree)
+        held.begin(log, self.folder(log), tree, Begin::GoOn)
+    }
+
+    /// Begins a log that is to be written from its first entry on, whatever its files have.
+    ///
+    /// # Errors
+    /// Those of [`Self::begin`].
+    pub fn begin_anew(&self, log: &LogId) -> Result<(), LogError> {
+        let _syncing = self.syncing.lock();
+        let held = &mut *self.held.lock();
+        held.usable()?;
+        held.begin(log, self.folder(log), Tree::EMPTY, Begin::Anew)
     }
 
     /// Appends leaves of which the first has this index; a log without any need not be begun. Leaves that are there already must be the
@@ -110,7 +128,7 @@ impl Logs {
         held.usable()?;
         held.make_room(self.pending_limit)?;
         if first == 0 && !held.logs.contains_key(log) {
-            held.begin(log, self.folder(log), Tree::EMPTY)?;
+            held.begin(log, self.folder(log), Tree::EMPTY, Begin::GoOn)?;
         }
         let found = held.logs.get_mut(log);
         let found = found.ok_or_else(|| LogError::Unknown(log.clone()))?;
@@ -118,6 +136,64 @@ impl Logs {
         found.append(first, leaves)?;
         held.waiting = held.waiting.saturating_add(found.pending_bytes() - before);
         Ok(found.tree().size())
+    }
+
+    /// Appends entries that were let go of everywhere, by their hashes: whole bundles, where the log ends. The log's size after. Whether they
+    /// are the log's is seen by its tree.
+    ///
+    /// # Errors
+    /// [`LogError`]; then none of them was appended.
+    pub fn append_gone(&self, log: &LogId, first: u64, hashes: &[Hash]) -> Result<u64, LogError> {
+        let held = &mut *self.held.lock();
+        held.usable()?;
+        held.make_room(self.pending_limit)?;
+        let found = held.logs.get_mut(log);
+        let found = found.ok_or_else(|| LogError::Unknown(log.clone()))?;
+        let before = found.pending_bytes();
+        found.append_gone(first, hashes)?;
+        held.waiting = held.waiting.saturating_add(found.pending_bytes() - before);
+        Ok(found.tree().size())
+    }
+
+    /// What a log that was begun declared of what it lacks, and published since.
+    #[must_use]
+    pub fn kept_from(&self, log: &LogId) -> Option<KeptFrom> {
+        self.held.lock().logs.get(log)?.kept_from()
+    }
+
+    /// The hashes of the entries of a whole bundle of a log that was begun; nothing beyond its end.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub fn hashes(&self, log: &LogId, bundle: u64) -> Result<Option<Vec<Hash>>, LogError> {
+        let held = self.held.lock();
+        let found = held.logs.get(log);
+        found
+            .ok_or_else(|| LogError::Unknown(log.clone()))?
+            .hashes(bundle)
+    }
+
+    /// Lets go of the entries of a whole bundle, after the log declared that it may lack them ([`Self::kept_from`]); their hashes stay. One
+    /// that is gone already is no failure.
+    ///
+    /// # Errors
+    /// [`LogError`]; [`LogError::NotDeclared`] if it did not.
+    pub fn let_go(&self, log: &LogId, bundle: u64) -> Result<(), LogError> {
+        let held = &mut *self.held.lock();
+        held.usable()?;
+        let found = held.logs.get(log);
+        let found = found.ok_or_else(|| LogError::Unknown(log.clone()))?;
+        found.let_go(bundle, &mut held.unsynced)
+    }
+
+    /// The numbers of the whole bundles before `end` that are there, in order.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn bundles(&self, log: &LogId, end: u64) -> io::Result<Vec<u64>> {
+        let mut numbers = numbered(&self.folder(log).join("tile/entries"), "")?;
+        numbers.retain(|number| *number < end);
+        Ok(numbers)
     }
 
     /// The logs that were begun, the fleet's first.
@@ -131,6 +207,20 @@ impl Logs {
     pub fn tree(&self, log: &LogId) -> Option<Tree> {
         let held = self.held.lock();
         held.logs.get(log).map(|log| log.tree().clone())
+    }
+
+    /// The root that a log that was begun had at this size, from its own tiles; nothing if it is not that long.
+    ///
+    /// # Errors
+    /// [`LogError`]
+    pub fn root_at(&self, log: &LogId, size: u64) -> Result<Option<Hash>, LogError> {
+        let held = self.held.lock();
+        let found = held.logs.get(log);
+        let found = found.ok_or_else(|| LogError::Unknown(log.clone()))?;
+        match size <= found.tree().size() {
+            true => found.root_at(size).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Leaves of a log that was begun, from this index on: as many as are easily had, at most 256; none where it ends.
@@ -165,6 +255,17 @@ impl Logs {
         found
             .ok_or_else(|| LogError::Unknown(log.clone()))?
             .publish(note, &mut held.unsynced)
+    }
+
+    /// Shows a checkpoint that was published and that witnesses cosigned since.
+    ///
+    /// # Errors
+    /// [`LogError`]; then the one before it stands.
+    pub fn show_witnessed(&self, log: &LogId, note: &Note) -> Result<(), LogError> {
+        let held = &mut *self.held.lock();
+        held.usable()?;
+        let path = self.folder(log).join(LogFile::Witnessed.to_string());
+        held.unsynced.write(&path, note.to_string().as_bytes())
     }
 
     /// Makes everything that was appended so far durable. Appending goes on meanwhile.
@@ -230,11 +331,17 @@ impl Held {
         }
     }
 
-    fn begin(&mut self, id: &LogId, folder: PathBuf, tree: Tree) -> Result<(), LogError> {
+    fn begin(
+        &mut self,
+        id: &LogId,
+        folder: PathBuf,
+        tree: Tree,
+        begin: Begin,
+    ) -> Result<(), LogError> {
         if self.logs.len() >= LOGS && !self.logs.contains_key(id) {
             return Err(LogError::TooMany(LOGS));
         }
-        let log = Log::open(id.clone(), folder, tree, &mut self.unsynced)?;
+        let log = Log::open(id.clone(), folder, tree, begin, &mut self.unsynced)?;
         self.logs.insert(id.clone(), log);
         Ok(())
     }
@@ -273,7 +380,8 @@ impl Held {
 /// Bytes of such a file at most.
 pub(crate) fn limit(file: LogFile) -> usize {
     match file {
-        LogFile::Checkpoint => MAX_NOTE_BYTES,
+        LogFile::Checkpoint | LogFile::Witnessed => MAX_NOTE_BYTES,
+        LogFile::KeptFrom => MAX_KEPT_BYTES,
         LogFile::Tile(tile) => match tile.level {
             Level::Entries => MAX_BUNDLE_BYTES,
             Level::Hashes(_) => MAX_TILE_BYTES,

@@ -50,6 +50,10 @@ pub(crate) const TENANTS: &str = "tenants";
 pub enum LogFile {
     /// The last signed head.
     Checkpoint,
+    /// The last one that witnesses cosigned, too; it may be older.
+    Witnessed,
+    /// From where on all entries are there ([`super::KeptFrom`]); no such file: from the first.
+    KeptFrom,
     /// A tile of hashes or a bundle of entries.
     Tile(Tile),
 }
@@ -60,6 +64,8 @@ impl LogFile {
     pub fn parse(path: &str) -> Option<Self> {
         match path {
             CHECKPOINT => Some(Self::Checkpoint),
+            WITNESSED => Some(Self::Witnessed),
+            KEPT_FROM => Some(Self::KeptFrom),
             path => Tile::parse(path).map(Self::Tile),
         }
     }
@@ -69,12 +75,18 @@ impl fmt::Display for LogFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checkpoint => f.write_str(CHECKPOINT),
+            Self::Witnessed => f.write_str(WITNESSED),
+            Self::KeptFrom => f.write_str(KEPT_FROM),
             Self::Tile(tile) => f.write_str(&tile.path()),
         }
     }
 }
 
 pub(crate) const CHECKPOINT: &str = "checkpoint";
+
+pub(crate) const WITNESSED: &str = "checkpoint.witnessed";
+
+pub(crate) const KEPT_FROM: &str = "kept-from";
 
 /// Reads a path relative to the folder of all logs, like `tenants/acme/tile/0/000`.
 #[must_use]

@@ -140,6 +140,13 @@ impl Shelf {
         })
     }
 
+    /// The hashes of a tile.
+    pub(super) fn row(&self, tile: Tile) -> Result<Vec<Hash>, LogError> {
+        self.first_of(tile, MAX_TILE_BYTES, |bytes, found| {
+            prefix(bytes, found, tile.width)
+        })
+    }
+
     /// The root of a size that is in the tiles.
     pub(super) fn root_at(&self, size: u64) -> Result<Hash, LogError> {
         root_at(size, &mut self.tiles(size)).map_err(|error| self.no_proof(error))

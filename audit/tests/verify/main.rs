@@ -15,6 +15,8 @@ use portcullis_audit::tlog::{
 };
 use proptest::prelude::*;
 
+mod kept;
+
 /// A log as its files.
 #[derive(Clone)]
 struct Files {

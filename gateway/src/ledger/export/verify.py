@@ -1,0 +1,627 @@
+"""Checks this evidence bundle. Python's standard library is all it needs, and no network.
+
+    python3 -I -S verify.py [TRUST-POLICY]
+
+TRUST-POLICY is the trust policy as you have it from elsewhere; without it the bundle's own `trust.policy` is used,
+which proves only that the bundle agrees with itself. One line for each check: `ok` or `WRONG`, then the file and
+what of it. Ends with 0 if everything holds, with 1 if anything does not, with 2 if it was called wrongly.
+
+Formats: RFC 6962 (tree), RFC 8032 (Ed25519), C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-tiles,
+tlog-policy, tlog-proof.
+"""
+
+import base64
+import csv
+import datetime
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+WIDTH = 256  # Hashes in a full tile, entries in a full bundle.
+HASH = 32
+LOG, WITNESS = 0x01, 0x04  # Types of keys.
+SUMS = 'SHA256SUMS'
+
+
+class Wrong(Exception):
+    """Something that does not hold: the file, and what of it."""
+
+
+def need(holds, file, what):
+    if not holds:
+        raise Wrong(f'{file}: {what}')
+
+
+def main(arguments):
+    if len(arguments) > 1 or any(argument.startswith('-') for argument in arguments):
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder = Path(__file__).resolve().parent
+    trust = Path(arguments[0]) if arguments else folder / 'trust.policy'
+    csv.field_size_limit(1 << 24)
+    checks = Checks()
+    checks.run(lambda: check_sums(folder, checks))
+    bundle = checks.run(lambda: Bundle(folder, trust))
+    if bundle:
+        for log in bundle.logs:
+            checks.run(lambda log=log: log.check_head(bundle.trust))
+            checks.run(lambda log=log: log.check_tree())
+        checks.run(bundle.check_populations)
+        for name in ('start', 'end'):
+            checks.run(lambda name=name: bundle.check_policy(name))
+        checks.run(bundle.check_proofs)
+    if not arguments:
+        print('note: trust.policy is the bundle\'s own: compare it with one that you have from elsewhere')
+    print(f'{checks.passed} checks hold' + (f', {checks.failed} do NOT' if checks.failed else ': the bundle is whole'))
+    return 1 if checks.failed else 0
+
+
+class Checks:
+    """Runs one check after the other; what fails is told, and does not keep the others from being run."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def run(self, check):
+        try:
+            done = check()
+        except Wrong as wrong:
+            return self.wrong(str(wrong))
+        except OSError as error:
+            return self.wrong(f'{error.filename}: {error.strerror}')
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error) as error:
+            return self.wrong(f'manifest.json or a file that it names: not of this format ({error!r})')
+        self.passed += 1
+        if isinstance(done, str):
+            print('ok   ', done)
+            return None
+        return done
+
+    def wrong(self, what):
+        self.failed += 1
+        print('WRONG', what)
+
+
+# The files, and their sums.
+
+
+def check_sums(folder, checks):
+    """Every file but the sums themselves is listed once, and has the sum that is listed."""
+    listed = {}
+    for number, line in enumerate(read(folder / SUMS).decode('utf-8', 'replace').split('\n')[:-1], 1):
+        found = re.fullmatch(r'([0-9a-f]{64})  (\S(?:.*\S)?)', line)
+        need(found and found[2] not in listed, SUMS, f'line {number} is not a sum and the name of one file')
+        listed[found[2]] = found[1]
+    need(read(folder / SUMS).endswith(b'\n'), SUMS, 'its last line has no end')
+    need(list(listed) == sorted(listed), SUMS, 'its lines are not in order')
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_symlink() or not path.is_dir()}
+    wrong = [f'{name}: {SUMS} lists it and it is not there' for name in sorted(listed.keys() - there)]
+    wrong += [f'{name}: {SUMS} does not list it' for name in sorted(there - listed.keys() - {SUMS})]
+    for name in sorted(listed.keys() & there):
+        if (folder / name).is_symlink():
+            wrong.append(f'{name}: it is a link, not a file')
+        elif sum_of(folder / name) != listed[name]:
+            wrong.append(f'{name}: it does not have the sum that {SUMS} lists')
+    for what in wrong[:-1]:
+        checks.wrong(what)
+    if wrong:
+        raise Wrong(wrong[-1])
+    return f'{SUMS}: {len(listed)} files, none changed, none missing, none besides'
+
+
+def sum_of(path):
+    found = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def read(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+class Bundle:
+    def __init__(self, folder, trust):
+        self.folder = folder
+        self.trust = Trust(read(trust), str(trust.name))
+        self.manifest = json.loads(read(folder / 'manifest.json'))
+        self.since, self.until = self.manifest['from'], self.manifest['to']
+        need(is_moment(self.since) and is_moment(self.until), 'manifest.json', 'its period is not two moments')
+        names = [told['log'] for told in self.manifest['logs']]
+        for name in names:
+            plain = re.fullmatch(r'fleet|tenants/[a-z0-9][a-z0-9._-]*', name)
+            need(plain, 'manifest.json', f'{name!r} is no log')
+        need(len(set(names)) == len(names), 'manifest.json', 'it has a log twice')
+        there = {path.parent.relative_to(folder / 'log').as_posix() for path in (folder / 'log').rglob('checkpoint')}
+        need(there == set(names), 'manifest.json', 'its logs are not those in log/')
+        self.logs = [Log(folder, told) for told in self.manifest['logs']]
+
+    def inside(self, event):
+        return self.since <= event['at'] < self.until
+
+    def check_populations(self):
+        """Repeats every query over all entries of the period, and holds each population to what comes of it."""
+        names = sorted(self.manifest['populations'])
+        files = sorted(path.name for path in (self.folder / 'populations').iterdir())
+        wanted = sorted(name + end for name in names for end in ('.json', '.csv'))
+        need(files == wanted, 'manifest.json', 'its populations are not the files in populations/')
+        populations = [Population(self.folder, name) for name in names]
+        entries = 0
+        for log in self.logs:
+            for index, line in log.every_entry():
+                event = parse_event(line, f'{log.path}: entry {index}')
+                span = log.first is not None and log.first <= index <= log.last
+                if not self.inside(event):
+                    need(index not in (log.first, log.last), 'manifest.json', f'entry {index} of {log.name} is not of the period')
+                    continue
+                need(span, 'manifest.json', f'entry {index} of {log.name} is of the period, and beyond its ends')
+                entries += 1
+                for population in populations:
+                    population.offer(log.name, index, event, line)
+        for population in populations:
+            population.end(self.manifest['populations'][population.name])
+        return f'populations: {entries} entries in the period, and each of {len(names)} queries gives what its files list'
+
+    def check_policy(self, name):
+        """The documents are those of the last changes before that moment which are in the bundle."""
+        file = f'policy/{name}.json'
+        policy = json.loads(read(self.folder / file))
+        moment = self.since if name == 'start' else self.until
+        need(policy['before'] == moment, file, 'it is of another moment than manifest.json says')
+        tenants = {log.tenant: log for log in self.logs if log.tenant}
+        need(set(policy['tenants']) == set(tenants), file, 'its tenants are not those of manifest.json')
+        for tenant, told in policy['tenants'].items():
+            log, last = tenants[tenant], None
+            for index, line in log.every_entry():
+                if b'"policy.applied"' in line:
+                    event = parse_event(line, f'{log.path}: entry {index}')
+                    if event['kind'] == 'policy.applied' and event['at'] < moment:
+                        last = (index, event)
+            if told is None:
+                need(last is None, file, f'it has nothing of {tenant}, and entry {last and last[0]} of its log is a change')
+                continue
+            at, parts = told['entry'], told['parts']
+            need(last is not None and last[0] == at, file, f'entry {at} is not the last change of {tenant} before then')
+            document = last[1].get('document')
+            if parts:
+                need(document.get('parts') == parts, file, f'entry {at} of {tenant} has not {parts} parts')
+                lines = log.entries(at - parts, at - 1)
+                text = ''.join(parse_event(line, log.path)['text'] for _, line in lines).encode()
+                same = hashlib.sha256(text).hexdigest() == document.get('sha256')
+                need(same, file, f'the parts before entry {at} of {tenant} are not the document of that change')
+                document = json.loads(text)
+            need(told['document'] == document, file, f'the document of {tenant} is not that of entry {at}')
+        return f'{file}: the documents of {len(tenants)} tenants as the logs have them'
+
+    def check_proofs(self):
+        folder, count = self.folder / 'proofs', 0
+        logs = {log.name.replace('/', '-'): log for log in self.logs}
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            name, _, index = path.name.removesuffix('.tlog-proof').rpartition('-')
+            file = f'proofs/{path.name}'
+            need(name in logs and index.isdecimal(), file, 'it is named after no entry of a log')
+            check_proof(read(path), file, logs[name], int(index), self.trust)
+            count += 1
+        need(count == self.manifest['proofs'], 'manifest.json', f'it says {self.manifest["proofs"]} proofs: there are {count}')
+        return f'proofs: {count}, each leads from its entry to the root of its log'
+
+
+COLUMNS = ['log', 'index', 'at', 'kind', 'node', 'tenant', 'revision', 'reference', 'by', 'entry']
+
+
+class Population:
+    """The two files of one, read along with the entries."""
+
+    def __init__(self, folder, name):
+        self.name, self.json, self.csv = name, f'populations/{name}.json', f'populations/{name}.csv'
+        self.count = self.events = 0
+        self.lines = open(folder / self.json, 'rb')
+        head = []
+        for line in self.lines:
+            head.append(line)
+            if line == b'"entries":[\n':
+                break
+        self.head = b''.join(head)
+        self.query = json.loads(self.head + b']}')['query']
+        need(self.query['only'] in ('all', 'reach-changed'), self.json, 'its query asks for what is not known here')
+        self.rows = csv.DictReader(open(folder / self.csv, encoding='utf-8', newline=''))
+        need(self.rows.fieldnames == COLUMNS, self.csv, f'its first line is not {",".join(COLUMNS)}')
+        self.pending = self.next_line()
+
+    def next_line(self):
+        return self.lines.readline().removesuffix(b'\n')
+
+    def takes(self, event):
+        """How many events the query takes of this entry."""
+        kind, query = event['kind'], self.query
+        if kind == 'connections.batch':
+            return sum(event['kinds'].get(one, 0) for one in query['batches_that_count'])
+        if query['not_kinds']:
+            return int(kind not in query['not_kinds'])
+        return int(kind in query['kinds'] and (query['only'] == 'all' or reach_changed(event)))
+
+    def offer(self, log, index, event, line):
+        if events := self.takes(event):
+            self.count += 1
+            self.events += events
+            wanted = b'{"log":%s,"index":%d,"entry":%s}' % (json.dumps(log).encode(), index, line)
+            here = f'entry {index} of {log}'
+            need(self.pending.removesuffix(b',') == wanted, self.json, f'it does not list {here} where it belongs')
+            self.pending = self.next_line()
+            row = next(self.rows, None)
+            need(row is not None, self.csv, f'it does not list {here}')
+            cells = {'log': log, 'index': str(index), 'entry': line.decode()}
+            for column in ('at', 'kind', 'node', 'tenant', 'revision', 'reference', 'by'):
+                value = event.get(column)
+                if isinstance(value, dict) and 'commitment' in value:
+                    value = 'commitment:' + value['commitment'][:12]
+                cells[column] = '' if value is None else str(value)
+            wrong = [column for column, text in cells.items() if row.get(column) != defused(text)]
+            need(not wrong, self.csv, f'{here}: not what the log has in {", ".join(wrong)}')
+
+    def end(self, told):
+        need(self.pending == b'],', self.json, f'it lists more than its query gives: {self.count}')
+        more = next(self.rows, None)
+        need(more is None, self.csv, f'it lists more than its query gives: {self.count}')
+        tail = json.loads(self.head + b'],' + self.lines.read())
+        for file, numbers in ((self.json, tail), ('manifest.json', told)):
+            counts = (numbers['count'], numbers['events'])
+            need(counts == (self.count, self.events), file, f'{self.name}: it counts {counts}, the log {self.count, self.events}')
+        print(f'ok    {self.json}: {self.count} entries, {self.events} events')
+
+
+def reach_changed(event):
+    endpoints = event.get('endpoints')
+    if isinstance(endpoints, list):
+        return any(one.get(name) for one in endpoints for name in ('opened', 'shut', 'retimed'))
+    return isinstance(endpoints, dict)
+
+
+def defused(text):
+    """A cell that a spreadsheet would take for a formula has an apostrophe before it."""
+    return "'" + text if text[:1] in ('=', '+', '-', '@', '\t', '\r') and text else text
+
+
+def parse_event(line, where):
+    try:
+        event = json.loads(line)
+        if is_moment(event['at']) and isinstance(event['kind'], str):
+            return event
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Wrong(f'{where}: it is no event')
+
+
+def is_moment(text):
+    return re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z', text, re.ASCII) is not None
+
+
+# A log: tlog-tiles.
+
+
+class Log:
+    def __init__(self, folder, told):
+        self.name, self.told = told['log'], told
+        self.path = f'log/{self.name}'
+        self.folder = folder / 'log' / self.name
+        self.tenant = self.name.partition('tenants/')[2] or None
+        self.checkpoint = Checkpoint(read(self.folder / 'checkpoint'), f'{self.path}/checkpoint')
+        self.size = self.checkpoint.size
+        self.first, self.last = told['first'], told['last']
+        self.bundles = sorted(told['bundles'])
+        spans = (self.first is None) == (self.last is None)
+        need(spans, 'manifest.json', f'{self.name} has one end of a period')
+        if self.first is not None:
+            need(0 <= self.first <= self.last < self.size, 'manifest.json', f'{self.name}: its entries are not in order')
+            whole = set(range(self.first // WIDTH, self.last // WIDTH + 1)) <= set(self.bundles)
+            need(whole, 'manifest.json', f'{self.name}: entries of its period are not in the bundle')
+
+    def check_head(self, trust):
+        told, head = self.told, self.checkpoint
+        same = (told['origin'], told['size'], told['root']) == (head.origin, head.size, base64.b64encode(head.root).decode())
+        need(same, 'manifest.json', f'what it says of {self.name} is not what {head.what} says')
+        own = re.fullmatch(r'portcullis/[^/]+/tenants/([^/]+)', head.origin)
+        need((own[1] if own else None) == self.tenant, head.what, f'it is of another log: {head.origin}')
+        cosigned = trust.check(head)
+        for name, at in told['cosigned'].items():
+            need(cosigned.get(name) == at, 'manifest.json', f'{name} did not cosign {self.name} at {at}')
+        names = ', '.join(f'{name} at {at}' for name, at in sorted(told['cosigned'].items())) or 'nobody'
+        return f'{head.what}: {head.origin}, {head.size} entries, signed; cosigned by {names}'
+
+    def check_tree(self):
+        """All hashes that are here lead to the root, and each bundle of entries has the hashes that lead there."""
+        known = {tile_path(level, index, self.size) for level, index in self.tiles()}
+        there = {path.relative_to(self.folder).as_posix() for path in (self.folder / 'tile').rglob('*') if not path.is_dir()}
+        for name in sorted(known ^ there):
+            raise Wrong(f'{self.path}/{name}: ' + ('it is missing' if name in known else 'it does not belong here'))
+        for number in self.bundles:
+            hashes = self.hashes(0, number)
+            for place, entry in enumerate(self.bundle(number)):
+                index = number * WIDTH + place
+                file = f'{self.path}/{tile_path(-1, number, self.size)}'
+                need(leaf_hash(entry) == hashes[place], file, f'entry {index} is not the one that was signed')
+        for level, index in self.tiles():
+            if level >= 0 and index < self.size >> (8 * (level + 1)):
+                above, place = self.hashes(level + 1, index // WIDTH), index % WIDTH
+                file = f'{self.path}/{tile_path(level, index, self.size)}'
+                need(tree_hash(self.hashes(level, index)) == above[place], file, 'a hash in it is not the one that was signed')
+        edge, level = [], 0
+        while self.size >> (8 * level):
+            nodes = self.size >> (8 * level)
+            here = self.hashes(level, nodes // WIDTH) if nodes % WIDTH else []
+            if here + edge:
+                edge = [tree_hash(here + edge)]
+            level += 1
+        root = edge[0] if edge else hashlib.sha256().digest()
+        need(root == self.checkpoint.root, f'{self.path}/tile', 'its hashes do not lead to the root of the checkpoint')
+        entries = sum(min(WIDTH, self.size - number * WIDTH) for number in self.bundles)
+        return f'{self.path}/tile: {entries} entries lead to the root that was signed'
+
+    def tiles(self):
+        """The tiles that a bundle has of this log, by level and index; -1: of entries."""
+        for number in self.bundles:
+            yield -1, number
+        edge = {self.size // WIDTH} if self.size % WIDTH else set()
+        yield from ((0, number) for number in sorted(edge.union(self.bundles)))
+        level = 1
+        while self.size >> (8 * level):
+            nodes = self.size >> (8 * level)
+            yield from ((level, index) for index in range(-(-nodes // WIDTH)))
+            level += 1
+
+    def hashes(self, level, index):
+        name = tile_path(level, index, self.size)
+        content = read(self.folder / name)
+        width = tile_width(level, index, self.size)
+        need(len(content) == width * HASH, f'{self.path}/{name}', f'it is not {width} hashes')
+        return [content[at : at + HASH] for at in range(0, len(content), HASH)]
+
+    def bundle(self, number):
+        name = tile_path(-1, number, self.size)
+        content, entries, at = read(self.folder / name), [], 0
+        while at < len(content):
+            start = at + 2
+            at = start + int.from_bytes(content[at:start], 'big')
+            need(start <= at <= len(content), f'{self.path}/{name}', f'entry {number * WIDTH + len(entries)} is cut off')
+            entries.append(content[start:at])
+        width = tile_width(-1, number, self.size)
+        need(len(entries) == width, f'{self.path}/{name}', f'it has {len(entries)} entries, not {width}')
+        return entries
+
+    def entries(self, first, last):
+        """Entries by index, in order, one bundle in memory at a time."""
+        for number in range(first // WIDTH, last // WIDTH + 1):
+            for index, entry in enumerate(self.bundle(number), number * WIDTH):
+                if first <= index <= last:
+                    yield index, entry
+
+    def every_entry(self):
+        for number in self.bundles:
+            yield from enumerate(self.bundle(number), number * WIDTH)
+
+
+def tile_width(level, index, size):
+    nodes = size >> (8 * max(level, 0))
+    return min(WIDTH, nodes - index * WIDTH)
+
+
+def tile_path(level, index, size):
+    width = tile_width(level, index, size)
+    need(width > 0, 'manifest.json', f'a log of {size} entries has no tile {index}')
+    number, rest = f'{index % 1000:03}', index // 1000
+    while rest:
+        number, rest = f'x{rest % 1000:03}/{number}', rest // 1000
+    part = f'.p/{width}' if width < WIDTH else ''
+    return f'tile/{"entries" if level < 0 else level}/{number}{part}'
+
+
+# The tree: RFC 6962, section 2.1; proofs: RFC 9162, section 2.1.3.2, and tlog-proof.
+
+
+def leaf_hash(entry):
+    return hashlib.sha256(b'\x00' + entry).digest()
+
+
+def node_hash(left, right):
+    return hashlib.sha256(b'\x01' + left + right).digest()
+
+
+def tree_hash(leaves):
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return node_hash(tree_hash(leaves[:split]), tree_hash(leaves[split:]))
+
+
+def check_proof(content, file, log, index, trust):
+    head, blank, note = content.partition(b'\n\n')
+    lines = head.decode().split('\n')
+    fits = blank and len(lines) >= 3 and lines[0] == 'c2sp.org/tlog-proof@v1' and lines[1].startswith('extra ')
+    need(fits and lines[2] == f'index {index}', file, f'it is no proof of entry {index} with that entry in it')
+    entry = from_base64(lines[1].removeprefix('extra '), file)
+    checkpoint = Checkpoint(note, file)
+    need(checkpoint.origin == log.checkpoint.origin, file, f'it is of {checkpoint.origin}')
+    trust.check(checkpoint)
+    node, last, found = index, checkpoint.size - 1, leaf_hash(entry)
+    need(node <= last, file, f'there is no entry {index}')
+    for line in lines[3:]:
+        other = from_base64(line, file)
+        need(last > 0 and len(other) == HASH, file, 'it has hashes that belong to no tree of this size')
+        if node & 1 or node == last:
+            found = node_hash(other, found)
+            while node & 1 == 0 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            found = node_hash(found, other)
+        node, last = node >> 1, last >> 1
+    need(last == 0 and found == checkpoint.root, file, f'it does not lead from entry {index} to the root')
+    own = dict(log.entries(index, index)).get(index)
+    need(own == entry, file, f'its entry is not entry {index} of {log.name}')
+
+
+# Checkpoints: signed-note, tlog-checkpoint.
+
+
+class Checkpoint:
+    def __init__(self, content, what):
+        self.what = what
+        note = content.decode()
+        end = note.rfind('\n\n')
+        self.text, signed = note[: end + 1], note[end + 2 :]
+        need(end > 0 and signed.endswith('\n'), what, 'it is no signed note')
+        body = self.text[:-1].split('\n')
+        sound = len(body) >= 3 and re.fullmatch('0|[1-9][0-9]{0,18}', body[1], re.ASCII)
+        need(sound, what, 'it is not an origin, a size and a root')
+        self.origin, self.size, self.root = body[0], int(body[1]), from_base64(body[2], what)
+        need(len(self.root) == HASH, what, 'its root is not 32 bytes')
+        self.signatures = []
+        for line in signed[:-1].split('\n'):
+            found = re.fullmatch('\u2014 ([^ +]+) ([A-Za-z0-9+/=]+)', line)
+            need(found, what, f'a line among its signatures is none: {line!r}')
+            raw = from_base64(found[2], what)
+            self.signatures.append((found[1], raw[:4], raw[4:]))
+
+
+def from_base64(text, file):
+    content = base64.b64decode(text, validate=True)
+    need(base64.b64encode(content).decode() == text, file, 'a base64 in it is not in its one spelling')
+    return content
+
+
+# Whom to believe: tlog-policy. A log's key counts for the logs beneath its name, too.
+
+
+class Trust:
+    def __init__(self, content, file):
+        self.file, self.quorum = file, None
+        self.logs, self.witnesses, self.groups, self.seen = [], {}, {}, {}
+        for number, line in enumerate(content.decode().split('\n'), 1):
+            items = line.split()
+            if items and not items[0].startswith('#'):
+                try:
+                    self.add(items)
+                except ValueError as error:
+                    raise Wrong(f'{file}: line {number}: {error}') from None
+        need(self.quorum is not None and self.logs, file, 'it has no log or no quorum')
+
+    def add(self, items):
+        match items:
+            case ['log', key] | ['log', key, _]:
+                self.logs.append(parse_key(key, LOG))
+            case ['witness', name, key] | ['witness', name, key, _] if name not in self.names():
+                self.witnesses[name] = parse_key(key, WITNESS)
+            case ['group', name, threshold, *members] if members and name not in self.names():
+                count = {'any': 1, 'all': len(members)}.get(threshold) or int(threshold)
+                if not 1 <= count <= len(members) or len(set(members)) < len(members) or not set(members) <= self.names():
+                    raise ValueError('it is no group')
+                self.groups[name] = (count, members)
+            case ['quorum', name] if self.quorum is None and name in self.names():
+                self.quorum = name
+            case _:
+                raise ValueError('it is not a log, a witness, a group or a quorum')
+
+    def names(self):
+        return {'none', *self.witnesses, *self.groups}
+
+    def check(self, checkpoint):
+        """Who cosigned, and when, if the log itself signed and enough others did."""
+        if (known := self.seen.get((checkpoint.text, *checkpoint.signatures))) is not None:
+            return known
+        origin, what = checkpoint.origin, checkpoint.what
+        keys = [key for name, key in self.logs if origin == name or origin.startswith(name + '/')]
+        need(keys, what, f'no log key of {self.file} is for {origin}')
+        signed, cosigned, names = False, {}, {'none'}
+        for name, id, raw in checkpoint.signatures:
+            for key in keys:
+                if (name, id) == (origin, key_id(origin, LOG, key)):
+                    need(ed25519(key, raw, checkpoint.text.encode()), what, f'the signature of {name} does not hold')
+                    signed = True
+            for own, (key_name, key) in self.witnesses.items():
+                if (name, id) == (key_name, key_id(key_name, WITNESS, key)):
+                    time = int.from_bytes(raw[:8], 'big')
+                    message = b'cosignature/v1\ntime %d\n' % time + checkpoint.text.encode()
+                    need(ed25519(key, raw[8:], message), what, f'the cosignature of {name} does not hold')
+                    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=min(time, 253402300799))
+                    cosigned[own] = cosigned[name] = at.strftime('%Y-%m-%dT%H:%M:%S.000Z')
+                    names.add(own)
+        need(signed, what, f'the log {origin} did not sign it')
+        for name, (count, members) in self.groups.items():
+            if sum(member in names for member in members) >= count:
+                names.add(name)
+        need(self.quorum in names, what, f'fewer cosigned it than {self.file} asks for')
+        self.seen[(checkpoint.text, *checkpoint.signatures)] = cosigned
+        return cosigned
+
+
+def parse_key(text, type):
+    name, id, key = text.split('+', 2)
+    key = base64.b64decode(key, validate=True)
+    if key[:1] != bytes([type]) or len(key) != 1 + HASH or key_id(name, type, key[1:]).hex() != id:
+        raise ValueError(f'{name} has no key of type {type} with this id')
+    return name, key[1:]
+
+
+def key_id(name, type, key):
+    return hashlib.sha256(name.encode() + b'\n' + bytes([type]) + key).digest()[:4]
+
+
+# Ed25519: RFC 8032, sections 5.1.3 and 5.1.7. Public values only, so that time does not matter.
+
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+ROOT = pow(2, (P - 1) // 4, P)
+
+
+def ed25519(key, signature, message):
+    if len(signature) != 64:
+        return False
+    public, r = point(key), point(signature[:32])
+    s = int.from_bytes(signature[32:], 'little')
+    if public is None or r is None or s >= ORDER:
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), 'little') % ORDER
+    left, right = times(s, BASE), plus(r, times(k, public))
+    return (left[0] * right[2] - right[0] * left[2]) % P == 0 and (left[1] * right[2] - right[1] * left[2]) % P == 0
+
+
+def point(octets):
+    y = int.from_bytes(octets, 'little')
+    sign, y = y >> 255, y & ((1 << 255) - 1)
+    if y >= P:
+        return None
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * ROOT % P
+    if (x * x - square) % P or (x == 0 and sign):
+        return None
+    x = P - x if x & 1 != sign else x
+    return x, y, 1, x * y % P
+
+
+def plus(a, b):
+    e, f = (a[1] - a[0]) * (b[1] - b[0]) % P, (a[1] + a[0]) * (b[1] + b[0]) % P
+    g, h = 2 * a[3] * b[3] * D % P, 2 * a[2] * b[2] % P
+    i, j, k, m = f - e, h - g, h + g, f + e
+    return i * j % P, k * m % P, j * k % P, i * m % P
+
+
+def times(count, a):
+    total = (0, 1, 1, 0)
+    while count:
+        if count & 1:
+            total = plus(total, a)
+        a, count = plus(a, a), count >> 1
+    return total
+
+
+BASE = point((4 * pow(5, P - 2, P) % P).to_bytes(32, 'little'))
+
+if __name__ == '__main__':
+    sys.stdout.reconfigure(encoding='utf-8', errors='backslashreplace')
+    sys.exit(main(sys.argv[1:]))
