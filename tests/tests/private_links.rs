@@ -267,6 +267,7 @@ fn behind_a_balancer_the_address_is_the_headers_and_the_origin_the_listeners() {
         );
         let port: u16 = source.parse::<SocketAddr>().unwrap().port();
         assert_eq!(event["port"], port, "{event}");
+        assert_eq!(event["balancer"], "127.0.9.1", "{event}");
     }
     let before = scene.called("");
     for (listener, source, asked, code) in [

@@ -25,10 +25,13 @@ pub(super) fn admit(
 ) -> Result<(Permit, LiveGuard), Refusal> {
     let view = front.view();
     let permit = permit(front, &view, &facts)?;
-    let reference = facts.reference;
+    let reference = facts.arrival.reference;
     let tenant = permit.tenant();
     let per_second = permit.limits().new_connections_per_second_or_default();
-    let party = Party::block(Arc::new(facts.origin.clone()), facts.address);
+    let party = Party::block(
+        Arc::new(facts.arrival.origin.clone()),
+        facts.arrival.address,
+    );
     front
         .throttle
         .pace(tenant, &party, per_second, clock::instant())
@@ -76,7 +79,7 @@ pub(super) fn confirm(front: &Front, permit: Permit, guard: &LiveGuard) -> Resul
     }
     // Between the decision and now the name came to lead elsewhere; the next attempt will be
     // decided as a whole.
-    Err(Refusal::moved(&guard.handle().facts.reference))
+    Err(Refusal::moved(&guard.handle().facts.arrival.reference))
 }
 
 /// Decides on a cancel request; `facts` are those of `target`, the connection it speaks for, but
@@ -110,7 +113,7 @@ fn decided(view: &View, facts: &Facts, attempt: &Attempt<'_>) -> Result<Permit, 
             Err(Refusal::denied(
                 &denial,
                 attempt,
-                &facts.reference,
+                &facts.arrival.reference,
                 story.to_string(),
             ))
         }

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::admit::admit_cancel;
+use super::connection::{arrived, under};
 use super::front::Front;
-use super::greet::Arrival;
-use super::live::Facts;
+use super::live::{Arrival, Facts};
 use super::others::{Others, PassedCancel};
 use super::source::Source;
 use super::throttle::cancels::Paced;
@@ -51,13 +51,9 @@ pub(super) fn cancel(
             .event(kinds::CANCEL_DENIED)
             .with("code", code)
             .with("story", story)
-            .with("count", count)
-            .with("origin", arrival.origin.to_string())
-            .with("address", arrival.address.to_string())
-            .with("port", arrival.port);
-        front
-            .ledger
-            .record(super::connection::under(event, &reference));
+            .with("count", count);
+        let event = arrived(event, &arrival);
+        front.ledger.record(under(event, &reference));
         None
     };
     // Before anything is decrypted.
@@ -81,7 +77,7 @@ pub(super) fn cancel(
             return match (bringer, front.others()) {
                 (Bringer::Client, Some(others)) => {
                     let passed = PassedCancel::new(&arrival, request, server_name.as_ref());
-                    Some(pass_on(front, others, issuer, passed))
+                    Some(pass_on(front, others, issuer, arrival, passed))
                 }
                 (Bringer::Node, _) | (_, None) => {
                     denied("other_node", "another node issued this key")
@@ -93,10 +89,7 @@ pub(super) fn cancel(
         return denied("unknown_key", "the connection that it names is gone");
     };
     let facts = Facts {
-        reference,
-        origin: arrival.origin.clone(),
-        address: arrival.address,
-        port: arrival.port,
+        arrival: arrival.clone(),
         server_name: server_name.or_else(|| target.facts.server_name.clone()),
         ..target.facts.clone()
     };
@@ -111,7 +104,7 @@ pub(super) fn cancel(
         Err(code) => return denied(code, "one at a time, and not too many at once"),
     };
     let front = Arc::clone(front);
-    let of = target.facts.reference;
+    let of = target.facts.arrival.reference;
     let owner = Arc::clone(&front);
     let (over, done) = oneshot::channel();
     owner.after(async move {
@@ -127,13 +120,9 @@ pub(super) fn cancel(
         let event = front
             .event(kinds::CANCEL_FORWARDED)
             .with("connection", of.to_string())
-            .with("origin", facts.origin.to_string())
-            .with("address", facts.address.to_string())
-            .with("port", facts.port)
             .with("outcome", outcome);
-        front
-            .ledger
-            .record(super::connection::under(event, &reference));
+        let event = arrived(event, &facts.arrival);
+        front.ledger.record(under(event, &reference));
     });
     Some(done)
 }
@@ -143,12 +132,12 @@ fn pass_on(
     front: &Arc<Front>,
     others: &Arc<dyn Others>,
     issuer: Issuer,
+    arrival: Arrival,
     passed: PassedCancel,
 ) -> oneshot::Receiver<()> {
     let (over, done) = oneshot::channel();
     let (owner, others) = (Arc::clone(front), Arc::clone(others));
     front.after(async move {
-        let story = passed.clone();
         let node = others.cancel(issuer, passed).await;
         // Nobody may be waiting any more.
         let _ = over.send(());
@@ -157,20 +146,15 @@ fn pass_on(
             None => (kinds::CANCEL_DENIED, "other_node"),
         };
         metrics::counter!("portcullis_cancels_total", "outcome" => outcome).increment(1);
-        let mut event = owner
-            .event(kind)
-            .with("origin", story.origin)
-            .with("address", story.address)
-            .with("port", story.port);
-        event = match node {
+        let event = arrived(owner.event(kind), &arrival);
+        let event = match node {
             Some(node) => event.with("to", node).with("outcome", outcome),
             None => event.with("code", outcome).with(
                 "story",
                 "the node that issued this key is not known or cannot be reached",
             ),
         };
-        event.reference = Some(story.reference);
-        owner.ledger.record(event);
+        owner.ledger.record(under(event, &arrival.reference));
     });
     done
 }
@@ -194,6 +178,7 @@ impl PassedCancel {
             origin: self.origin.parse().ok()?,
             address: self.address.parse().ok()?,
             port: self.port,
+            balancer: None,
         };
         let request = CancelRequest::new(self.pid, &self.secret).ok()?;
         let server_name = match &self.server_name {

@@ -16,11 +16,11 @@ use super::authenticate::{Credential, authenticate};
 use super::cancel::{Bringer, cancel};
 use super::dial::{Dialed, dial};
 use super::front::Front;
-use super::greet::{Arrival, Client, Greeting, arrive, greet};
+use super::greet::{Client, Greeting, arrive, greet};
 use super::io::send;
 use super::leg::Leg;
 use super::listener::Door;
-use super::live::{Claim, Facts, Lapse, LiveGuard, LiveHandle, Receipt};
+use super::live::{Arrival, Claim, Facts, Lapse, LiveGuard, LiveHandle, Receipt};
 use super::refuse::{Evidence, Refusal};
 use super::splice::{End, Splice};
 use super::throttle::{Limit, Ticket};
@@ -144,10 +144,7 @@ impl Attempt {
 
     fn facts(&self, arrival: &Arrival, client: &Client) -> Facts {
         Facts {
-            reference: self.reference,
-            origin: arrival.origin.clone(),
-            address: arrival.address,
-            port: arrival.port,
+            arrival: arrival.clone(),
             server_name: client.server_name.clone(),
             user: client.startup.user.clone(),
             database: client.startup.database.clone(),
@@ -384,10 +381,7 @@ impl Attempt {
             Known::Peer(peer) => event
                 .with("address", peer.ip().to_string())
                 .with("port", peer.port()),
-            Known::Arrival(arrival) => event
-                .with("origin", arrival.origin.to_string())
-                .with("address", arrival.address.to_string())
-                .with("port", arrival.port),
+            Known::Arrival(arrival) => arrived(event, arrival),
             Known::Facts(facts) => with_facts(event, facts),
         };
         if let Some(tenant) = &refusal.tenant {
@@ -425,11 +419,20 @@ fn describe(mut event: Event, handle: &LiveHandle) -> Event {
     with_facts(event, &handle.facts).with("endpoint", live.endpoint)
 }
 
-fn with_facts(event: Event, facts: &Facts) -> Event {
+/// `event` with where the attempt came from, and through which load balancer.
+pub(super) fn arrived(event: Event, arrival: &Arrival) -> Event {
     let event = event
-        .with("origin", facts.origin.to_string())
-        .with("address", facts.address.to_string())
-        .with("port", facts.port)
+        .with("origin", arrival.origin.to_string())
+        .with("address", arrival.address.to_string())
+        .with("port", arrival.port);
+    match arrival.balancer {
+        Some(balancer) => event.with("balancer", balancer.to_string()),
+        None => event,
+    }
+}
+
+fn with_facts(event: Event, facts: &Facts) -> Event {
+    let event = arrived(event, &facts.arrival)
         .with("user", facts.user.clone())
         .with("database", facts.database.clone());
     match &facts.server_name {

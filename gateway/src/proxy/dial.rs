@@ -47,7 +47,7 @@ pub(super) async fn dial(
         cluster: permit.cluster().clone(),
     };
     drop(permit);
-    let reference = guard.handle().facts.reference;
+    let reference = guard.handle().facts.arrival.reference;
     let upstream = front
         .upstreams()
         .connect(&target.tenant, &target.id, &target.cluster)

@@ -21,9 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use super::authenticate::Issuers;
 use super::failures::{FailedSignIns, Who};
-use super::greet::Arrival;
 use super::limits::FrontLimits;
-use super::live::{Claims, Enforcement, Live, LiveConnection};
+use super::live::{Arrival, Claims, Enforcement, Live, LiveConnection};
 use super::others::{Elsewhere, OpenAt, Others, Untold};
 use super::throttle::cancels::Cancels;
 use super::throttle::{Limit, Opening, Sheds, Throttle};

@@ -28,6 +28,7 @@ use super::front::{Front, Shown};
 use super::io::{ReadError, read_exactly, read_unit, send};
 use super::limits::{Bound, Deadlines};
 use super::listener::{Door, private_link};
+use super::live::Arrival;
 use super::refuse::Refusal;
 use super::throttle::{Limit, Ticket};
 use crate::runtime::clock::Duration;
@@ -71,15 +72,6 @@ impl Asker {
     }
 }
 
-/// Where an attempt comes from, as we established it, and what it is called.
-#[derive(Debug, Clone)]
-pub(super) struct Arrival {
-    pub(super) reference: Reference,
-    pub(super) origin: Origin,
-    pub(super) address: Address,
-    pub(super) port: u16,
-}
-
 /// Establishes the origin: the listener's, or what a trusted load balancer says in its PROXY
 /// header. The header of anybody else is never parsed.
 pub(super) async fn arrive(
@@ -98,6 +90,7 @@ pub(super) async fn arrive(
                 origin: Origin::clone(origin),
                 address: socket,
                 port: peer.port(),
+                balancer: None,
             }),
             None => Err(Refusal::violation(
                 "proxy_missing",
@@ -140,6 +133,7 @@ pub(super) async fn arrive(
         origin,
         address,
         port: source.port(),
+        balancer: Some(socket),
     })
 }
 

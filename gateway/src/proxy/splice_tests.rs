@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::proxy::live::{Facts, Live, LiveGuard};
+use crate::proxy::live::{Arrival, Facts, Live, LiveGuard};
 use crate::runtime::clock;
 
 /// A whole DataRow without columns.
@@ -51,10 +51,13 @@ fn guard() -> LiveGuard {
     let proposal = portcullis_policy::Proposal::local("test", Timestamp::from_millis(0), command);
     state.apply(&proposal).unwrap();
     let facts = Facts {
-        reference: portcullis_policy::Reference::from_bits(7),
-        origin: portcullis_policy::Origin::Public,
-        address: "127.0.0.1".parse().unwrap(),
-        port: 1,
+        arrival: Arrival {
+            reference: portcullis_policy::Reference::from_bits(7),
+            origin: portcullis_policy::Origin::Public,
+            address: "127.0.0.1".parse().unwrap(),
+            port: 1,
+            balancer: None,
+        },
         server_name: portcullis_policy::ServerName::parse("orders.db.test").ok(),
         user: "app".to_owned(),
         database: "orders".to_owned(),

@@ -57,7 +57,7 @@ pub(super) async fn authenticate(
     until: Instant,
 ) -> Result<Credential, Refusal> {
     let mode = &permit.endpoint().authentication;
-    let (user, reference) = (facts.user.as_str(), &facts.reference);
+    let (user, reference) = (facts.user.as_str(), &facts.arrival.reference);
     let service = permit.cluster().service.as_ref();
     // The service role signs in by our own certificate. Where the client's own password is not what
     // signs in, nobody may come as that role.

@@ -60,7 +60,7 @@ impl FailedSignIns {
         until: Instant,
     ) -> Result<Turn, Refusal> {
         let who = Who {
-            source: Source::customer(&facts.origin, facts.address),
+            source: Source::customer(&facts.arrival.origin, facts.arrival.address),
             role: Arc::new(Role {
                 tenant: permit.tenant().clone(),
                 cluster: permit.cluster_id().clone(),
@@ -77,7 +77,7 @@ impl FailedSignIns {
                     let turn = Turn {
                         failures: Arc::clone(self),
                         who,
-                        from: (facts.origin.clone(), facts.address),
+                        from: (facts.arrival.origin.clone(), facts.arrival.address),
                         slowed,
                         outcome: Outcome::Unknown,
                     };
@@ -90,7 +90,10 @@ impl FailedSignIns {
                 }
                 Answer::Busy if longest > PROOFS_PAUSE => tokio::time::sleep(PROOFS_PAUSE).await,
                 Answer::Busy | Answer::Full => {
-                    return Err(Refusal::failed_sign_ins(permit.tenant(), &facts.reference));
+                    return Err(Refusal::failed_sign_ins(
+                        permit.tenant(),
+                        &facts.arrival.reference,
+                    ));
                 }
             }
         }

@@ -85,7 +85,7 @@ impl Live {
             handle.lapse(Lapse {
                 code: DRAINING,
                 sqlstate: SqlState::ADMIN_SHUTDOWN,
-                text: format!("this gateway is shutting down (reference {})", handle.facts.reference),
+                text: format!("this gateway is shutting down (reference {})", handle.facts.arrival.reference),
                 hint: "Connect again; another gateway will answer.",
                 story: "the node was drained and the time for connections to end by themselves was over".to_owned(),
                 since,
@@ -201,7 +201,7 @@ fn lapse(
         sqlstate: SqlState::ADMIN_SHUTDOWN,
         text: format!(
             "this connection is no longer permitted (reference {})",
-            handle.facts.reference
+            handle.facts.arrival.reference
         ),
         hint: portcullis_policy::CLIENT_HINT,
         story: reason.story().to_owned(),

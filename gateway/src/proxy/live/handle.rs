@@ -16,13 +16,21 @@ use super::enforce::Receipt;
 use crate::database::backend::Backend;
 use crate::runtime::clock::{self, Instant};
 
-/// What is known of an attempt for as long as it lives; the input of every later decision.
+/// Where an attempt comes from, as we established it, and what it is called.
 #[derive(Debug, Clone)]
-pub(in crate::proxy) struct Facts {
+pub(in crate::proxy) struct Arrival {
     pub(in crate::proxy) reference: Reference,
     pub(in crate::proxy) origin: Origin,
     pub(in crate::proxy) address: Address,
     pub(in crate::proxy) port: u16,
+    /// The load balancer that said so.
+    pub(in crate::proxy) balancer: Option<Address>,
+}
+
+/// What is known of an attempt for as long as it lives; the input of every later decision.
+#[derive(Debug, Clone)]
+pub(in crate::proxy) struct Facts {
+    pub(in crate::proxy) arrival: Arrival,
     pub(in crate::proxy) server_name: Option<ServerName>,
     pub(in crate::proxy) user: String,
     pub(in crate::proxy) database: String,
@@ -33,8 +41,8 @@ impl Facts {
     /// The attempt that these facts make, for `decide`, of one who was let in before.
     pub(in crate::proxy) fn attempt(&self, purpose: Purpose) -> Attempt<'_> {
         Attempt {
-            origin: &self.origin,
-            address: self.address,
+            origin: &self.arrival.origin,
+            address: self.arrival.address,
             server_name: self.server_name.as_ref(),
             user: &self.user,
             database: &self.database,
@@ -200,7 +208,7 @@ impl LiveHandle {
         };
         if let Some(receipts) = &lapse.receipts {
             let closed = Receipt::Closed {
-                reference: self.facts.reference.to_string(),
+                reference: self.facts.arrival.reference.to_string(),
                 after: clock::instant().saturating_duration_since(lapse.since),
                 told: false,
                 has_backend: false,
@@ -269,12 +277,12 @@ impl LiveHandle {
         let standing = self.standing.lock().clone();
         let (bytes_in, bytes_out) = self.counted();
         LiveConnection {
-            reference: self.facts.reference.to_string(),
+            reference: self.facts.arrival.reference.to_string(),
             tenant: self.tenant.to_string(),
             endpoint: self.endpoint.to_string(),
-            origin: self.facts.origin.to_string(),
-            address: self.facts.address.to_string(),
-            port: self.facts.port,
+            origin: self.facts.arrival.origin.to_string(),
+            address: self.facts.arrival.address.to_string(),
+            port: self.facts.arrival.port,
             user: self.facts.user.clone(),
             database: self.facts.database.clone(),
             entry: standing.entry,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use claims::{Claim, Claims, Full};
 pub(super) use enforce::Receipt;
-pub(super) use handle::{Facts, Lapse, LiveHandle};
+pub(super) use handle::{Arrival, Facts, Lapse, LiveHandle};
 pub(super) use registry::{ENDPOINT_REDIRECTED, Live, LiveGuard};
 
 /// A live connection as the operator sees it.

@@ -244,5 +244,9 @@ impl Lapsed {
 }
 
 fn source_key(handle: &LiveHandle) -> (Origin, Address, u64) {
-    (handle.facts.origin.clone(), handle.facts.address, handle.id)
+    (
+        handle.facts.arrival.origin.clone(),
+        handle.facts.arrival.address,
+        handle.id,
+    )
 }
