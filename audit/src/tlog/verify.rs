@@ -20,7 +20,7 @@ pub fn verify<E>(
     mut show: impl FnMut(u64, &[u8]),
 ) -> Result<Findings, E> {
     verify_from(checkpoint, 0, read, |index, leaf| {
-        if let Leaf::Entry(entry) = leaf {
+        if let Some(entry) = leaf.entry {
             show(index, entry);
         }
     })
@@ -28,11 +28,11 @@ pub fn verify<E>(
 
 /// What is shown of a log that is checked, place by place.
 #[derive(Debug, Clone, Copy)]
-pub enum Leaf<'a> {
-    /// An entry that is there.
-    Entry(&'a [u8]),
-    /// One that was let go of, by its hash.
-    Gone(Hash),
+pub struct Leaf<'a> {
+    /// Its hash,
+    pub hash: Hash,
+    /// and the entry, unless it was let go of.
+    pub entry: Option<&'a [u8]>,
 }
 
 /// [`verify`], of a log that may lack whole bundles of entries before `kept_from`: tlog-tiles' minimum index. A bundle before it that is there
@@ -250,8 +250,10 @@ where
                 Ok(found) => {
                     let first = index * u64::from(TILE_WIDTH);
                     for ((place, entry), known) in (first..).zip(found).zip(&mut row) {
-                        show(place, Leaf::Entry(entry));
-                        known.reckoned = Some(Hash::of_leaf(entry));
+                        let hash = Hash::of_leaf(entry);
+                        known.reckoned = Some(hash);
+                        let entry = Some(entry);
+                        show(place, Leaf { hash, entry });
                     }
                 }
             },
@@ -263,7 +265,7 @@ where
                 for ((place, known), hash) in (first..).zip(&mut row).zip(hashes) {
                     known.stored = Some(hash);
                     if gone {
-                        show(place, Leaf::Gone(hash));
+                        show(place, Leaf { hash, entry: None });
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! Logs that let go of their older entries.
 
-use portcullis_audit::tlog::{Leaf, verify_from};
+use portcullis_audit::tlog::verify_from;
 
 use super::*;
 
@@ -18,14 +18,12 @@ fn what_was_let_go_of_is_counted_and_all_that_is_there_is_checked() {
         let read = |tile| Ok::<_, Infallible>(log.files.get(&tile).cloned());
         let (mut shown, mut fits) = (Vec::new(), 0);
         let found = verify_from(&log.checkpoint, kept_from, read, |index, leaf| {
-            let hash = match leaf {
-                Leaf::Entry(bytes) => {
-                    shown.push(index);
-                    Hash::of_leaf(bytes)
-                }
-                Leaf::Gone(hash) => hash,
-            };
-            fits += u64::from(hash == Hash::of_leaf(&entry(index)));
+            shown.extend(leaf.entry.map(|_| index));
+            fits += u64::from(leaf.hash == Hash::of_leaf(&entry(index)));
+            assert!(
+                leaf.entry
+                    .is_none_or(|bytes| Hash::of_leaf(bytes) == leaf.hash)
+            );
         });
         let found = found.unwrap();
         if found.is_clean() {

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use parking_lot::Mutex;
 
 use super::limits::{Limits, MAX_LINE};
@@ -209,10 +210,7 @@ impl Files {
         let mut changes = open_for_append(&changes_path)?;
         let mut kept = Vec::new();
         each_line(File::open(path)?, |line| {
-            if line
-                .windows(KEPT_MARK.len())
-                .any(|window| window == KEPT_MARK)
-            {
+            if memmem::find(line, KEPT_MARK).is_some() {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
             }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use memchr::memmem;
 use portcullis_audit::tlog::{
-    Checkpoint, Leaf, Level, MAX_NOTE_BYTES, Note, TILE_WIDTH, Tile, TrustPolicy, entries,
-    verify_from,
+    Checkpoint, Level, MAX_NOTE_BYTES, Note, TILE_WIDTH, Tile, TrustPolicy, entries, verify_from,
 };
 use portcullis_audit::{Event, moment};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ impl<'a> One<'a> {
             kept_from,
             |tile| read_tile(source, place, tile),
             |index, leaf| {
-                let Leaf::Entry(line) = leaf else { return };
+                let Some(line) = leaf.entry else { return };
                 let Some(at) = moment_of(line) else { return };
                 // What is left before that is the policy alone.
                 if period.has(at) && index >= kept_from {
@@ -293,8 +293,7 @@ const HASH: usize = 32;
 const POLICY_APPLIED: &str = "\"kind\":\"policy.applied\"";
 
 fn contains(line: &[u8], wanted: &str) -> bool {
-    line.windows(wanted.len())
-        .any(|part| part == wanted.as_bytes())
+    memmem::find(line, wanted.as_bytes()).is_some()
 }
 
 /// When an entry's event happened. Its members are in the order of their names, and `at` is the first or stands behind what begins

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use memchr::memmem;
 use portcullis_audit::Event;
 use portcullis_audit::tlog::{Hash, Tree};
 use portcullis_policy::TenantId;
@@ -169,10 +170,7 @@ impl Claims {
 
 fn head(entry: &[u8]) -> Option<(String, u64, Hash)> {
     // Looked for first because it is cheap.
-    entry
-        .windows(HEAD.len())
-        .any(|window| window == HEAD.as_bytes())
-        .then_some(())?;
+    memmem::find(entry, HEAD.as_bytes())?;
     let event = Event::parse(std::str::from_utf8(entry).ok()?).ok()?;
     if event.kind != HEAD {
         return None;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use portcullis_audit::tlog::{
-    Checkpoint, Finding, Hash, Leaf, Level, MAX_NOTE_BYTES, NotBelieved, Note, TILE_HEIGHT,
-    TILE_WIDTH, Tile, TrustPolicy, verify_from,
+    Checkpoint, Finding, Level, MAX_NOTE_BYTES, NotBelieved, Note, TILE_HEIGHT, TILE_WIDTH, Tile,
+    TrustPolicy, verify_from,
 };
 
 use super::heads::{By, Claim, Claims, Heads};
@@ -243,11 +243,8 @@ fn check_tree(
         kept_from,
         |tile| files.take(tile, kept_from),
         |index, leaf| {
-            let entry = match leaf {
-                Leaf::Entry(entry) => entry,
-                Leaf::Gone(hash) => return claims.see(index, hash),
-            };
-            claims.see(index, Hash::of_leaf(entry));
+            claims.see(index, leaf.hash);
+            let Some(entry) = leaf.entry else { return };
             declared |= kept.is_some_and(|kept| kept.is_declared(index, entry));
             if let Some(heads) = collect.as_deref_mut()
                 && let Err(error) = heads.see(index, entry)

@@ -7,8 +7,7 @@
 use std::fmt;
 
 use portcullis_audit::tlog::{
-    Checkpoint, Hash, Leaf, Level, NotBelieved, Note, TILE_WIDTH, Tile, TrustPolicy, entries,
-    verify_from,
+    Checkpoint, Hash, Level, NotBelieved, Note, TILE_WIDTH, Tile, TrustPolicy, entries, verify_from,
 };
 use portcullis_audit::{kinds, moment, personal, sha256_hex};
 use portcullis_policy::{
@@ -106,9 +105,9 @@ pub fn past(source: &mut dyn Source, trust: &TrustPolicy, then: &Then) -> Result
         kept.map_or(0, |kept| kept.kept_from),
         |tile| read.file(tile),
         |index, leaf| {
-            let Leaf::Entry(line) = leaf else { return };
+            let Some(line) = leaf.entry else { return };
             declared |= kept.is_some_and(|kept| kept.is_declared(index, line));
-            let entry = Known::of(index, line, then);
+            let entry = Known::of(index, leaf.hash, line, then);
             before.extend(entry.filter(|known| known.at_ms <= then.at.as_millis()));
         },
     )?;

@@ -1,5 +1,6 @@
 //! What an entry of a tenant's log seems to say about an endpoint, without reading it as JSON: every entry comes by here.
 
+use memchr::memmem;
 use portcullis_audit::moment;
 use portcullis_audit::tlog::Hash;
 use serde_json::Value;
@@ -36,7 +37,7 @@ const DIFFERENCES: &[u8] = b",\"endpoints\":";
 
 impl Known {
     /// Cheap, because every entry of a log comes by; whether it is what it seems is seen when it is read again.
-    pub(super) fn of(index: u64, line: &[u8], then: &Then) -> Option<Self> {
+    pub(super) fn of(index: u64, hash: Hash, line: &[u8], then: &Then) -> Option<Self> {
         let has = |wanted| last_place(line, wanted).is_some();
         let applied = has(APPLIED);
         (applied || has(DOCUMENT)).then_some(())?;
@@ -44,7 +45,7 @@ impl Known {
         Some(Self {
             index,
             at_ms: moment::from_text(std::str::from_utf8(at).ok()?)?,
-            hash: Hash::of_leaf(line),
+            hash,
             seems: match applied {
                 true => Seems::at_first_sight(line, then),
                 false => Seems::Elsewhere,
@@ -81,5 +82,5 @@ impl Seems {
 
 /// Where this stands for the last time. What is looked for stands near the end: after the document, which is most of a line.
 fn last_place(line: &[u8], wanted: &[u8]) -> Option<usize> {
-    line.windows(wanted.len()).rposition(|part| part == wanted)
+    memmem::rfind(line, wanted)
 }

@@ -3,6 +3,7 @@
 //! What an entry declares stays: its file beside the checkpoint only says where to look, so that who reads knows before the end what may be
 //! missing. The hashes of all entries stay.
 
+use memchr::memmem;
 use portcullis_audit::tlog::TILE_WIDTH;
 use portcullis_audit::{Event, kinds};
 use serde::{Deserialize, Serialize};
@@ -25,12 +26,8 @@ impl KeptFrom {
     /// What an entry of a log declares, if it does. What it lets go of came before it.
     #[must_use]
     pub fn declared(index: u64, entry: &[u8]) -> Option<Self> {
-        let kind = kinds::LOG_PRUNED.as_bytes();
         // Looked for first because it is cheap.
-        entry
-            .windows(kind.len())
-            .any(|part| part == kind)
-            .then_some(())?;
+        memmem::find(entry, kinds::LOG_PRUNED.as_bytes())?;
         let event = Event::parse(std::str::from_utf8(entry).ok()?).ok()?;
         if event.kind != kinds::LOG_PRUNED {
             return None;
