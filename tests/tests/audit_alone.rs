@@ -32,7 +32,7 @@ fn a_node_alone_signs_its_logs_and_they_go_on_when_it_founds_a_fleet() {
             "recovery.key",
         ])
         .ok();
-    let _founder = node.serve();
+    let founder = node.serve();
     let then = node.wait_for_whole_logs();
     assert!(then.contains(log), "{then}");
     let verified = node.verify(&["--since", "before"]);
@@ -40,6 +40,28 @@ fn a_node_alone_signs_its_logs_and_they_go_on_when_it_founds_a_fleet() {
     let text = std::fs::read_to_string(&checkpoint).unwrap();
     let size = |text: &str| text.lines().nth(1).unwrap().parse::<u64>().unwrap();
     assert!(size(&text) > size(&std::fs::read_to_string(&before).unwrap()));
+
+    // One key signs for all logs: another log's files are not taken for this one's.
+    let fetch = |to| {
+        let fetch = ["audit", "fetch", to, "--log", "acme", "--trust", "trust"];
+        node.run(&[&fetch[..], &["--socket", "admin.sock"]].concat())
+    };
+    assert!(fetch("copy").status.success());
+    let logs = node.scratch.path().join("data/audit/logs");
+    let swap = "rm -r tenants/acme && cp -r fleet tenants/acme";
+    let _ = process::run(
+        Command::new("sh").args(["-c", swap]).current_dir(&logs),
+        SOON,
+    )
+    .ok();
+    let told = fetch("other");
+    assert_eq!(told.status.code(), Some(1), "{told}");
+    assert!(
+        told.stderr.contains("another log than tenants/acme"),
+        "{told}"
+    );
+    assert!(!node.scratch.path().join("other/tenants/acme/tile").exists());
+    drop(founder);
 }
 
 struct Node {

@@ -45,7 +45,12 @@ impl Whole {
         {
             let own = leaves_of(proposal, applied, &self.state, position);
             for said in own.into_iter().chain(recorded) {
-                leaves.push(self.logs.append(said, salt));
+                let mut leaf = self.logs.append(said, salt);
+                for opening in &mut leaf.openings {
+                    // A node whose clock is ahead keeps nobody's name for longer.
+                    opening.at_ms = opening.at_ms.min(applied.at.as_millis());
+                }
+                leaves.push(leaf);
             }
             if matches!(proposal.command, Command::Seal) {
                 (leaves, heads) = self.logs.seal(applied.at.as_millis());

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use portcullis_audit::tlog::Level;
 use portcullis_audit::{Event, kinds};
 use portcullis_policy::Action;
 
@@ -11,7 +13,30 @@ use super::types::{AuditLogsReply, AuditOpeningsReply, AuditTrustReply};
 use super::who::Who;
 use super::{Node, Refusal};
 use crate::ledger::tiles::{LogFile, LogId, parse_path};
-use crate::runtime::clock;
+use crate::runtime::clock::{self, Duration, Instant};
+
+/// Who read entries of which log lately: one reading is one event, not one for each of its files.
+#[derive(Debug, Default)]
+pub struct Readers(Mutex<BTreeMap<(String, LogId), Instant>>);
+
+/// A reading lasts so long.
+pub(super) const READING: Duration = Duration::from_secs(600);
+/// Readings that are known at once; one beyond them is told file by file.
+pub(super) const READINGS: usize = 1_024;
+
+impl Readers {
+    /// Whether a reading begins with this file.
+    fn begins(&self, who: &str, log: &LogId, now: Instant) -> bool {
+        let mut known = self.0.lock();
+        known.retain(|_, since| now.saturating_duration_since(*since) < READING);
+        let reading = (who.to_owned(), log.clone());
+        let begins = !known.contains_key(&reading);
+        if begins && known.len() < READINGS {
+            known.insert(reading, now);
+        }
+        begins
+    }
+}
 
 /// Whose signatures make a checkpoint of the fleet's audit log believed (C2SP tlog-policy).
 pub(super) fn trust(node: &Node) -> Result<AuditTrustReply, Refusal> {
@@ -46,8 +71,15 @@ pub(super) async fn file(
     if !may_read(who, &log) {
         return Err(absent());
     }
-    // Whoever reads a log begins with its checkpoint.
-    if file == LogFile::Checkpoint {
+    let reads = match file {
+        LogFile::Checkpoint => true,
+        // Full bundles never change: who reads them need not ask for the checkpoint first.
+        LogFile::Tile(tile) if tile.level == Level::Entries => {
+            node.readers.begins(who.name(), &log, clock::instant())
+        }
+        LogFile::Tile(_) | LogFile::Witnessed | LogFile::KeptFrom => false,
+    };
+    if reads {
         was_read(node, who, &log.to_string());
     }
     let found = node.fleet.audit_file(log, file).await.ok_or_else(no_log)?;
@@ -101,4 +133,28 @@ fn may_read(who: &Who, log: &LogId) -> bool {
 
 fn no_log() -> Refusal {
     Refusal::new(404, "no_audit_log", "this node keeps no audit log").next("ask a control node")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_told_once_and_again_when_it_begins_again() {
+        let readers = Readers::default();
+        let (fleet, start) = (LogId::Fleet, clock::instant());
+        assert!(readers.begins("ada", &fleet, start));
+        assert!(!readers.begins("ada", &fleet, start + Duration::from_secs(1)));
+        assert!(readers.begins("bob", &fleet, start));
+        let acme = LogId::Tenant("acme".parse().unwrap());
+        assert!(readers.begins("ada", &acme, start));
+        assert!(readers.begins("ada", &fleet, start + READING));
+        // Nobody hides behind those who read much.
+        for number in 0..READINGS {
+            readers.begins(&number.to_string(), &fleet, start + READING);
+        }
+        for _ in 0..2 {
+            assert!(readers.begins("eve", &fleet, start + READING));
+        }
+    }
 }

@@ -44,6 +44,7 @@ use crate::fleet::Fleet;
 use crate::ledger::Ledger;
 use crate::proxy::Front;
 
+pub use evidence::Readers;
 pub use refusal::Refusal;
 pub use routes::{serve, serve_tls};
 pub use who::Who;
@@ -69,6 +70,8 @@ pub struct Node {
     pub tasks: TaskTracker,
     /// Whose turn it is.
     pub turns: Turns,
+    /// Who reads the audit logs.
+    pub readers: Readers,
 }
 
 /// Turns: applies one by one, plans a few at a time.

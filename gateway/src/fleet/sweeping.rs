@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use portcullis_audit::personal::Opening;
 use portcullis_audit::tlog::TILE_WIDTH;
 use portcullis_audit::{Event, kinds, moment};
 use portcullis_consensus::Consensus;
@@ -127,14 +128,11 @@ impl Files {
             }
             if let Some(seconds) = policy.personal {
                 done.openings_before = before(seconds);
-                match self.erase(&log, done.openings_before) {
-                    Ok(0) => {}
-                    Ok(erased) => {
-                        done.openings = done.openings.saturating_add(erased);
-                        done.of_logs = done.of_logs.saturating_add(1);
-                    }
-                    Err(error) => done.problems.push((log.clone(), error.to_string())),
-                }
+                let (erased, problem) = self.erase(&log, done.openings_before);
+                done.openings = done.openings.saturating_add(erased);
+                done.of_logs = done.of_logs.saturating_add(usize::from(erased > 0));
+                let problem = problem.map(|error| (log.clone(), error.to_string()));
+                done.problems.extend(problem);
             }
             if let Some(seconds) = policy.entries {
                 done.entries_before = before(seconds);
@@ -148,19 +146,22 @@ impl Files {
         done
     }
 
-    /// Erases openings that were made before this moment; how many. They lie in order but for what a node recorded late.
-    fn erase(&self, log: &LogId, before: i64) -> io::Result<usize> {
-        let mut erased = 0_usize;
-        for bundle in self.openings.bundles(log)? {
-            match self
-                .openings
-                .erase(log, bundle, |opening| opening.at_ms >= before)?
-            {
-                0 => break,
-                some => erased = erased.saturating_add(some),
+    /// Erases openings that were made before this moment; how many, and the last problem, which keeps no other bundle. All are looked at:
+    /// what a node recorded late lies behind what is younger.
+    fn erase(&self, log: &LogId, before: i64) -> (usize, Option<io::Error>) {
+        let bundles = match self.openings.bundles(log) {
+            Ok(bundles) => bundles,
+            Err(error) => return (0, Some(error)),
+        };
+        let (mut erased, mut problem) = (0_usize, None);
+        for bundle in bundles {
+            let young = |opening: &Opening| opening.at_ms >= before;
+            match self.openings.erase(log, bundle, young) {
+                Ok(some) => erased = erased.saturating_add(some),
+                Err(error) => problem = Some(error),
             }
         }
-        Ok(erased)
+        (erased, problem)
     }
 
     /// Removes what a log said that it may lack; if it may lack more by now, from where on it would keep everything.

@@ -42,6 +42,7 @@ impl Openings {
     /// Whatever the system says.
     pub fn open(directory: &Path) -> io::Result<Self> {
         make_folder(directory)?;
+        remove_halves(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
             held: Mutex::default(),
@@ -113,7 +114,8 @@ impl Openings {
         Ok(all.into_values().collect())
     }
 
-    /// Lets go of the openings of one bundle that are not to be kept, durably. How many.
+    /// Lets go of the openings of one bundle that are not to be kept, durably. How many. Lines that open nothing go with the last that does:
+    /// names can be read in them all the same.
     ///
     /// # Errors
     /// The disk's; it may be called again.
@@ -129,12 +131,13 @@ impl Openings {
         let before = kept.len();
         kept.retain(|_, opening| keep(opening));
         let erased = before.saturating_sub(kept.len());
-        if erased > 0 {
-            let path = self.path(log, bundle);
-            match kept.is_empty() {
-                true => fs::remove_file(&path)?,
-                false => put(&path, &kept)?,
-            }
+        let path = self.path(log, bundle);
+        let gone = match kept.is_empty() {
+            true => remove(&beside(&path))? | remove(&path)?,
+            false if erased > 0 => put(&path, &kept).map(|()| true)?,
+            false => false,
+        };
+        if gone {
             sync_folder(&path)?;
         }
         Ok(erased)
@@ -209,7 +212,7 @@ fn put(path: &Path, bundle: &Bundle) -> io::Result<()> {
     }
     let lines = bundle.values().map(|opening| opening.line() + "\n");
     let text: String = lines.collect();
-    let beside = path.with_extension("new");
+    let beside = beside(path);
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(&beside)?;
@@ -217,6 +220,39 @@ fn put(path: &Path, bundle: &Bundle) -> io::Result<()> {
     // A crash must find the one or the other, whole.
     file.sync_data()?;
     fs::rename(&beside, path)
+}
+
+/// Where a file is written before it takes its place.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension(HALF)
+}
+
+const HALF: &str = "new";
+
+/// Whether it was there.
+fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what was being written when a process ended: nothing else would ever let go of it.
+fn remove_halves(directory: &Path) -> io::Result<()> {
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == HALF) {
+                fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
@@ -308,6 +344,27 @@ mod tests {
         assert_eq!(openings.erase(&log, 0, |_| false).unwrap(), 3);
         assert_eq!(openings.bundles(&log).unwrap(), [0_u64; 0]);
         assert_eq!(openings.erase(&log, 0, |_| false).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_half_written_file_and_lines_that_open_nothing_go_too() {
+        let home = Home::new();
+        let openings = Openings::open(&home.0).unwrap();
+        let log = LogId::Tenant("acme".parse().unwrap());
+        openings.add(&log, vec![opening(1, "by")]).unwrap();
+        openings.durable().unwrap();
+        let path = home.0.join("tenants/acme/000.jsonl");
+        let half = path.with_extension("new");
+        fs::write(&half, "{\"value\":\"somebody").unwrap();
+        drop(openings);
+        let openings = Openings::open(&home.0).unwrap();
+        assert!(!half.exists() && path.exists());
+        fs::write(&path, "{\"value\":\"somebody else").unwrap();
+        fs::write(&half, "").unwrap();
+        assert_eq!(openings.bundles(&log).unwrap(), [0]);
+        assert_eq!(openings.erase(&log, 0, |_| true).unwrap(), 0);
+        assert!(!half.exists() && !path.exists());
+        assert_eq!(openings.bundles(&log).unwrap(), [0_u64; 0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is built in and the same on every node: one line for each limit.
 
 use super::{Amount, bytes, count, pace, time};
+use crate::api::evidence;
 use crate::api::limits as api;
 use crate::database::index::limits as index;
 use crate::database::{backend, departures, service, upstream, verifiers};
@@ -328,6 +329,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("audit_batch_bytes", bytes(RECORDING.batch_bytes as usize), "anchored events that are kept,"),
     ("audit_batch_files", count(RECORDING.batch_files), "in so many files"),
     ("audit_recorded_of_a_kind", count(ledger::RECORDED_OF_A_KIND), "events of a kind that one record holds one by one"),
+    ("audit_reading", time(evidence::READING), "reading entries of a log is one event for so long,"),
+    ("audit_readings", count(evidence::READINGS), "of so many who read, beyond whom each file is one"),
     ("audit_batch_file_bytes", bytes(ledger::BATCH_FILE_BYTES), "one such file, when a line of it is proved"),
     ("audit_record_window", bytes(ledger::RECORD_WINDOW), "events that are read at once to be recorded"),
     ("audit_anchor", bytes(ledger::ANCHOR_BYTES), "an anchor of events,"),

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::policy;
 use crate::api::types::{ApplyReply, ErrorBody, ErrorReply, StatusReply};
-use crate::api::{Node, Turns, serve, serve_tls};
+use crate::api::{Node, Readers, Turns, serve, serve_tls};
 use crate::config::node::NodeConfig;
 use crate::database::Upstreams;
 use crate::database::service::Services;
@@ -190,6 +190,7 @@ async fn node(directory: &Path, toml: &str) -> Node {
         since: clock::now(),
         tasks: TaskTracker::new(),
         turns: Turns::default(),
+        readers: Readers::default(),
     }
 }
 

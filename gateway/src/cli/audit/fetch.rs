@@ -4,9 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use portcullis_audit::tlog::{
-    Checkpoint, Level, MAX_NOTE_BYTES, Note, TILE_WIDTH, Tile, TrustPolicy,
-};
+use portcullis_audit::tlog::{Level, MAX_NOTE_BYTES, TILE_WIDTH, Tile, TrustPolicy};
 
 use super::verify::{exit, keep_proofs, told};
 use super::{apart, read, trusted};
@@ -76,15 +74,15 @@ async fn fetch_one(
     let mut earlier = Vec::new();
     let mut size = 0;
     if let Some(bytes) = &before {
-        let one = Earlier::parse(bytes, trust);
+        let one = signed(bytes, log, trust);
         let one = one.map_err(|error| local(format!("{}: {error}", kept.display())))?;
         size = one.size();
         earlier.push(one);
     }
     let mut attempts = 0;
-    let (checkpoint, new) = loop {
+    let told = loop {
         attempts += 1;
-        match files(node, log, folder, size).await {
+        match files(node, log, folder, size, trust).await {
             // What is partial is gone once the log has grown.
             Err(Failure::Refused { error, .. })
                 if error.code == NO_SUCH_FILE && attempts < ATTEMPTS => {}
@@ -93,7 +91,7 @@ async fn fetch_one(
     };
     let mut source = Newer {
         directory: Directory(folder.to_owned()),
-        checkpoint: checkpoint.clone(),
+        told: told.clone(),
     };
     let trust = trust.clone();
     let report = apart(move || inspect(&mut source, &trust, &earlier)).await;
@@ -102,8 +100,11 @@ async fn fetch_one(
         .map_err(local)?;
     let report = report.named(&log.to_string());
     if report.verdict == Verdict::Good {
-        write(&kept, &checkpoint).map_err(local)?;
-        sweep(folder, size, new);
+        if let Some(bytes) = &told.kept {
+            write(&folder.join(KEPT_FROM), bytes).map_err(local)?;
+        }
+        write(&kept, &told.checkpoint).map_err(local)?;
+        sweep(folder, size, told.size);
     }
     for line in keep_proofs(folder, &report).map_err(local)? {
         complain(&printable(&line));
@@ -111,26 +112,44 @@ async fn fetch_one(
     Ok(report)
 }
 
-/// Fetches the checkpoint, and of what it promises all that a log of `size` entries did not have.
+/// What a node tells of a log now, before it counts.
+#[derive(Clone)]
+struct Told {
+    checkpoint: Vec<u8>,
+    /// The entries that it promises.
+    size: u64,
+    /// What the log may lack.
+    kept: Option<Vec<u8>>,
+}
+
+/// A checkpoint that the log itself signed, of this log: one key signs for all of a fleet's.
+fn signed(bytes: &[u8], log: &LogId, trust: &TrustPolicy) -> Result<Earlier, String> {
+    let one = Earlier::parse(bytes, trust)?;
+    match one.is_of(log) {
+        true => Ok(one),
+        false => Err(format!("this checkpoint is of another log than {log}")),
+    }
+}
+
+/// Fetches the checkpoint, and of what it promises all that a log of `size` entries did not have. Nothing is asked for that the log did
+/// not sign.
 async fn files(
     node: &Node,
     log: &LogId,
     folder: &Path,
     size: u64,
-) -> Result<(Vec<u8>, u64), Failure> {
+    trust: &TrustPolicy,
+) -> Result<Told, Failure> {
     let checkpoint = ask_for(node, log, LogFile::Checkpoint).await?;
-    let new = size_of(&checkpoint).map_err(Failure::Foreign)?;
+    let new = signed(&checkpoint, log, trust)
+        .map_err(Failure::Foreign)?
+        .size();
     let kept = match ask_for(node, log, LogFile::KeptFrom).await {
         Err(Failure::Refused { error, .. }) if error.code == NO_SUCH_FILE => None,
         said => Some(said?),
     };
     let kept_from = kept.as_deref().and_then(KeptFrom::parse);
     let kept_from = kept_from.map_or(0, |kept| kept.kept_from);
-    if let Some(bytes) = kept {
-        let path = folder.join(KEPT_FROM);
-        let written = apart(move || write(&path, &bytes)).await;
-        written.flatten().map_err(Failure::Local)?;
-    }
     for tile in Tile::added(size.min(new), new) {
         let path = folder.join(tile.path());
         let asked = ask_for(node, log, LogFile::Tile(tile)).await;
@@ -145,7 +164,11 @@ async fn files(
         let written = apart(move || write(&path, &bytes)).await;
         written.flatten().map_err(Failure::Local)?;
     }
-    Ok((checkpoint, new))
+    Ok(Told {
+        checkpoint,
+        size: new,
+        kept,
+    })
 }
 
 /// What a node says of a file that it does not have.
@@ -159,24 +182,19 @@ async fn ask_for(node: &Node, log: &LogId, file: LogFile) -> Result<Vec<u8>, Fai
     node.get_octets(&target).await
 }
 
-fn size_of(checkpoint: &[u8]) -> Result<u64, String> {
-    let note = Note::parse(checkpoint).map_err(|error| error.to_string())?;
-    let checkpoint = Checkpoint::parse(&note.text).map_err(|error| error.to_string())?;
-    Ok(checkpoint.size)
-}
-
-/// A directory with another checkpoint than lies there.
+/// A directory with what a node tells now in the place of what lies there.
 struct Newer {
     directory: Directory,
-    checkpoint: Vec<u8>,
+    told: Told,
 }
 
 impl Source for Newer {
     fn read(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, String> {
-        if path == CHECKPOINT {
-            return Ok(Some(self.checkpoint.clone()));
+        match path {
+            CHECKPOINT => Ok(Some(self.told.checkpoint.clone())),
+            KEPT_FROM => Ok(self.told.kept.clone()),
+            _ => self.directory.read(path, limit),
         }
-        self.directory.read(path, limit)
     }
 
     fn tenants(&mut self) -> Result<Vec<String>, String> {

@@ -14,7 +14,7 @@ use portcullis_certs::{Identity, ServerIdentities};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Node, Turns};
+use crate::api::{Node, Readers, Turns};
 use crate::config::node::{NodeConfig, PemPair};
 use crate::database::Upstreams;
 use crate::database::service::Services;
@@ -109,6 +109,7 @@ pub(super) async fn build(config: &Arc<NodeConfig>) -> Result<Built, String> {
         since: clock::now(),
         tasks: TaskTracker::new(),
         turns: Turns::default(),
+        readers: Readers::default(),
     });
     Ok(Built {
         node,

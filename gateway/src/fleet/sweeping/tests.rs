@@ -151,6 +151,31 @@ fn openings_go_when_they_are_old_and_not_before() {
 }
 
 #[test]
+fn what_is_dated_ahead_or_damaged_keeps_no_other_bundle_from_being_swept() {
+    let node = Node::new();
+    node.grow(&LogId::Fleet, 1_000, other);
+    let ahead = Opening {
+        index: 3,
+        field: "by".to_owned(),
+        at_ms: 4_000_000_000,
+        salt: Salt([1; 16]),
+        value: json!("ada"),
+    };
+    let openings = &node.files.openings;
+    openings.add(&LogId::Fleet, vec![ahead]).unwrap();
+    openings.write(&LogId::Fleet).unwrap();
+    let damaged = node.directory.join("openings/fleet/001.jsonl");
+    fs::write(&damaged, "half a line with a name in it").unwrap();
+    let before = openings.of(&LogId::Fleet, 1).unwrap().len();
+    assert_eq!(before, 0);
+    let done = node.files.sweep(&keeps(None, Some(300)), 1_000_000);
+    assert_eq!(done.problems.len(), 0);
+    assert!(!damaged.exists());
+    let left: Vec<u64> = [3].into_iter().chain((700..1_000).step_by(10)).collect();
+    assert_eq!(node.opened(&LogId::Fleet), left);
+}
+
+#[test]
 fn entries_go_after_their_log_said_so_and_the_policy_in_force_stays() {
     let node = Node::new();
     let acme = LogId::Tenant("acme".parse().unwrap());

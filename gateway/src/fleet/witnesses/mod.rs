@@ -6,7 +6,7 @@
 
 mod answer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,8 +65,10 @@ struct Progress {
     cosigned: Option<Instant>,
     /// Since when it has said that it saw more than there is.
     longer: Option<Instant>,
-    /// What it contradicts, in a word, and whole.
-    contradicts: Option<(&'static str, String)>,
+    /// What it contradicts.
+    contradicts: Option<String>,
+    /// Causes of that which were told, each once.
+    told: BTreeSet<&'static str>,
 }
 
 impl Witnesses {
@@ -112,8 +114,8 @@ impl Witnesses {
         let mut problems = Vec::new();
         for asked in &self.all {
             let logs = asked.logs.lock();
-            let told = logs.values().filter_map(|it| it.contradicts.as_ref());
-            problems.extend(told.map(|(_, says)| says.clone()).take(WITNESS_TOLD));
+            let told = logs.values().filter_map(|it| it.contradicts.clone());
+            problems.extend(told.take(WITNESS_TOLD));
         }
         problems
     }
@@ -320,6 +322,7 @@ impl Fleet {
                             size: new.size,
                             at,
                             cosigned: Some(clock::instant()),
+                            told: std::mem::take(&mut it.told),
                             ..Progress::default()
                         };
                     });
@@ -425,11 +428,8 @@ impl Fleet {
         );
         let mut first = false;
         asked.change(log, |it| {
-            first = it
-                .contradicts
-                .as_ref()
-                .is_none_or(|(known, _)| *known != cause);
-            it.contradicts = Some((cause, says.clone()));
+            first = it.told.insert(cause);
+            it.contradicts = Some(says.clone());
             it.not_before = Some(clock::instant() + WITNESS_REFUSED);
         });
         if first {

@@ -41,6 +41,17 @@ impl Earlier {
         self.checkpoint.size
     }
 
+    /// Whether it is of this log of a fleet, by its origin.
+    #[must_use]
+    pub fn is_of(&self, log: &LogId) -> bool {
+        let tenant = self.checkpoint.origin.split_once("/tenants/");
+        match (log, tenant) {
+            (LogId::Fleet, None) => true,
+            (LogId::Tenant(wanted), Some((_, tenant))) => tenant == wanted.as_str(),
+            (LogId::Fleet, Some(_)) | (LogId::Tenant(_), None) => false,
+        }
+    }
+
     /// Reads one. The log itself must have signed it; whether enough others did is not asked, because what a log signed binds it.
     ///
     /// # Errors

@@ -26,6 +26,16 @@ const OF_CONNECTIONS: [&str; 8] = [
     kinds::CONNECTION_PERMITTED,
 ];
 
+/// Kinds that are never anchored: what somebody who may see evidence did, and what a log must say for itself. Who does much of it waits.
+const ONE_BY_ONE: [&str; 6] = [
+    kinds::EVIDENCE_READ,
+    kinds::LOG_CONTRADICTED,
+    kinds::LOG_PRUNED,
+    kinds::NODE_STARTED,
+    kinds::NODE_STOPPED,
+    kinds::OPENINGS_ERASED,
+];
+
 /// What all nodes together make by themselves.
 pub(super) type Own = fn(&str) -> bool;
 
@@ -146,6 +156,9 @@ impl<'a> Step<'a> {
         }
         let same = self.of_kind.get(head.kind.as_ref()).copied();
         let same = same.unwrap_or_default();
+        if same >= RECORDED_OF_A_KIND && ONE_BY_ONE.contains(&head.kind.as_ref()) {
+            return Room::Full;
+        }
         if OF_CONNECTIONS.contains(&head.kind.as_ref())
             || head.kind == kinds::PROTOCOL_VIOLATION
             || same >= RECORDED_OF_A_KIND

@@ -233,6 +233,14 @@ async fn many_of_a_kind_and_of_many_tenants_are_few_events_of_the_logs() {
         world.anchored(),
         BTreeMap::from([(Some("acme".to_owned()), rest)])
     );
+    // What those did who may see evidence is not among the anchored, however much of it there is.
+    world.logs.clear();
+    for number in 0..many {
+        world.happens(kinds::EVIDENCE_READ, None, number);
+    }
+    world.all().await;
+    assert_eq!(world.singles(), numbers(0..many));
+    assert_eq!(world.anchored(), BTreeMap::new());
     world.logs.clear();
     let tenants: Vec<String> = (0..500).map(|number| format!("t{number:03}")).collect();
     for (number, tenant) in (0..).zip(&tenants) {

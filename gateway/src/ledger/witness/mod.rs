@@ -80,8 +80,10 @@ impl Home {
                     path: mark.clone(),
                     problem: "it is missing, or no mark".to_owned(),
                 })?;
-                // It may have ended between the two files; then nothing was signed.
-                if sequence != marked && Some(sequence) != marked.checked_add(1) {
+                if Some(sequence) == marked.checked_add(1) {
+                    // It ended between the two files, and nothing was signed. Were it to happen again, the state would be two ahead.
+                    replace(&mark, encode_mark(sequence).as_bytes()).map_err(io(&mark))?;
+                } else if sequence != marked {
                     return Err(HomeError::Older {
                         state,
                         sequence,

@@ -40,9 +40,12 @@ fn an_end_between_the_two_files_is_no_damage() {
     let mark = fs::read(place.mark()).unwrap();
     opened.home.keep(&remembered(2)).unwrap();
     drop(opened);
+    let complete = fs::read(place.mark()).unwrap();
     fs::write(place.mark(), mark).unwrap();
     let mut opened = place.open().unwrap();
     assert_eq!(opened.remembered, remembered(2));
+    // Before it signs anything: it may end there again.
+    assert_eq!(fs::read(place.mark()).unwrap(), complete);
     opened.home.keep(&remembered(3)).unwrap();
     drop(opened);
     assert_eq!(place.open().unwrap().remembered, remembered(3));
