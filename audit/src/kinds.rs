@@ -20,6 +20,14 @@ pub const PROTOCOL_VIOLATION: &str = "protocol.violation";
 pub const CANCEL_FORWARDED: &str = "cancel.forwarded";
 /// A cancel request was not passed on.
 pub const CANCEL_DENIED: &str = "cancel.denied";
+/// A certificate was issued.
+pub const CERTIFICATE_ISSUED: &str = "certificate.issued";
+/// A certificate is due, or over, and another one could not be had.
+pub const CERTIFICATE_OVERDUE: &str = "certificate.overdue";
+/// A request for a certificate was refused.
+pub const CERTIFICATE_REFUSED: &str = "certificate.refused";
+/// A node shows a new certificate.
+pub const CERTIFICATE_RENEWED: &str = "certificate.renewed";
 /// A policy change took effect.
 pub const POLICY_APPLIED: &str = "policy.applied";
 /// A part of a tenant's document that is too large for the one event of the change that follows.
@@ -114,12 +122,16 @@ pub const INDEX_CONTRADICTED: &str = "index.contradicted";
 pub const INDEX_REBUILT: &str = "index.rebuilt";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 55] = [
+pub const ALL: [&str; 59] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     BACKEND_ENDED,
     CANCEL_DENIED,
     CANCEL_FORWARDED,
+    CERTIFICATE_ISSUED,
+    CERTIFICATE_OVERDUE,
+    CERTIFICATE_REFUSED,
+    CERTIFICATE_RENEWED,
     CHANGE_APPROVED,
     CHANGE_REJECTED,
     CHANGE_WAITING,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -35,6 +35,22 @@ impl Identity {
             .key_provider
             .load_private_key(key)
             .map_err(|_| IdentityError::UnusableKey)?;
+        Self::of(chain, key)
+    }
+
+    /// The same key with another chain (PEM) for it.
+    ///
+    /// # Errors
+    /// [`IdentityError`]
+    pub(crate) fn with_chain(&self, chain_pem: &str) -> Result<Self, IdentityError> {
+        let chain = pem::certificates(chain_pem, MAX_CHAIN).map_err(IdentityError::Chain)?;
+        Self::of(chain, Arc::clone(&self.certified.key))
+    }
+
+    fn of(
+        chain: Vec<CertificateDer<'static>>,
+        key: Arc<dyn SigningKey>,
+    ) -> Result<Self, IdentityError> {
         let leaf = chain.first().ok_or(IdentityError::UnusableLeaf)?;
         let names = CertificateNames::of(leaf).map_err(IdentityError::Names)?;
         let validity = Validity::of(leaf).ok_or(IdentityError::UnusableLeaf)?;

@@ -18,6 +18,7 @@ mod identity;
 pub mod names;
 mod pem;
 mod provider;
+pub mod schedule;
 mod server;
 pub mod token;
 

@@ -35,7 +35,7 @@ const LET_GO: u8 = 10;
 const PACED: [u8; 3] = [9, 11, 13];
 const PASSED: u8 = 12;
 /// Beyond them there is nothing.
-const NOTHING: std::ops::Range<u8> = 17..0x7F;
+const NOTHING: std::ops::Range<u8> = 17..0x7E;
 
 /// Answers nobody.
 struct Mute;

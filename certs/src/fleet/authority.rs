@@ -5,6 +5,7 @@ use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use super::{FleetId, FleetName, FleetTrust, FleetTrustError, PublicKey};
 use crate::Validity;
 use crate::authority::{Authority, AuthorityError, Key, LeafRequest, Purpose};
+use crate::schedule::Terms;
 
 /// Issues the certificates of a fleet's nodes and operators. Its key belongs to control nodes only. `Debug` hides it.
 pub struct FleetAuthority {
@@ -71,7 +72,7 @@ impl FleetAuthority {
     /// joins knows and nothing else. For [`super::NodeIdentity::from_pem`].
     ///
     /// # Errors
-    /// [`AuthorityError`], also for node 0.
+    /// [`AuthorityError`], also for node 0, and for a life longer than [`Terms::NODE`] says.
     pub fn issue_node(
         &self,
         node: u64,
@@ -79,6 +80,9 @@ impl FleetAuthority {
         validity: Validity,
     ) -> Result<String, AuthorityError> {
         let name = FleetName::node(self.trust.fleet(), node).map_err(refused)?;
+        if Terms::NODE.are_exceeded_by(validity) {
+            return Err(refused("a node's certificate lives for 7 days at most"));
+        }
         // A space is in no label: an operator cannot be called so.
         let common_name = format!("node {node}");
         let usages = vec![ServerAuth, ClientAuth];

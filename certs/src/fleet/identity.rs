@@ -1,14 +1,21 @@
 //! Certificates with their keys, known by whose they are.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{FleetId, FleetName, FleetNameError, Peer, peer_of};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::{FleetId, FleetName, FleetNameError, FleetTrust, Peer, peer_of};
 use crate::{Identity, IdentityError, Validity};
 
-/// A node's certificate chain and key. `Debug` hides the key. Cheap to clone.
+/// A node's certificate chain and key. `Debug` hides the key. Cheap to clone; what is renewed is so in every clone, and shown in the next
+/// handshake of each configuration that was made from one.
 #[derive(Debug, Clone)]
 pub struct NodeIdentity {
-    identity: Identity,
+    identity: Arc<RwLock<Identity>>,
     fleet: FleetId,
     node: u64,
     key: [u8; 32],
@@ -23,11 +30,48 @@ impl NodeIdentity {
         let (identity, peer) = read(chain_pem, key_pem)?;
         let node = peer.name.node_id().ok_or(OtherIdentity::NotANode)?;
         Ok(Self {
-            identity,
+            identity: Arc::new(RwLock::new(identity)),
             fleet: peer.name.fleet(),
             node,
             key: peer.key,
         })
+    }
+
+    /// Reads a new chain for the same node and key, which this authority issued and which is valid at `now` (Unix seconds). Nothing is
+    /// shown yet: see [`NodeIdentity::show`].
+    ///
+    /// # Errors
+    /// [`NotRenewed`]: what is shown now stays.
+    pub fn renewed(
+        &self,
+        chain_pem: &str,
+        trust: &FleetTrust,
+        now: i64,
+    ) -> Result<Renewed, NotRenewed> {
+        let identity = self.identity().with_chain(chain_pem);
+        let identity =
+            identity.map_err(|error| NotRenewed::Other(OtherIdentity::Unusable(error)))?;
+        let other = |problem| NotRenewed::Other(OtherIdentity::Name(problem));
+        let peer = peer_of(identity.chain(), self.fleet).map_err(other)?;
+        if peer.name.node_id() != Some(self.node) {
+            return Err(NotRenewed::OtherNode);
+        }
+        if !identity.validity().contains(now) {
+            return Err(NotRenewed::NotNow(identity.validity()));
+        }
+        trust
+            .issued(&identity, now)
+            .map_err(NotRenewed::NotIssued)?;
+        Ok(Renewed(identity))
+    }
+
+    /// From now on this is shown, in every clone.
+    pub fn show(&self, renewed: Renewed) {
+        let mut identity = self
+            .identity
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *identity = renewed.0;
     }
 
     /// The node's number.
@@ -45,15 +89,87 @@ impl NodeIdentity {
         self.key
     }
 
-    /// When its certificate is valid.
+    /// When the certificate is valid that is shown now.
     pub fn validity(&self) -> Validity {
-        self.identity.validity()
+        self.identity().validity()
     }
 
-    pub(super) fn identity(&self) -> &Identity {
-        &self.identity
+    /// SHA-256 of the certificate that is shown now (DER).
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.identity().fingerprint()
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        let identity = self.identity.read();
+        identity.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Shows what is shown now, handshake by handshake.
+#[derive(Debug)]
+pub(super) struct Shown(pub(super) NodeIdentity);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.identity().certified())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.identity().certified())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A new chain for a node's key, looked at and not shown yet.
+#[derive(Debug)]
+pub struct Renewed(Identity);
+
+impl Renewed {
+    /// When it is valid.
+    pub fn validity(&self) -> Validity {
+        self.0.validity()
+    }
+}
+
+/// A chain does not take the place of the one that a node shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRenewed {
+    /// It cannot be used with this node's key.
+    Other(OtherIdentity),
+    /// It is another node's.
+    OtherNode,
+    /// It is not valid now: one of two clocks is wrong.
+    NotNow(Validity),
+    /// The fleet's authority did not issue it.
+    NotIssued(String),
+}
+
+impl fmt::Display for NotRenewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(problem) => problem.fmt(f),
+            Self::OtherNode => f.write_str("the certificate is another node's"),
+            Self::NotNow(Validity {
+                not_before,
+                not_after,
+            }) => write!(
+                f,
+                "the certificate is valid from {not_before} to {not_after} (Unix seconds), and not now by this node's clock"
+            ),
+            Self::NotIssued(problem) => write!(
+                f,
+                "the certificate is not one that the fleet's authority issued: {problem}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NotRenewed {}
 
 /// An operator's certificate chain and key. `Debug` hides the key. Cheap to clone.
 #[derive(Debug, Clone)]

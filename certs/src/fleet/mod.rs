@@ -7,7 +7,7 @@
 //!
 //! Deliberately absent: which roles a node or an operator has, and whether it still belongs to the fleet (the policy's state says; a
 //! certificate would say it for too long); revocation lists (whoever is removed from the state is no longer talked to); rotation of the
-//! authority. A certificate's validity is checked in the handshake, by the clock that rustls reads; a connection that outlives it is the
+//! authority; when a node's certificate is renewed ([`crate::schedule`]). A certificate's validity is checked in the handshake, by the clock that rustls reads; a connection that outlives it is the
 //! caller's to end ([`Peer::validity`]).
 
 mod authority;
@@ -22,7 +22,7 @@ mod trust;
 mod verify;
 
 pub use authority::FleetAuthority;
-pub use identity::{NodeIdentity, OperatorIdentity, OtherIdentity};
+pub use identity::{NodeIdentity, NotRenewed, OperatorIdentity, OtherIdentity, Renewed};
 pub use join_token::{
     JoinToken, JoinTokenError, MAX_JOIN_ADDRESS, MAX_JOIN_ADDRESSES, MAX_JOIN_TOKEN_TEXT,
     hash_of_secret,
@@ -37,6 +37,6 @@ pub use statement::{MAX_SIGNED_BYTES, Statement};
 pub use tls::{
     ALPN_API, ALPN_JOIN, ALPN_MESH, Caller, Joining, NotAdmitted, SERVER_NAME, admit,
     api_client_config, api_server_config, join_client_config, mesh_client_config,
-    mesh_server_config,
+    mesh_server_config, recover_client_config,
 };
 pub use trust::{FleetTrust, FleetTrustError};

@@ -48,10 +48,11 @@ impl NodeIdentity {
     /// Signs a statement: the public key, and the signature behind it. `None` if the key is not one of a node's.
     #[must_use]
     pub fn sign(&self, statement: Statement, message: &[u8]) -> Option<Vec<u8>> {
-        let leaf = self.identity().chain().first()?;
+        let identity = self.identity();
+        let leaf = identity.chain().first()?;
         let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
         let public = PublicKey::from_spki(leaf.public_key().raw).ok()?;
-        let certified = self.identity().certified();
+        let certified = identity.certified();
         let signer = certified
             .key
             .choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])?;
@@ -66,6 +67,7 @@ mod tests {
     use crate::Validity;
     use crate::authority::generate_key;
     use crate::fleet::{FleetAuthority, FleetId, PublicKey as Public};
+    use crate::schedule::Terms;
 
     const ALWAYS: Validity = Validity {
         not_before: 1_700_000_000,
@@ -76,8 +78,9 @@ mod tests {
         let authority =
             FleetAuthority::new(FleetId([1; 16]), generate_key().unwrap(), ALWAYS).unwrap();
         let key = generate_key().unwrap();
+        let week = Terms::NODE.from(1_800_000_000);
         let chain = authority
-            .issue_node(number, &Public::of(&key).unwrap(), ALWAYS)
+            .issue_node(number, &Public::of(&key).unwrap(), week)
             .unwrap();
         NodeIdentity::from_pem(&chain, &key.to_pem()).unwrap()
     }

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::CertificateDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::identity::Shown;
 use super::verify::{Kind, MemberClient, NodeServer, Strangers, Trust, Whom};
 use super::{
     FleetId, FleetName, FleetNameError, FleetTrust, JoinToken, NodeIdentity, OperatorIdentity,
     peer_of,
 };
-use crate::{Identity, TlsError, Validity, provider};
+use crate::{TlsError, Validity, provider};
 
 /// The application protocol between nodes.
 pub const ALPN_MESH: &[u8] = b"portcullis-mesh/1";
@@ -51,7 +52,7 @@ pub fn mesh_server_config(
         Joining::NotOffered => (Strangers::Refused, &[ALPN_MESH]),
     };
     let clients = MemberClient::new(trust, Kind::Nodes, strangers)?;
-    server(identity.identity(), clients, protocols)
+    server(identity, clients, protocols)
 }
 
 /// How a node calls node `expected`: a server that is not that very node of this fleet is refused in the handshake.
@@ -67,7 +68,8 @@ pub fn mesh_client_config(
         trust: Trust::Known(trust.clone()),
         whom: Whom::Node(expected),
     };
-    client(Some(identity.identity()), server, ALPN_MESH)
+    let shown = Shown(identity.clone());
+    client(Some(Arc::new(shown)), server, ALPN_MESH)
 }
 
 /// How a node that has nothing but a token calls the fleet: the server must be a node under the authority that the token pins. After the
@@ -86,6 +88,19 @@ pub fn join_client_config(token: &JoinToken) -> Result<Arc<ClientConfig>, TlsErr
     client(None, server, ALPN_JOIN)
 }
 
+/// How a node whose certificate is over calls the fleet to have another issued for its key: the server must be a node under the authority
+/// that it knows, and hears it as a stranger.
+///
+/// # Errors
+/// [`TlsError`]
+pub fn recover_client_config(trust: &FleetTrust) -> Result<Arc<ClientConfig>, TlsError> {
+    let server = NodeServer {
+        trust: Trust::Known(trust.clone()),
+        whom: Whom::AnyNode,
+    };
+    client(None, server, ALPN_JOIN)
+}
+
 /// How a node's API is called by operators: with a certificate that is an operator's, or not at all.
 ///
 /// # Errors
@@ -95,7 +110,7 @@ pub fn api_server_config(
     trust: &FleetTrust,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let clients = MemberClient::new(trust, Kind::Operators, Strangers::Refused)?;
-    server(identity.identity(), clients, &[ALPN_API])
+    server(identity, clients, &[ALPN_API])
 }
 
 /// How an operator calls the API of any node of the fleet.
@@ -110,18 +125,19 @@ pub fn api_client_config(
         trust: Trust::Known(trust.clone()),
         whom: Whom::AnyNode,
     };
-    client(Some(identity.identity()), server, ALPN_API)
+    let shown = SingleCertAndKey::from(identity.identity().certified());
+    client(Some(Arc::new(shown)), server, ALPN_API)
 }
 
 fn server(
-    identity: &Identity,
+    identity: &NodeIdentity,
     clients: MemberClient,
     protocols: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(clients))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
+        .with_cert_resolver(Arc::new(Shown(identity.clone())));
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     config.max_early_data_size = 0;
     // A resumed session would carry a certificate past its expiry.
@@ -131,7 +147,7 @@ fn server(
 }
 
 fn client(
-    identity: Option<&Identity>,
+    identity: Option<Arc<dyn ResolvesClientCert>>,
     server: NodeServer,
     protocol: &[u8],
 ) -> Result<Arc<ClientConfig>, TlsError> {
@@ -140,8 +156,7 @@ fn client(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(server));
     let mut config = match identity {
-        Some(identity) => builder
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()))),
+        Some(identity) => builder.with_client_cert_resolver(identity),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![protocol.to_vec()];

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::FleetId;
-use crate::Validity;
 use crate::pem::{self, PemError};
+use crate::{Identity, Validity, provider};
 
 /// The certificate of a fleet's authority. Not secret. Cheap to clone.
 #[derive(Clone)]
@@ -113,6 +116,21 @@ impl FleetTrust {
     /// SHA-256 of the authority's public key.
     pub(super) fn key(&self) -> [u8; 32] {
         self.key
+    }
+
+    /// Whether this authority issued the identity's leaf, and whether that holds at `now` (Unix seconds); the problem in words if not.
+    pub(super) fn issued(&self, identity: &Identity, now: i64) -> Result<(), String> {
+        let leaf = identity.chain().first().ok_or("there is none")?;
+        let leaf = ParsedCertificate::try_from(leaf).map_err(|error| error.to_string())?;
+        let since = u64::try_from(now).unwrap_or_default();
+        verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            self.roots(),
+            &[],
+            UnixTime::since_unix_epoch(Duration::from_secs(since)),
+            provider().signature_verification_algorithms.all,
+        )
+        .map_err(|error| error.to_string())
     }
 
     pub(super) fn roots(&self) -> &Arc<RootCertStore> {

@@ -5,16 +5,19 @@ mod join;
 mod join_token;
 mod members;
 mod mesh;
+mod renewing;
 mod signing;
 
 use portcullis_certs::authority::Key;
 use portcullis_certs::fleet::{
     FleetAuthority, FleetId, JoinRequest, NodeIdentity, OperatorIdentity, SERVER_NAME,
 };
+use portcullis_certs::schedule::Terms;
 use portcullis_certs::{Validity, generate_key};
 use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, SanType};
 use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::{Handshake, LONG, forge};
 
@@ -26,7 +29,17 @@ fn fleet(id: FleetId) -> FleetAuthority {
 }
 
 fn node(authority: &FleetAuthority, node: u64) -> NodeIdentity {
-    node_for(authority, node, LONG)
+    node_for(authority, node, week())
+}
+
+/// As long as a node's certificate may be valid, from now on.
+fn week() -> Validity {
+    Terms::NODE.from(now())
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
 }
 
 fn node_for(authority: &FleetAuthority, node: u64, validity: Validity) -> NodeIdentity {

@@ -16,6 +16,8 @@ mod identity;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod schedule;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod support;

@@ -11,9 +11,9 @@ use portcullis_certs::fleet::{
 use portcullis_policy::{Author, Command, KeyHash, NodeName, NodeRole, Principal, Timestamp, Told};
 use zeroize::Zeroizing;
 
-use super::found::node_validity;
 use super::home::{Home, Piece, Seed};
 use super::joining::secret_file;
+use super::renewing::valid_from_now;
 use super::words::{self, JoinReply, JoinRequest, Welcome};
 use super::writes::WriteError;
 use super::{Fleet, clock, roles_of};
@@ -57,6 +57,11 @@ impl Admission {
             secret: Zeroizing::new(secret),
             guesses: Guesses::default(),
         }))
+    }
+
+    /// Whether one more stranger is heard with something that does not hold.
+    pub(super) fn may_guess(&self, now: Instant) -> bool {
+        self.guesses.another(now)
     }
 
     /// Who signs certificates.
@@ -174,7 +179,7 @@ impl Fleet {
         }
         let certificate = admission
             .authority
-            .issue_node(node.get(), proof.key(), node_validity())
+            .issue_node(node.get(), proof.key(), valid_from_now())
             .map_err(|error| later("not_now", &error.to_string()))?;
         let view = self.source.view();
         let fleet = view

@@ -48,7 +48,10 @@ impl Handler for Answers {
             let fleet = fleet?;
             match (from, service) {
                 (Caller::Stranger(_), mesh::JOIN) => fleet.welcome(&request).await,
-                (Caller::Stranger(_), _) => Err(Refused("strangers may only join".to_owned())),
+                (Caller::Stranger(_), mesh::RENEW) => fleet.issue(None, &request),
+                (Caller::Stranger(_), _) => {
+                    Err(Refused("strangers may only join and renew".to_owned()))
+                }
                 (Caller::Node(from), service) => {
                     let from = NodeId::new(from).ok_or_else(|| Refused("node 0".to_owned()))?;
                     if !paces.admits(from, service, clock::instant()) {
@@ -176,6 +179,7 @@ impl Fleet {
             words::FIND => self.find_for(from, request).await,
             words::LEAVES => self.tell_leaves(request).await,
             words::HASHES => self.tell_hashes(request).await,
+            mesh::RENEW => self.issue(Some(from), request),
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }

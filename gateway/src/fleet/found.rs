@@ -10,6 +10,7 @@ use portcullis_certs::authority::Key;
 use portcullis_certs::fleet::{
     FleetAuthority, FleetId as NamedFleet, JoinRequest, LogKey, RecoveryKey, ViewKey,
 };
+use portcullis_certs::schedule::BACKDATED;
 use portcullis_certs::{Validity, generate_key};
 use portcullis_consensus::{Consensus, Draft, Settings};
 use portcullis_policy::{
@@ -19,6 +20,7 @@ use portcullis_policy::{
 use super::home::{Home, Membership, Piece, Seed, write_private};
 use super::keeping::Keeping;
 use super::opened::salt;
+use super::renewing::valid_from_now;
 use super::roles_of;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
@@ -68,7 +70,7 @@ pub async fn found(
         .map_err(|error| told(&error))?;
     let request = JoinRequest::new(&key).map_err(|error| told(&error))?;
     let certificate = authority
-        .issue_node(NodeId::FIRST.get(), request.key(), node_validity())
+        .issue_node(NodeId::FIRST.get(), request.key(), valid_from_now())
         .map_err(|error| told(&error))?;
     home.write(Piece::Certificate, &certificate)
         .map_err(|error| told(&error))?;
@@ -223,27 +225,14 @@ fn recovery_key(path: &Path) -> Result<RecoveryKey, String> {
     }
 }
 
-/// When the certificate of a node is valid that is issued now.
-pub(super) fn node_validity() -> Validity {
-    lasting(NODE_CERTIFICATE_SECONDS)
-}
-
 fn authority_validity() -> Validity {
-    lasting(AUTHORITY_SECONDS)
-}
-
-fn lasting(seconds: i64) -> Validity {
     let now = clock::unix_seconds();
     Validity {
-        not_before: now.saturating_sub(CLOCK_SKEW_SECONDS),
-        not_after: now.saturating_add(seconds),
+        not_before: now.saturating_sub(BACKDATED),
+        not_after: now.saturating_add(AUTHORITY_SECONDS),
     }
 }
 
-/// A node whose clock is behind by less than this trusts a certificate at once.
-const CLOCK_SKEW_SECONDS: i64 = 3_600;
-/// A node's certificate. Nothing renews it yet: a node that outlives it joins anew.
-const NODE_CERTIFICATE_SECONDS: i64 = 2 * 365 * 86_400;
 /// The authority.
 const AUTHORITY_SECONDS: i64 = 10 * 365 * 86_400;
 

@@ -83,7 +83,8 @@ async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<Box<Welcome>, S
     loop {
         let mut last = "the token names no address".to_owned();
         for address in token.addresses() {
-            let asked = mesh::join(address, tls.clone(), &request, ANSWER_LIMIT);
+            let asked =
+                mesh::ask_as_stranger(address, tls.clone(), mesh::JOIN, &request, ANSWER_LIMIT);
             match asked
                 .await
                 .map_err(|error| error.to_string())

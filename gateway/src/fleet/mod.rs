@@ -44,6 +44,7 @@ mod peers;
 mod recording;
 pub mod recover;
 mod relay;
+mod renewing;
 mod report;
 mod reports;
 mod rounds;
@@ -104,6 +105,7 @@ pub use distance::{FARTHER_LOOKS, NEARER_LOOKS};
 pub use enforcer::{Step, Stepped};
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use opened::Opened;
+pub use renewing::ISSUED_AGAIN;
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use skew::{OFF, OFF_ENDS, TIME_AGE, TIMES, WRONG, WRONG_ENDS};
@@ -153,6 +155,9 @@ pub struct Fleet {
     starts: Option<Starts>,
     /// None on a node that lets nobody in.
     admission: Option<Admission>,
+    /// None on a node that is a fleet by itself.
+    identity: Option<peers::Identity>,
+    issued: renewing::Issued,
     stale_limit: Duration,
     /// Where others reach this node.
     address: Option<String>,
@@ -201,6 +206,7 @@ impl Fleet {
         let answers = Arc::<Answers>::default();
         let (mut mesh, mut membership, mut admission) = (None, None, None);
         let (mut signing, mut sealing, mut epochs, mut starts) = (None, None, None, None);
+        let mut own = None;
         if let Some((member, identity, wire)) = place {
             let epoch = epoch(&source.view());
             let home = Home::of(&config.data);
@@ -225,7 +231,7 @@ impl Fleet {
                 sealing = Sealing::load(&home, member.fleet, member.node, keeping)?;
             }
             admission = Admission::load(&Home::of(&config.data), &config.data)?;
-            (mesh, membership) = (Some(opened), Some(member));
+            (mesh, membership, own) = (Some(opened), Some(member), Some(identity));
         } else if let Some(keeping) = keeping {
             let home = Home::of(&config.data);
             let fleet = found::alone(&home)?;
@@ -273,6 +279,8 @@ impl Fleet {
             epochs,
             starts,
             admission,
+            identity: own,
+            issued: renewing::Issued::default(),
             stale_limit: config
                 .fleet
                 .as_ref()
@@ -296,6 +304,8 @@ impl Fleet {
         fleet
             .tasks
             .spawn(recording::record(Arc::clone(&fleet), recording));
+        let home = Home::of(&config.data);
+        fleet.tasks.spawn(renewing::keep(Arc::clone(&fleet), home));
         fleet.tasks.spawn(waking::watch(Arc::clone(&fleet)));
         Ok(fleet)
     }

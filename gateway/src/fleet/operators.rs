@@ -8,48 +8,16 @@ use portcullis_certs::Validity;
 use portcullis_certs::fleet::{
     FleetId as NamedFleet, FleetName, JoinRequest, api_server_config, peer_of,
 };
+use portcullis_certs::schedule::BACKDATED;
 use portcullis_policy::{
     Author, Command, GuardRails, Keeping, KeyHash, OperatorId, Pending, PendingId, Proposal,
     Rehearsed, Role, Timestamp,
 };
 
-use super::home::Home;
-use super::peers::Identity;
 use super::writes::{self, WriteError, Written};
 use super::{Fleet, clock};
-use crate::config::node::NodeConfig;
 use crate::http::{Handshake, Identified};
 use crate::runtime::clock::Duration;
-
-/// How operators are met at this node's API.
-///
-/// # Errors
-/// In words.
-pub fn handshake(config: &NodeConfig) -> Result<Handshake, String> {
-    let home = Home::of(&config.data);
-    let membership = home
-        .membership()
-        .map_err(|error| error.to_string())?
-        .ok_or("this node is of no fleet")?;
-    let identity = Identity::load(&home, &membership)?;
-    let tls = api_server_config(&identity.node, &identity.trust)
-        .map_err(|error| format!("the API's TLS: {error}"))?;
-    Ok(Handshake {
-        tls,
-        identify: |fleet, shown| {
-            let peer = peer_of(shown, NamedFleet(fleet)).ok()?;
-            match peer.name {
-                FleetName::Operator { name, .. } => Some(Identified {
-                    name,
-                    key: peer.key,
-                    until: peer.validity.not_after,
-                }),
-                FleetName::Node { .. } => None,
-            }
-        },
-        fleet: identity.node.fleet().0,
-    })
-}
 
 /// A certificate that was issued to an operator.
 pub struct Issued {
@@ -62,6 +30,31 @@ pub struct Issued {
 }
 
 impl Fleet {
+    /// How operators are met at this node's API.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn handshake(&self) -> Result<Handshake, String> {
+        let identity = self.identity.as_ref().ok_or("this node is of no fleet")?;
+        let tls = api_server_config(&identity.node, &identity.trust)
+            .map_err(|error| format!("the API's TLS: {error}"))?;
+        Ok(Handshake {
+            tls,
+            identify: |fleet, shown| {
+                let peer = peer_of(shown, NamedFleet(fleet)).ok()?;
+                match peer.name {
+                    FleetName::Operator { name, .. } => Some(Identified {
+                        name,
+                        key: peer.key,
+                        until: peer.validity.not_after,
+                    }),
+                    FleetName::Node { .. } => None,
+                }
+            },
+            fleet: identity.node.fleet().0,
+        })
+    }
+
     /// What an operator is, as this node knows it; none for somebody whom the fleet does not know.
     #[must_use]
     pub fn roles_of(&self, operator: &OperatorId) -> Option<Vec<Role>> {
@@ -177,7 +170,7 @@ impl Fleet {
         let authority = admission.authority();
         let now = clock::unix_seconds();
         let validity = Validity {
-            not_before: now.saturating_sub(CLOCK_SKEW_SECONDS),
+            not_before: now.saturating_sub(BACKDATED),
             not_after: now.saturating_add(OPERATOR_CERTIFICATE_SECONDS),
         };
         let chain = authority
@@ -193,7 +186,5 @@ impl Fleet {
 
 /// How long this node may take to know what the fleet decided.
 const BOUND_HERE: Duration = Duration::from_secs(2);
-/// A node whose clock is behind by less than this trusts a certificate at once.
-const CLOCK_SKEW_SECONDS: i64 = 3_600;
 /// An operator's certificate: people come back for another one.
 const OPERATOR_CERTIFICATE_SECONDS: i64 = 90 * 86_400;

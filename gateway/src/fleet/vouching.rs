@@ -104,6 +104,7 @@ mod tests {
     use portcullis_certs::Validity;
     use portcullis_certs::authority::generate_key;
     use portcullis_certs::fleet::{FleetAuthority, PublicKey};
+    use portcullis_certs::schedule::Terms;
 
     use super::super::report::sample;
     use super::*;
@@ -118,7 +119,8 @@ mod tests {
         let authority = FleetAuthority::new(FLEET, generate_key().unwrap(), always).unwrap();
         let key = generate_key().unwrap();
         let public = PublicKey::of(&key).unwrap();
-        let chain = authority.issue_node(node, &public, always).unwrap();
+        let week = Terms::NODE.from(1_800_000_000);
+        let chain = authority.issue_node(node, &public, week).unwrap();
         NodeIdentity::from_pem(&chain, &key.to_pem()).unwrap()
     }
 

@@ -16,7 +16,7 @@ use super::error::{MeshError, Refused};
 use super::hello::Hello;
 use super::io::{FrameReader, HELLO};
 use super::links::{Link, Opened, close};
-use super::{Caller, Denied, Inner, JOIN, limits, serve};
+use super::{Caller, Denied, Inner, JOIN, RENEW, limits, serve};
 
 /// Takes connections until the node stops.
 pub(super) async fn run(inner: Arc<Inner>) {
@@ -162,7 +162,7 @@ async fn tell(send: &mut SendStream, hello: &[u8]) {
     }
 }
 
-/// One call, to join, in a short time; then the connection ends.
+/// One call, to join or to renew, in a short time; then the connection ends.
 async fn stranger(inner: &Inner, connection: Connection) {
     let address = connection.remote_address();
     let refuse = |reason: Closing, detail: &str| {
@@ -190,12 +190,12 @@ async fn join(
     let (send, recv) = opened.map_err(|error| broken(error.into()))?;
     let mut reader = FrameReader::new(recv, limits::JOIN_FRAME_BYTES);
     let frame = reader.expect().await.map_err(broken)?;
-    if frame.tag != JOIN {
+    if !matches!(frame.tag, JOIN | RENEW) {
         return Err((Closing::JoinOnly, format!("service {}", frame.tag)));
     }
     let answer: Result<Vec<u8>, Refused> = inner
         .handler
-        .call(Caller::Stranger(address), JOIN, frame.body)
+        .call(Caller::Stranger(address), frame.tag, frame.body)
         .await;
     serve::answer_with(send, answer).await;
     Ok(())

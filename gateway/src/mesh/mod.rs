@@ -2,7 +2,8 @@
 //! over it, whoever opened it. The only room that knows `quinn`.
 //!
 //! A peer is who its certificate says, is a member with that very key as far as the caller of [`Mesh::set_members`] knows, lives in
-//! the same epoch, and is the latest start of that node that was heard of. Whoever has no certificate may ask to join ([`JOIN`]) and nothing else.
+//! the same epoch, and is the latest start of that node that was heard of. Whoever has no certificate may ask to join ([`JOIN`]) or, for a member's key, to have one
+//! again ([`RENEW`]), and nothing else.
 //!
 //! Deliberately absent: what is said (the handler's business), TLS configuration (certs/), and any retry of a call: a call that failed
 //! amid may have been performed.
@@ -16,11 +17,11 @@ mod error;
 pub mod frame;
 pub mod hello;
 mod io;
-mod join;
 pub mod limits;
 mod links;
 mod serve;
 mod start;
+mod stranger;
 mod transport;
 
 #[cfg(test)]
@@ -44,17 +45,20 @@ use tokio_util::task::TaskTracker;
 pub use closing::Closing;
 pub use duplex::{Duplex, DuplexReceiver, DuplexSender};
 pub use error::{MeshError, Refused, StartError};
-pub use join::{Joined, join};
 pub use links::{LinkStatus, Member};
 pub use start::Start;
+pub use stranger::{Answered, ask_as_stranger};
 
 use crate::runtime::clock::{self, Duration};
 use hello::Appended;
 use links::Links;
 use start::Said;
 
-/// The service that strangers may call.
+/// What a stranger calls who wants to be a node.
 pub const JOIN: u8 = 0;
+
+/// What a node calls to have another certificate issued for its key; as a stranger, where its own is over.
+pub const RENEW: u8 = 0x7E;
 
 /// Services have smaller numbers than this.
 pub const SERVICES_END: u8 = 0x7F;
@@ -97,7 +101,7 @@ pub enum Caller {
 
 /// Who answers.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a call. A stranger calls nothing but [`JOIN`].
+    /// Answers a call. A stranger calls nothing but [`JOIN`] and [`RENEW`].
     fn call(
         &self,
         from: Caller,

@@ -35,7 +35,7 @@ async fn another_fleets_certificate_is_refused_and_told() {
     let trust = world.authority.trust();
     let config = portcullis_certs::fleet::mesh_client_config(&other.issue(2), trust, 1).unwrap();
     assert!(
-        join(&one.address().to_string(), config, b"x", SOON)
+        ask_as_stranger(&one.address().to_string(), config, JOIN, b"x", SOON)
             .await
             .is_err()
     );
@@ -276,14 +276,14 @@ async fn a_stranger_may_join_and_nothing_else() {
     let world = World::new(1, &[1, 2]);
     let (one, _two) = world.pair(Listens::Yes);
     let address = one.address().to_string();
-    let joined = join(&address, world.join_config(), b"let me in", SOON).await;
+    let joined = ask_as_stranger(&address, world.join_config(), JOIN, b"let me in", SOON).await;
     let joined = joined.unwrap();
     assert_eq!(joined.answer, b"let me in");
     assert_eq!(joined.shown.len(), 2, "its leaf and the authority");
     assert_eq!(one.reasons(), []);
     let large = vec![0; limits::JOIN_FRAME_BYTES + 1];
     assert!(matches!(
-        join(&address, world.join_config(), &large, SOON).await,
+        ask_as_stranger(&address, world.join_config(), JOIN, &large, SOON).await,
         Err(MeshError::Frame(_))
     ));
     // Another service:

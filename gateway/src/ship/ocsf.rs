@@ -56,7 +56,8 @@ pub(super) fn severity(kind: &str) -> Severity {
     let became = kind.split_once('.').map_or("", |(_, became)| became);
     match became {
         "denied" | "failed" | "rejected" | "refused" | "violation" | "shed" | "unconfirmed"
-        | "skew" | "stalled" => Severity::Medium,
+        | "skew" | "stalled" | "overdue" => Severity::Medium,
+        "contradicted" => Severity::High,
         _ => Severity::Informational,
     }
 }
@@ -249,13 +250,19 @@ fn shelf(kind: &str) -> Shelf {
         "operator.added" => (ACCOUNT_CHANGE, 1),
         "operator.removed" => (ACCOUNT_CHANGE, 6),
         "operator.bound" => (ACCOUNT_CHANGE, OTHER),
-        "fleet.founded" | "fleet.invited" | "fleet.admitted" | "change.waiting" => {
-            (ENTITY_MANAGEMENT, 1)
-        }
+        "fleet.founded" | "fleet.invited" | "fleet.admitted" | "change.waiting"
+        | "certificate.issued" => (ENTITY_MANAGEMENT, 1),
         "evidence.read" => (ENTITY_MANAGEMENT, 2),
-        "policy.applied" | "policy.document" | "policy.rejected" | "policy.unconfirmed"
-        | "guardrails.set" | "keeping.set" | "fleet.reported" | "fleet.epoch"
-        | "fleet.reinstalled" => (ENTITY_MANAGEMENT, 3),
+        "policy.applied"
+        | "policy.document"
+        | "policy.rejected"
+        | "policy.unconfirmed"
+        | "guardrails.set"
+        | "keeping.set"
+        | "fleet.reported"
+        | "fleet.epoch"
+        | "fleet.reinstalled"
+        | "certificate.renewed" => (ENTITY_MANAGEMENT, 3),
         "fleet.removed" | "fleet.uninvited" | "log.pruned" | "openings.erased" => {
             (ENTITY_MANAGEMENT, 4)
         }

@@ -13,7 +13,7 @@ use super::admin::{Answer, ask};
 use super::disk::Disk;
 use super::wires::Host;
 use crate::client::Dial;
-use crate::gateway::{binary, event_files};
+use crate::gateway::{binary, event_files, http_get};
 use crate::identities::Credential;
 use crate::process::{self, Finished, Service};
 use crate::scratch::Scratch;
@@ -35,6 +35,7 @@ pub struct Node {
     disk: Option<Disk>,
     scratch: Scratch,
     listen: SocketAddr,
+    metrics: SocketAddr,
     host: Option<Host>,
     authorities_pem: String,
     environment: Vec<(String, String)>,
@@ -78,6 +79,7 @@ impl Node {
             disk: None,
             scratch,
             listen: parts.listen,
+            metrics: parts.metrics,
             host: parts.host,
             authorities_pem: parts.authorities_pem,
             environment: Vec::new(),
@@ -170,6 +172,12 @@ impl Node {
     #[must_use]
     pub fn dial(&self, server_name: &str) -> Dial {
         Dial::tls(self.listen, server_name, &self.authorities_pem)
+    }
+
+    /// What its metrics say now.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        http_get(self.metrics, "/metrics").expect("an answer")
     }
 
     /// Where clients call it.

@@ -397,7 +397,7 @@ pub(crate) fn event_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn http_get(to: SocketAddr, path: &str) -> std::io::Result<String> {
+pub(crate) fn http_get(to: SocketAddr, path: &str) -> std::io::Result<String> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect_timeout(&to, EVENT_LIMIT)?;
     stream.set_read_timeout(Some(EVENT_LIMIT))?;

@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, Sa
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{FLEET, OTHER_FLEET, asked, dns, fleet, forged, node, operator, uri};
+use super::{FLEET, OTHER_FLEET, asked, dns, fleet, forged, node, operator, uri, week};
 use crate::authority::openssl;
 use crate::support::LONG;
 
@@ -108,12 +108,15 @@ fn a_certificate_names_one_member_and_nothing_else() {
 fn a_peer_is_of_this_fleet_or_nobody() {
     let ours = fleet(FLEET);
     let (key, request) = asked();
-    let chain = ours.issue_node(5, request.key(), LONG).unwrap();
+    let chain = ours.issue_node(5, request.key(), week()).unwrap();
     let identity = portcullis_certs::Identity::from_pem(&chain, &key.to_pem()).unwrap();
     let shown = identity.chain();
     assert_eq!(shown.len(), 2);
     let peer = peer_of(shown, FLEET).unwrap();
-    assert_eq!((peer.name.node_id(), peer.validity), (Some(5), LONG));
+    assert_eq!(
+        (peer.name.node_id(), peer.validity),
+        (Some(5), identity.validity())
+    );
     assert_eq!(peer.key, request.key().hash());
     assert_eq!(peer_of(shown, OTHER_FLEET), Err(FleetNameError::OtherFleet));
     assert_eq!(peer_of(&[], FLEET), Err(FleetNameError::NotACertificate));
@@ -131,7 +134,7 @@ fn a_peer_is_of_this_fleet_or_nobody() {
 fn an_identity_is_of_its_kind() {
     let ours = fleet(FLEET);
     let (key, request) = asked();
-    let as_node = ours.issue_node(1, request.key(), LONG).unwrap();
+    let as_node = ours.issue_node(1, request.key(), week()).unwrap();
     let as_operator = ours.issue_operator("ada", request.key(), LONG).unwrap();
     let key = key.to_pem();
     assert_eq!(NodeIdentity::from_pem(&as_node, &key).unwrap().node(), 1);
@@ -152,7 +155,7 @@ fn an_identity_is_of_its_kind() {
 fn openssl_sees_a_node_that_serves_and_calls_and_an_operator_who_calls() {
     let ours = fleet(FLEET);
     let (_, request) = asked();
-    let node = ours.issue_node(12, request.key(), LONG).unwrap();
+    let node = ours.issue_node(12, request.key(), week()).unwrap();
     let text = openssl(&["x509", "-noout", "-text"], &node);
     for words in [
         "Issuer: CN = Portcullis fleet abababababababababababababababab",
@@ -175,16 +178,31 @@ fn the_authority_issues_nothing_that_would_be_refused() {
     let ours = fleet(FLEET);
     let (_, request) = asked();
     let key = request.key();
-    assert!(ours.issue_node(0, key, LONG).is_err());
+    assert!(ours.issue_node(0, key, week()).is_err());
     assert!(ours.issue_operator("Ada", key, LONG).is_err());
     assert!(ours.issue_operator("", key, LONG).is_err());
-    ours.issue_node(u64::MAX, key, LONG).unwrap();
+    ours.issue_node(u64::MAX, key, week()).unwrap();
     ours.issue_operator(&"a".repeat(63), key, LONG).unwrap();
     let longer = Validity {
         not_after: LONG.not_after + 1,
         ..LONG
     };
-    assert!(ours.issue_node(1, key, longer).is_err());
+    assert!(ours.issue_operator("ada", key, longer).is_err());
+    let ends_with_it = Validity {
+        not_before: LONG.not_after - 60,
+        ..LONG
+    };
+    ours.issue_node(1, key, ends_with_it).unwrap();
+    let outlives = Validity {
+        not_after: LONG.not_after + 1,
+        ..ends_with_it
+    };
+    assert!(ours.issue_node(1, key, outlives).is_err());
+    let eight_days = Validity {
+        not_after: week().not_after + 86_400,
+        ..week()
+    };
+    assert!(ours.issue_node(1, key, eight_days).is_err());
 }
 
 #[test]
@@ -253,7 +271,7 @@ fn names_that_a_request_asks_for_are_not_issued() {
         .push(uri(&format!("spiffe://{FLEET}/node/1")));
     let request = asks.serialize_request(&pair).unwrap();
     let request = JoinRequest::from_der(request.der()).unwrap();
-    let chain = ours.issue_node(9, request.key(), LONG).unwrap();
+    let chain = ours.issue_node(9, request.key(), week()).unwrap();
     let identity = NodeIdentity::from_pem(&chain, &pair.serialize_pem()).unwrap();
     assert_eq!(identity.node(), 9);
 }

@@ -32,7 +32,7 @@ fn nodes_know_one_another_by_number_and_key() {
             Ok(Caller::Node {
                 node: 1,
                 key: one.key(),
-                validity: LONG
+                validity: one.validity()
             })
         );
         assert_eq!(

@@ -253,6 +253,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
     ("roots_told", count(consensus::ROOTS_TOLD), "positions of the log at which a control node says what its state hashed to"),
     ("write_joining", time(fleet::JOINING), "a command waits on a control node that was not given the state yet"),
+    ("certificate_issued_again", time(fleet::ISSUED_AGAIN), "until a node is issued another certificate"),
     ("mesh_passed_on", count(fleet::paces::PASSED_ON as usize), "reports that one node may have passed on,"),
     ("mesh_latest", count(fleet::paces::LATEST as usize), "and times that it may ask which view is the latest,"),
     ("mesh_searches", count(fleet::paces::SEARCHES as usize), "and times that it may have this one search its evidence,"),

@@ -62,7 +62,7 @@ impl Served {
             .unwrap();
         fs::write(config.data.join("mock-secret"), [7; 32]).unwrap();
         let served = Self::on(directory, &toml).await;
-        let handshake = crate::fleet::operators::handshake(&served.node.config).unwrap();
+        let handshake = served.node.fleet.handshake().unwrap();
         let listener = bind_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

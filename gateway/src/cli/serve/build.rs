@@ -249,11 +249,11 @@ pub(super) async fn metrics(
 }
 
 /// The API for operators, where node.toml names an address for it.
-pub(super) async fn api(config: &NodeConfig) -> Result<Option<(TcpListener, Handshake)>, String> {
-    let Some(address) = config.api else {
+pub(super) async fn api(node: &Node) -> Result<Option<(TcpListener, Handshake)>, String> {
+    let Some(address) = node.config.api else {
         return Ok(None);
     };
-    let handshake = crate::fleet::operators::handshake(config)?;
+    let handshake = node.fleet.handshake()?;
     let listener = crate::http::server::bind_tcp(address)
         .await
         .map_err(|error| format!("api on {address}: {error}"))?;

@@ -79,7 +79,7 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     // The admin socket and the metrics outlive the drain: that is when an operator looks.
     let over = CancellationToken::new();
     control.spawn(api::serve(Arc::clone(&node), admin, over.clone()));
-    if let Some((listener, handshake)) = build::api(&config).await? {
+    if let Some((listener, handshake)) = build::api(&node).await? {
         let node = Arc::clone(&node);
         control.spawn(api::serve_tls(node, listener, handshake, over.clone()));
     }

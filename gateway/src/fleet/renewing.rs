@@ -1,0 +1,297 @@
+//! The certificates of nodes: each node has its own renewed long before it is over, and control nodes issue them.
+//!
+//! A control node issues its own, since it holds the authority's key: a fleet that was off for longer than its certificates live comes up
+//! again by itself. Any other node asks control nodes, as a member while its certificate holds. Once it does not, the node is a stranger
+//! to them, who shows that it holds a key that the state knows as a member's: the request is signed with it. What is issued is public;
+//! only whoever has the key can use it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use portcullis_audit::{kinds, moment};
+use portcullis_certs::Validity;
+use portcullis_certs::fleet::{JoinRequest, NodeIdentity, Renewed, recover_client_config};
+use portcullis_certs::schedule::{Action, Pace, Terms, next_action};
+use portcullis_policy::NodeId;
+use tokio::time::sleep;
+
+use super::Fleet;
+use super::admission::Admission;
+use super::home::{Home, Piece};
+use super::peers::Identity;
+use crate::mesh::{self, Refused};
+use crate::runtime::clock::{self, Duration, Instant};
+use crate::runtime::random;
+
+/// How often a node looks whether its certificate is due: its clock may be set.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long a control node may take to issue one.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// How long it takes until the same node is issued another one.
+pub const ISSUED_AGAIN: Duration = Duration::from_secs(5);
+/// Seconds in a day.
+const DAY: f64 = 86_400.0;
+
+/// Whom a certificate was issued to lately. Bounded by the nodes of the fleet.
+#[derive(Debug, Default)]
+pub(super) struct Issued(Mutex<BTreeMap<NodeId, Instant>>);
+
+impl Issued {
+    /// Whether this node is issued another one at `now`.
+    fn again(&self, node: NodeId, now: Instant) -> bool {
+        let mut latest = self.0.lock();
+        latest.retain(|_, at| now.saturating_duration_since(*at) < ISSUED_AGAIN);
+        let again = !latest.contains_key(&node);
+        if again {
+            latest.insert(node, now);
+        }
+        again
+    }
+}
+
+/// Keeps this node's certificate, for as long as the node runs.
+pub(super) async fn keep(fleet: Arc<Fleet>, home: Home) {
+    let Some(identity) = &fleet.identity else {
+        return;
+    };
+    let own = &identity.node;
+    let mut failures = 0;
+    loop {
+        let now = clock::unix_seconds();
+        let action = next_action(Terms::NODE, own.validity(), &own.fingerprint(), now);
+        show_days_left(own, now);
+        let pause = match action {
+            Action::WaitUntil(at) => {
+                let left = u64::try_from(at.saturating_sub(now)).unwrap_or_default();
+                Duration::from_secs(left).clamp(Duration::from_secs(1), LOOK)
+            }
+            Action::Renew | Action::Recover => match fleet.renew(&home, identity, action).await {
+                Ok(validity) => {
+                    failures = 0;
+                    fleet.say_certificate(
+                        kinds::CERTIFICATE_RENEWED,
+                        fleet.name.as_str(),
+                        validity,
+                    );
+                    tracing::info!(
+                        until = until(validity),
+                        "this node's certificate was renewed"
+                    );
+                    continue;
+                }
+                Err(problem) => {
+                    failures += 1;
+                    fleet.overdue(own, &problem);
+                    let random = u64::from_be_bytes(random::bytes());
+                    Duration::from_millis(Pace::of(action).pause_ms(failures, random))
+                }
+            },
+        };
+        if fleet.stop.run_until_cancelled(sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn show_days_left(own: &NodeIdentity, now: i64) {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::as_conversions,
+        reason = "for people to read"
+    )]
+    let left = own.validity().not_after.saturating_sub(now) as f64 / DAY;
+    metrics::gauge!("portcullis_certificate_days_left", "purpose" => NODE).set(left);
+}
+
+fn until(validity: Validity) -> String {
+    moment::to_text(validity.not_after.saturating_mul(1_000))
+}
+
+impl Fleet {
+    /// Has another certificate issued for this node's key, and shows it from then on.
+    async fn renew(
+        &self,
+        home: &Home,
+        identity: &Identity,
+        action: Action,
+    ) -> Result<Validity, String> {
+        let (own, trust) = (&identity.node, &identity.trust);
+        let key = home.read(Piece::Key).map_err(|error| error.to_string())?;
+        let key = portcullis_certs::authority::Key::from_pem(&key);
+        let key = key.map_err(|error| error.to_string())?;
+        let request = JoinRequest::new(&key).map_err(|error| error.to_string())?;
+        let checked = |chain: &str| -> Result<Renewed, String> {
+            let renewed = own.renewed(chain, trust, clock::unix_seconds());
+            renewed.map_err(|error| error.to_string())
+        };
+        let (chain, renewed) = match &self.admission {
+            Some(admission) => {
+                self.may_date().map_err(|error| error.to_string())?;
+                let chain = admission
+                    .authority()
+                    .issue_node(self.me.get(), request.key(), valid_from_now())
+                    .map_err(|error| error.to_string())?;
+                let renewed = checked(&chain)?;
+                self.say_certificate(
+                    kinds::CERTIFICATE_ISSUED,
+                    self.name.as_str(),
+                    renewed.validity(),
+                );
+                (chain, renewed)
+            }
+            None => {
+                self.ask_to_renew(identity, &request, action, checked)
+                    .await?
+            }
+        };
+        // Written first: what is shown now would be gone with the process.
+        let home = home.clone();
+        let write = move || home.write(Piece::Certificate, &chain);
+        tokio::task::spawn_blocking(write)
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let validity = renewed.validity();
+        own.show(renewed);
+        Ok(validity)
+    }
+
+    /// Asks one control node after the other, until one issues what holds.
+    async fn ask_to_renew(
+        &self,
+        identity: &Identity,
+        request: &JoinRequest,
+        action: Action,
+        checked: impl Fn(&str) -> Result<Renewed, String>,
+    ) -> Result<(String, Renewed), String> {
+        let mut last = "this node knows no control node".to_owned();
+        for (node, address) in self.control_nodes() {
+            let asked = match action {
+                Action::Recover => {
+                    let Some(address) = &address else { continue };
+                    let tls = recover_client_config(&identity.trust);
+                    let tls = tls.map_err(|error| error.to_string())?;
+                    let asked =
+                        mesh::ask_as_stranger(address, tls, mesh::RENEW, request.der(), ASK_LIMIT);
+                    asked.await.map(|answered| answered.answer)
+                }
+                Action::Renew | Action::WaitUntil(_) => {
+                    let Some(mesh) = self.mesh() else { continue };
+                    let request = request.der().to_vec();
+                    mesh.call(node.get(), mesh::RENEW, request, ASK_LIMIT).await
+                }
+            };
+            let answered = asked
+                .map_err(|error| error.to_string())
+                .and_then(|answer| String::from_utf8(answer).map_err(|error| error.to_string()))
+                .and_then(|chain| Ok((checked(&chain)?, chain)));
+            match answered {
+                Ok((renewed, chain)) => return Ok((chain, renewed)),
+                Err(problem) => last = format!("{}: {problem}", self.name_of(node)),
+            }
+        }
+        Err(last)
+    }
+
+    /// The control nodes with their addresses, as this node knows them, beginning anywhere: not all ask the same one.
+    fn control_nodes(&self) -> Vec<(NodeId, Option<String>)> {
+        let view = self.source.view();
+        let mut all: Vec<_> = match (self.known_fleet(&view), &self.membership) {
+            (Some(fleet), _) => fleet
+                .control()
+                .map(|node| (node.id, node.address.clone()))
+                .collect(),
+            (None, Some(membership)) => membership
+                .seeds
+                .iter()
+                .filter(|seed| seed.view_key.is_some())
+                .map(|seed| (seed.node, seed.address.clone()))
+                .collect(),
+            (None, None) => Vec::new(),
+        };
+        all.retain(|(node, _)| *node != self.me);
+        if !all.is_empty() {
+            let first = usize::try_from(self.start).unwrap_or_default() % all.len();
+            all.rotate_left(first);
+        }
+        all
+    }
+
+    /// Issues a certificate for the key of a member, who proves by the request that it holds it. `from` is the member that asks; a stranger
+    /// is whoever's key it shows.
+    pub(super) fn issue(&self, from: Option<NodeId>, request: &[u8]) -> Result<Vec<u8>, Refused> {
+        self.issued_to(from, request).map_err(|problem| {
+            let now = clock::instant();
+            // A stranger costs no more events than one who guesses at tokens.
+            let guess = |it: &Admission| it.may_guess(now);
+            if from.is_some() || self.admission.as_ref().is_some_and(guess) {
+                let whose = from.map_or_else(|| "a stranger".to_owned(), |it| self.name_of(it));
+                self.record(kinds::CERTIFICATE_REFUSED, |event| {
+                    let event = event.with("purpose", NODE).with("name", whose);
+                    event.with("story", problem.as_str())
+                });
+            }
+            Refused(problem)
+        })
+    }
+
+    fn issued_to(&self, from: Option<NodeId>, request: &[u8]) -> Result<Vec<u8>, String> {
+        let admission = self
+            .admission
+            .as_ref()
+            .ok_or("this node issues no certificates: it is no control node")?;
+        let proof = JoinRequest::from_der(request).map_err(|error| error.to_string())?;
+        // Who belongs to the fleet is known by whoever has a quorum behind it; and a wrong clock dates wrongly.
+        if self.is_out() || !self.has_lease() {
+            return Err("this control node has no quorum behind it".to_owned());
+        }
+        self.may_date().map_err(|error| error.to_string())?;
+        let view = self.source.view();
+        let hash = proof.key().hash();
+        let node = view
+            .fleet()
+            .and_then(|fleet| fleet.nodes.values().find(|it| *it.key.as_bytes() == hash))
+            .filter(|node| from.is_none_or(|from| from == node.id))
+            .ok_or("the key is not that of a node of this fleet")?;
+        if !self.issued.again(node.id, clock::instant()) {
+            return Err("this node was issued a certificate a moment ago".to_owned());
+        }
+        let validity = valid_from_now();
+        let chain = admission
+            .authority()
+            .issue_node(node.id.get(), proof.key(), validity)
+            .map_err(|error| error.to_string())?;
+        self.say_certificate(kinds::CERTIFICATE_ISSUED, node.name.as_str(), validity);
+        Ok(chain.into_bytes())
+    }
+
+    fn say_certificate(&self, kind: &'static str, name: &str, validity: Validity) {
+        self.record(kind, |event| {
+            let event = event.with("purpose", NODE).with("name", name);
+            event.with("until", until(validity))
+        });
+    }
+
+    fn overdue(&self, own: &NodeIdentity, problem: &str) {
+        let until = until(own.validity());
+        tracing::warn!(
+            until,
+            problem,
+            "this node's certificate is due and could not be renewed; it is tried again"
+        );
+        self.record(kinds::CERTIFICATE_OVERDUE, |event| {
+            let event = event.with("purpose", NODE);
+            let event = event.with("name", self.name.as_str());
+            event.with("until", until).with("story", problem)
+        });
+    }
+}
+
+/// What the certificates here are for, in events and metrics.
+const NODE: &str = "node";
+
+/// The life of a node's certificate that is issued now.
+pub(super) fn valid_from_now() -> Validity {
+    Terms::NODE.from(clock::unix_seconds())
+}
