@@ -8,6 +8,7 @@ mod populations;
 mod sheet;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,7 @@ pub fn export(
         nothing_after: None,
     };
     let mut newest = Newest::default();
+    let (mut heads, mut written) = (BTreeSet::new(), BTreeSet::new());
     let (mut start, mut end) = (Vec::new(), Vec::new());
     let mut total = 0_usize;
     for log in &report.logs {
@@ -114,9 +116,17 @@ pub fn export(
                 into.push((tenant.to_string(), document.unwrap_or(Value::Null)));
             }
         }
+        heads.append(&mut one.heads);
+        if let LogId::Tenant(tenant) = &one.id {
+            written.insert(tenant.to_string());
+        }
         newest.see(&one);
         told.push(one.describe());
         done.logs += 1;
+    }
+    if let Some(begun) = heads.difference(&written).next() {
+        // Its first head came while this was read.
+        return Err(ExportError::Changed(format!("the log of {begun}")));
     }
     if done.logs == 0 {
         return Err(ExportError::NoSuchLog(period.tenant.clone()));

@@ -7,7 +7,7 @@ use memchr::memmem;
 use portcullis_audit::tlog::{
     Checkpoint, Level, MAX_NOTE_BYTES, Note, TILE_WIDTH, Tile, TrustPolicy, entries, verify_from,
 };
-use portcullis_audit::{Event, moment};
+use portcullis_audit::{Event, kinds, moment};
 use serde_json::{Value, json};
 
 use super::write::{Folder, Sheets};
@@ -32,6 +32,8 @@ pub(super) struct One<'a> {
     /// The policy change that held at the start and at the end of the period.
     pub(super) at_start: Option<u64>,
     pub(super) at_end: Option<u64>,
+    /// Tenants of which an entry of the period is a head.
+    pub(super) heads: BTreeSet<String>,
     /// Bundles that were copied.
     copied: BTreeSet<u64>,
     /// The bundle that was read last.
@@ -98,6 +100,7 @@ impl<'a> One<'a> {
             span,
             at_start,
             at_end,
+            heads: BTreeSet::new(),
             copied: BTreeSet::new(),
             bundle: None,
         })
@@ -224,6 +227,9 @@ impl<'a> One<'a> {
             };
             if !period.has(event.at_ms) {
                 continue;
+            }
+            if event.kind == kinds::LOG_HEAD {
+                self.heads.extend(event.tenant.clone());
             }
             let mut wants_proof = false;
             for (population, sheet) in &mut sheets.0 {

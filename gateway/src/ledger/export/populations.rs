@@ -328,7 +328,7 @@ mod tests {
             json!({"node.slept": 3}),
             json!({"connection.denied": 2}),
         ];
-        let events = kinds::ALL.iter().map(|kind| Event::new(0, *kind, "n1"));
+        let events = kinds::ALL.iter().map(|kind| Event::new(0, kind, "n1"));
         for event in events.chain(batches.map(counted)) {
             assert!(all().any(|it| it.takes(&event) > 0), "{event:?}");
         }

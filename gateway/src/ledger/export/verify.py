@@ -49,6 +49,7 @@ def main(arguments):
             if log.gone:
                 checks.run(lambda log=log: log.check_gone())
         checks.run(bundle.check_span)
+        checks.run(bundle.check_heads)
         checks.run(bundle.check_populations)
         for name in ('start', 'end'):
             checks.run(lambda name=name: bundle.check_policy(name))
@@ -180,6 +181,21 @@ class Bundle:
         elif found < self.until:
             print(f'note: THE PERIOD IS NOT WHOLE: the logs say nothing after {found}, and it ends at {self.until}')
         return f'manifest.json: entries from {self.since} to {self.until}, nothing after {found}'
+
+    def check_heads(self):
+        """The fleet's log says how far the tenants' logs were: none of these is missing, and none is of before."""
+        sizes, count = {log.tenant: log.size for log in self.logs}, 0
+        for log in self.logs:
+            for index, line in log.every_entry() if log.tenant is None else ():
+                if b'"log.head"' not in line or index < log.kept_from:
+                    continue
+                event = parse_event(line, f'{log.path}: entry {index}')
+                if event['kind'] == 'log.head' and self.inside(event):
+                    tenant, size = event['tenant'], event['size']
+                    has = sizes.get(tenant)
+                    need(has is not None and has >= size, 'manifest.json', f'entry {index} of fleet says that the log of {tenant} has {size} entries: it has {has}')
+                    count += 1
+        return f'manifest.json: no log is shorter than any of {count} heads in the period says'
 
     def check_populations(self):
         """Repeats every query over all entries of the period, and holds each population to what comes of it."""
