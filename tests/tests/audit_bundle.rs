@@ -35,8 +35,17 @@ fn a_tenant_s_log_that_is_missing_or_of_before_is_found_by_what_the_fleet_s_says
     );
     assert!(told.stdout.contains(&says), "{told}");
 
+    fs::rename(bundle.join("log/fleet"), site.scratch.path().join("fleet")).unwrap();
+    let fleet = logs_of(&bundle)[0].clone();
+    let told = with_logs(&bundle, |logs| drop(logs.remove(0)));
+    assert!(
+        told.stdout.contains("neither the log of the fleet"),
+        "{told}"
+    );
+    fs::rename(site.scratch.path().join("fleet"), bundle.join("log/fleet")).unwrap();
+
     fs::remove_dir_all(&own).unwrap();
-    let told = with_logs(&bundle, |logs| drop(logs.remove(1)));
+    let told = with_logs(&bundle, |logs| *logs = vec![fleet, logs.remove(1)]);
     assert!(
         told.stdout.contains("of fleet says that the log of acme"),
         "{told}"

@@ -161,6 +161,7 @@ class Bundle:
             plain = re.fullmatch(r'fleet|tenants/[a-z0-9][a-z0-9._-]*', name)
             need(plain, 'manifest.json', f'{name!r} is no log')
         need(len(set(names)) == len(names), 'manifest.json', 'it has a log twice')
+        need('fleet' in names or len(names) == 1, 'manifest.json', 'it has neither the log of the fleet nor that of one tenant alone')
         there = {path.parent.relative_to(folder / 'log').as_posix() for path in (folder / 'log').rglob('checkpoint')}
         need(there == set(names), 'manifest.json', 'its logs are not those in log/')
         self.logs = [Log(folder, told) for told in self.manifest['logs']]
@@ -631,7 +632,8 @@ class Trust:
                 key = once(parse_key(key, WITNESS), self.witnesses.values())
                 self.witnesses[self.new(name)] = key
             case ['group', name, threshold, *members]:
-                count = {'any': 1, 'all': len(members)}.get(threshold) or int(threshold)
+                number = re.fullmatch(r'\+?([0-9]+)', threshold, re.ASCII)
+                count = {'any': 1, 'all': len(members)}.get(threshold) or int(number[1] if number else 0)
                 taken = [member for _, others in self.groups.values() for member in others]
                 if len(set(members + taken)) < len(members + taken):
                     raise ValueError('whoever is in a group twice, or in two, would count twice')
