@@ -1,74 +1,23 @@
 //! The evidence bundle: opened and checked with nothing of ours, and whatever is changed in it is found.
 
+mod exported;
 mod logs;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use exported::{ALL, EARLY, bundle_with, check, contents, export, files, forged, json, sum_anew};
 use logs::Site;
+use portcullis::ledger::export::{Period, export as write};
+use portcullis::ledger::inspect::{Directory, Source};
+use portcullis::ledger::tiles::LogId;
+use portcullis_audit::tlog::TrustPolicy;
 use portcullis_audit::{Event, moment};
 use portcullis_tests::fleet::Guests;
-use portcullis_tests::{Finished, Fleet, Scratch, gateway, process, wait};
-use serde_json::Value;
+use portcullis_tests::{Fleet, Scratch, wait};
 
 const SOON: Duration = Duration::from_secs(60);
-
-fn export(logs: &Path, trust: &Path, more: &[&str], out: &Path) -> Finished {
-    let mut command = Command::new(gateway::binary());
-    command
-        .args(["audit", "export"])
-        .arg(logs)
-        .arg("--trust")
-        .arg(trust);
-    command.arg("--out").arg(out).args(more);
-    process::run(&command, SOON)
-}
-
-/// With nothing but Python: no environment, no packages, nothing of this machine's.
-fn check(bundle: &Path, more: &[&str]) -> Finished {
-    let mut command = Command::new("/usr/bin/python3");
-    command
-        .env_clear()
-        .current_dir("/")
-        .args(["-I", "-S", "-B"]);
-    command.arg(bundle.join("verify.py")).args(more);
-    process::run(&command, SOON)
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files.extend(self::files(&path)),
-            false => files.push(path),
-        }
-    }
-    files.sort();
-    files
-}
-
-fn json(bundle: &Path, file: &str) -> Value {
-    serde_json::from_slice(&fs::read(bundle.join(file)).unwrap()).unwrap()
-}
-
-fn contents(bundle: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let own = |path: PathBuf| {
-        let bytes = fs::read(&path).unwrap();
-        (path.strip_prefix(bundle).unwrap().to_owned(), bytes)
-    };
-    files(bundle).into_iter().map(own).collect()
-}
-
-const ALL: [&str; 4] = [
-    "--from",
-    "2020-01-01T00:00:00Z",
-    "--to",
-    "2100-01-01T00:00:00Z",
-];
 
 #[test]
 fn a_fleet_s_evidence_is_whole_and_every_changed_byte_is_found() {
@@ -86,7 +35,8 @@ fn a_fleet_s_evidence_is_whole_and_every_changed_byte_is_found() {
     let revision = reply["revision"].as_u64().unwrap();
     std::thread::sleep(Duration::from_millis(50));
     let to = now();
-    std::thread::sleep(Duration::from_millis(50));
+    // Cosignatures have seconds: one that is of the next says that nothing else was before.
+    std::thread::sleep(Duration::from_secs(1));
     let after = fleet.nodes[0].apply(&[unwelcome]).ok()["revision"]
         .as_u64()
         .unwrap();
@@ -183,14 +133,8 @@ fn a_fleet_s_evidence_is_whole_and_every_changed_byte_is_found() {
             let told = check(&elsewhere, &[&trusted]);
             assert_eq!(told.status.code(), Some(1), "{}: {told}", file.display());
         }
-        // A population's title and note are the exporter's own words, which nobody signed.
-        let words =
-            file.starts_with("populations") && file.extension().is_some_and(|it| it == "json");
-        let signed = ["log", "populations", "policy"]
-            .iter()
-            .any(|it| file.starts_with(it))
-            && !words;
-        if signed {
+        let proved = ["log", "populations", "policy", "manifest.json"];
+        if proved.iter().any(|it| file.starts_with(it)) {
             sum_anew(&elsewhere);
             let told = check(&elsewhere, &[&trusted]);
             assert_eq!(told.status.code(), Some(1), "{}: {told}", file.display());
@@ -209,24 +153,6 @@ fn a_fleet_s_evidence_is_whole_and_every_changed_byte_is_found() {
             .stdout
             .contains("populations/gaps.csv")
     );
-}
-
-/// Makes the sums fit whatever lies there.
-fn sum_anew(bundle: &Path) {
-    use std::fmt::Write as _;
-    let mut sums = String::new();
-    for (name, bytes) in contents(bundle) {
-        if name != Path::new("SHA256SUMS") {
-            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-            let hex: String = digest
-                .as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            writeln!(sums, "{hex}  {}", name.display()).unwrap();
-        }
-    }
-    fs::write(bundle.join("SHA256SUMS"), sums).unwrap();
 }
 
 #[test]
@@ -313,4 +239,257 @@ fn of_logs_that_are_not_as_they_were_signed_there_is_no_bundle() {
     fs::remove_file(&file).unwrap();
     let told = export(&site.folder(), &site.trust(), &ALL, &bundle);
     assert_eq!(told.status.code(), Some(8), "{told}");
+}
+
+#[test]
+fn a_population_has_no_byte_that_does_not_follow_from_the_log() {
+    let epoch = Event::new(1_800_000_000_400, "fleet.epoch", "n1").with("epoch", 2);
+    let (_site, bundle) = bundle_with(epoch, &LogId::Fleet);
+    let glass = "populations/break-glass.json";
+    let denied = "populations/denied-attempts.csv";
+    let wrong = |file: &str| format!("WRONG {file}: ");
+    for (file, old, new) in [
+        (
+            glass,
+            "\"events\":1}",
+            "\"events\":1,\"entries\":[],\"count\":0,\"events\":0}",
+        ),
+        (glass, "\"query\":", "\"count\":0,\"query\":"),
+        (glass, "\"count\":1", "\"count\":true"),
+        (glass, "\"note\":\"", "\"note\":\"Nobody used it. "),
+        ("populations/grants.json", "\n],", "\n{},],"),
+        (denied, ",entry\r\n", ",entry,note\r\n"),
+        (denied, "log,", "\"log\","),
+        (denied, "}\"\r\n", "}\",=HYPERLINK(1)\r\n"),
+    ] {
+        forged(&bundle, &[(file, old, new)], &wrong(file));
+    }
+    // What has a name twice is read by some programs as the first, and by others as the last.
+    for file in ["manifest.json", "policy/start.json"] {
+        let twice = "{\n  \"tenants\": {},\n";
+        forged(&bundle, &[(file, "{\n", twice)], &wrong(file));
+        forged(
+            &bundle,
+            &[(file, "{\n", "{\n  \"more\": 1,\n")],
+            &wrong(file),
+        );
+    }
+
+    // An event that no query asks for any more.
+    let text = fs::read_to_string(bundle.join(glass)).unwrap();
+    let (_, entries) = text.split_once("\"entries\":[").unwrap();
+    let (entries, _) = entries.split_once("\n]").unwrap();
+    let csv = fs::read_to_string(bundle.join("populations/break-glass.csv")).unwrap();
+    let (_, row) = csv.split_once("\r\n").unwrap();
+    let counted = "\"break-glass\": {\n      \"count\": 1,\n      \"events\": 1\n    }";
+    let none = counted.replace('1', "0");
+    let unasked = [
+        (glass, "[\"fleet.epoch\"]", "[]"),
+        (glass, entries, ""),
+        (
+            glass,
+            "\"count\":1,\n\"events\":1",
+            "\"count\":0,\n\"events\":0",
+        ),
+        ("populations/break-glass.csv", row, ""),
+        ("manifest.json", counted, &none),
+    ];
+    forged(&bundle, &unasked, &wrong(glass));
+    // Nor is it asked for if the whole population is gone.
+    for file in [glass, "populations/break-glass.csv"] {
+        fs::remove_file(bundle.join(file)).unwrap();
+    }
+    let gone = [("manifest.json", format!("{counted},\n    "))];
+    let gone = gone.each_ref().map(|(file, old)| (*file, old.as_str(), ""));
+    forged(&bundle, &gone, &wrong("manifest.json"));
+}
+
+#[test]
+fn a_log_that_is_signed_again_while_it_is_exported_makes_a_whole_bundle() {
+    struct Live(Site);
+    impl Source for Live {
+        fn read(&mut self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, String> {
+            let read = Directory(self.0.folder()).read(path, limit);
+            match path {
+                "fleet/checkpoint" => self.0.publish(&LogId::Fleet),
+                "tenants/acme/checkpoint" => self.0.publish(&logs::tenant("acme")),
+                _ => {}
+            }
+            read
+        }
+
+        fn tenants(&mut self) -> Result<Vec<String>, String> {
+            Directory(self.0.folder()).tenants()
+        }
+    }
+    let mut live = Live(Site::grown(&logs::VOTERS));
+    let bundle = live.0.scratch.path().join("bundle");
+    let period = Period {
+        from_ms: 0,
+        to_ms: 1_800_000_001_000,
+        tenant: None,
+    };
+    write(&mut live, &logs::trust(), &period, &bundle).unwrap();
+    let told = check(&bundle, &[]);
+    assert!(told.ok().ends_with("the bundle is whole"), "{told}");
+}
+
+#[test]
+fn what_a_log_let_go_of_is_no_gap_if_the_log_says_so() {
+    let acme = logs::tenant("acme");
+    let mut site = Site::new();
+    site.add(&LogId::Fleet, 1);
+    let document = serde_json::json!({ "tls": true });
+    let mut applied = Event::new(1_800_000_000_000, "policy.applied", "n1")
+        .with("document", document)
+        .with("endpoints", serde_json::json!([]));
+    applied.tenant = Some("acme".to_owned());
+    site.say(&acme, applied.line());
+    site.add(&acme, 1_100);
+    // Said after the period, in a bundle that has nothing else of it.
+    let pruned = Event::new(1_800_000_001_101, "log.pruned", "n1").with("kept_from", 512);
+    site.say(&acme, pruned.line());
+    site.seal();
+    let log = site.folder().join("tenants/acme");
+    // The policy at that place stays.
+    fs::remove_file(log.join("tile/entries/001")).unwrap();
+    let said = "{\"declared_by\":1101,\"kept_from\":512}\n";
+    fs::write(log.join("kept-from"), said).unwrap();
+    let period = [
+        "--from",
+        "2027-01-15T08:00:00Z",
+        "--to",
+        "2027-01-15T08:00:00.800Z",
+    ];
+    let bundle = site.scratch.path().join("bundle");
+    let told = export(&site.folder(), &site.trust(), &period, &bundle);
+    assert!(told.status.success(), "{told}");
+    let told = check(&bundle, &[]);
+    assert!(told.ok().ends_with("the bundle is whole"), "{told}");
+    assert!(
+        told.stdout
+            .contains("256 entries before 512 were let go of, as entry 1101 says"),
+        "{told}"
+    );
+    let denied = json(&bundle, "populations/denied-attempts.json");
+    assert_eq!(denied["entries"][1]["index"], 512);
+
+    // What the entry does not say is a gap, and so is what nobody says.
+    let wrong = "WRONG manifest.json: \"gone\" of tenants/acme: entry";
+    for (old, new) in [
+        ("\"kept_from\": 512", "\"kept_from\": 256"),
+        ("\"declared_by\": 1101", "\"declared_by\": 1100"),
+        ("\"declared_by\": 1101", "\"declared_by\": 300"),
+    ] {
+        forged(&bundle, &[("manifest.json", old, new)], wrong);
+    }
+    let gone = fs::read_to_string(bundle.join("manifest.json")).unwrap();
+    let (_, gone) = gone.split_once("\"gone\": {").unwrap();
+    let (gone, _) = gone.split_once('}').unwrap();
+    let gone = format!("{{{gone}}}");
+    let change = ("manifest.json", gone.as_str(), "null");
+    forged(
+        &bundle,
+        &[change],
+        "WRONG manifest.json: entry 0 of tenants/acme",
+    );
+    // True and 1 are two things in JSON.
+    let change = ("policy/end.json", "\"tls\": true", "\"tls\": 1");
+    forged(
+        &bundle,
+        &[change],
+        "WRONG policy/end.json: the document of acme",
+    );
+}
+
+#[test]
+fn a_period_that_the_logs_do_not_reach_is_told_loudly() {
+    let site = Site::grown(&logs::VOTERS);
+    let bundle = site.scratch.path().join("bundle");
+    let told = export(&site.folder(), &site.trust(), &ALL, &bundle);
+    let manifest = json(&bundle, "manifest.json");
+    let newest = &manifest["logs"][0]["cosigned"];
+    let at = manifest["nothing_after"].as_str().unwrap();
+    assert_eq!(newest["w0"], at, "{manifest}");
+    let says = format!(
+        "THE PERIOD IS NOT WHOLE: the logs say nothing after {at}, and it ends at 2100-01-01T00:00:00.000Z"
+    );
+    assert!(
+        told.status.success() && told.stderr.contains(&says),
+        "{told}"
+    );
+    let told = check(&bundle, &[]);
+    assert!(told.ok().contains(&format!("note: {says}")), "{told}");
+    let later = "2100-01-01T00:00:00.000Z";
+    let change = (
+        format!("\"nothing_after\": \"{at}"),
+        format!("\"nothing_after\": \"{later}"),
+    );
+    let change = ("manifest.json", change.0.as_str(), change.1.as_str());
+    forged(
+        &bundle,
+        &[change],
+        "WRONG manifest.json: the logs say nothing after",
+    );
+
+    // A moment before nobody can say; until then, all is said.
+    let first = ["--from", "2027-01-15T08:00:00Z", "--to", at];
+    let bundle = site.scratch.path().join("reached");
+    let told = export(&site.folder(), &site.trust(), &first, &bundle);
+    assert!(told.status.success() && told.stderr.is_empty(), "{told}");
+    assert!(!check(&bundle, &[]).ok().contains("NOT WHOLE"));
+}
+
+#[test]
+fn a_trust_policy_in_which_somebody_counts_twice_is_refused_by_both() {
+    let site = Site::grown(&logs::VOTERS);
+    let bundle = site.scratch.path().join("bundle");
+    let told = export(&site.folder(), &site.trust(), &EARLY, &bundle);
+    assert!(told.status.success(), "{told}");
+    let policy = logs::trust().to_string();
+    let line = |begins: &str| policy.lines().find(|it| it.starts_with(begins)).unwrap();
+    let (log, one, two) = (line("log "), line("witness w0 "), line("witness w1 "));
+    let three = line("witness w2 ");
+    let again = one.replace("witness w0 ", "witness again ");
+    // The first is good, and no other.
+    for (number, lines) in [
+        format!("{one}\n{two}\n{three}\ngroup all 3 w0 w1 w2\nquorum all"),
+        format!("{one}\n{again}\ngroup all 2 w0 again\nquorum all"),
+        format!("{one}\n{two}\ngroup a 1 w0\ngroup b 1 w0 w1\ngroup all 2 a b\nquorum all"),
+        format!("{one}\ngroup all 2 w0 w0\nquorum all"),
+        format!("{one}\ngroup all 1 none w0\nquorum all"),
+        format!("{one}\ngroup all 0_1 w0\nquorum all"),
+        format!("{log}\n{one}\nquorum w0"),
+        format!("{one}\u{a0}\nquorum w0"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let good = number == 0;
+        let text = format!("{log}\n{lines}\n");
+        assert_eq!(TrustPolicy::parse(&text).is_ok(), good, "{text}");
+        let file = site.scratch.path().join("other.policy");
+        fs::write(&file, &text).unwrap();
+        let told = check(&bundle, &[&file.display().to_string()]);
+        assert_eq!(told.status.success(), good, "{text}{told}");
+        assert!(
+            good || told.stdout.contains("WRONG other.policy: line"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn no_cell_is_a_formula_whatever_ends_a_cell() {
+    let mut event = Event::new(1_800_000_000_300, "connection.denied", "n1")
+        .with("note", "x;=HYPERLINK(1)\t=2;\\;\"=3");
+    event.tenant = Some("acme".to_owned());
+    event.reference = Some("y;=HYPERLINK(4)\t=5".to_owned());
+    let (_site, bundle) = bundle_with(event, &logs::tenant("acme"));
+    let csv = fs::read_to_string(bundle.join("populations/denied-attempts.csv")).unwrap();
+    assert!(csv.contains("x\\u003b=HYPERLINK(1)"), "{csv}");
+    for ends in [',', ';', '\t', '\n'] {
+        let formula = |cell: &&str| cell.trim_start_matches('"').starts_with('=');
+        assert_eq!(csv.split(ends).find(formula), None, "{ends:?}");
+    }
 }

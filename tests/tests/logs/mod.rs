@@ -135,8 +135,13 @@ impl Site {
 
     /// Puts something else than a head into the fleet's log.
     pub(crate) fn claim(&mut self, line: String) {
-        let first = self.counts[&LogId::Fleet];
-        self.append(&LogId::Fleet, first, &[line]);
+        self.say(&LogId::Fleet, line);
+    }
+
+    /// Appends a line to a log.
+    pub(crate) fn say(&mut self, log: &LogId, line: String) {
+        let first = self.counts.get(log).copied().unwrap_or_default();
+        self.append(log, first, &[line]);
     }
 
     pub(crate) fn tree(&self, log: &LogId) -> Tree {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use portcullis_audit::moment;
+
 use super::verify::{exit, told};
 use super::{apart, failed, source, trusted};
 use crate::cli::audit_args::ExportArgs;
@@ -18,6 +20,9 @@ pub(in crate::cli) async fn export(args: ExportArgs) -> Exit {
     };
     match done {
         Ok(done) => {
+            if !done.reaches(args.to.as_millis()) {
+                complain(&printable(&short(&args, &done)));
+            }
             say(&printable(&text_of(&args, &done)));
             Exit::Done
         }
@@ -47,6 +52,18 @@ async fn exported(args: &ExportArgs) -> Result<Result<Exported, ExportError>, St
     let mut source = source(&args.place).await?;
     let out = args.out.clone();
     apart(move || write(&mut *source, &trust, &period, &out)).await
+}
+
+/// The period ends after the logs do.
+fn short(args: &ExportArgs, done: &Exported) -> String {
+    let Some(at) = done.nothing_after.map(moment::to_text) else {
+        return "WARNING: nobody cosigned these logs: nothing shows until when they say anything"
+            .to_owned();
+    };
+    let to = moment::to_text(args.to.as_millis());
+    format!(
+        "WARNING: THE PERIOD IS NOT WHOLE: the logs say nothing after {at}, and it ends at {to}; export it again once the logs, or a copy that is newer, go on until then"
+    )
 }
 
 fn text_of(args: &ExportArgs, done: &Exported) -> String {

@@ -8,6 +8,7 @@ mod populations;
 mod sheet;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,16 @@ pub struct Exported {
     pub proofs: usize,
     /// Entries that are to come with their proof and do not: there are too many.
     pub unproved: u64,
+    /// The moment, Unix milliseconds, after which the logs say nothing; none: nobody cosigned them.
+    pub nothing_after: Option<i64>,
+}
+
+impl Exported {
+    /// Whether the logs go on until the end of the period, as far as anybody signed.
+    #[must_use]
+    pub fn reaches(&self, end_ms: i64) -> bool {
+        self.nothing_after.is_some_and(|at| at >= end_ms)
+    }
 }
 
 /// Writes the bundle into a directory that is empty or not there yet.
@@ -70,7 +81,10 @@ pub fn export(
         logs: 0,
         proofs: 0,
         unproved: 0,
+        nothing_after: None,
     };
+    let mut newest = Newest::default();
+    let (mut heads, mut written) = (BTreeSet::new(), BTreeSet::new());
     let (mut start, mut end) = (Vec::new(), Vec::new());
     let mut total = 0_usize;
     for log in &report.logs {
@@ -102,12 +116,22 @@ pub fn export(
                 into.push((tenant.to_string(), document.unwrap_or(Value::Null)));
             }
         }
-        told.push(one.describe(&log.cosigned));
+        heads.append(&mut one.heads);
+        if let LogId::Tenant(tenant) = &one.id {
+            written.insert(tenant.to_string());
+        }
+        newest.see(&one);
+        told.push(one.describe());
         done.logs += 1;
+    }
+    if let Some(begun) = heads.difference(&written).next() {
+        // Its first head came while this was read.
+        return Err(ExportError::Changed(format!("the log of {begun}")));
     }
     if done.logs == 0 {
         return Err(ExportError::NoSuchLog(period.tenant.clone()));
     }
+    done.nothing_after = newest.nothing_after();
     let counts = sheets.end()?;
     done.counts = counts
         .iter()
@@ -125,6 +149,7 @@ pub fn export(
         "format": "portcullis evidence bundle v1",
         "from": moment::to_text(period.from_ms),
         "to": moment::to_text(period.to_ms),
+        "nothing_after": done.nothing_after.map(moment::to_text),
         "logs": told,
         "populations": populations.collect::<serde_json::Map<String, Value>>(),
         "proofs": done.proofs,
@@ -137,6 +162,28 @@ pub fn export(
     folder.put("verify.py", VERIFY.as_bytes())?;
     folder.seal()?;
     Ok(done)
+}
+
+/// Until when the logs say anything. The fleet's says how far the others are, and each time that one of them grew; without it, they
+/// count themselves.
+#[derive(Default)]
+struct Newest {
+    fleet: Option<Option<i64>>,
+    tenants: Vec<Option<i64>>,
+}
+
+impl Newest {
+    fn see(&mut self, log: &One<'_>) {
+        match log.id {
+            LogId::Fleet => self.fleet = Some(log.nothing_after()),
+            LogId::Tenant(_) => self.tenants.push(log.nothing_after()),
+        }
+    }
+
+    fn nothing_after(&self) -> Option<i64> {
+        // None is less than any moment.
+        self.fleet.or_else(|| self.tenants.iter().copied().min())?
+    }
 }
 
 const README: &str = include_str!("README.txt");

@@ -7,7 +7,7 @@ use memchr::memmem;
 use portcullis_audit::tlog::{
     Checkpoint, Level, MAX_NOTE_BYTES, Note, TILE_WIDTH, Tile, TrustPolicy, entries, verify_from,
 };
-use portcullis_audit::{Event, moment};
+use portcullis_audit::{Event, kinds, moment};
 use serde_json::{Value, json};
 
 use super::write::{Folder, Sheets};
@@ -23,6 +23,8 @@ pub(super) struct One<'a> {
     pub(super) id: LogId,
     note: Vec<u8>,
     checkpoint: Checkpoint,
+    /// Who cosigned this checkpoint, and when, Unix seconds.
+    cosigned: BTreeMap<String, u64>,
     /// What was let go of.
     gone: Option<GoneReport>,
     /// The first and the last entry of the period.
@@ -30,6 +32,8 @@ pub(super) struct One<'a> {
     /// The policy change that held at the start and at the end of the period.
     pub(super) at_start: Option<u64>,
     pub(super) at_end: Option<u64>,
+    /// Tenants of which an entry of the period is a head.
+    pub(super) heads: BTreeSet<String>,
     /// Bundles that were copied.
     copied: BTreeSet<u64>,
     /// The bundle that was read last.
@@ -57,7 +61,7 @@ impl<'a> One<'a> {
         let believed = own
             .check(&note)
             .map_err(|error| damaged(format!("{path}: {error}")))?;
-        let checkpoint = believed.checkpoint;
+        let (checkpoint, cosigned) = (believed.checkpoint, believed.witnesses);
         let (mut span, mut at_start, mut at_end) = (None::<(u64, u64)>, None, None);
         // `inspect` saw the entry that says so.
         let kept_from = gone.map_or(0, |gone| gone.kept_from);
@@ -91,10 +95,12 @@ impl<'a> One<'a> {
             id,
             note: bytes,
             checkpoint,
+            cosigned,
             gone,
             span,
             at_start,
             at_end,
+            heads: BTreeSet::new(),
             copied: BTreeSet::new(),
             bundle: None,
         })
@@ -117,6 +123,8 @@ impl<'a> One<'a> {
         if let Some((first, last)) = self.span {
             bundles.extend(first / width..=last / width);
         }
+        // The entry that says what was let go of: without it nobody can tell that from what is missing.
+        bundles.extend(self.gone.map(|gone| gone.declared_by / width));
         for at in [self.at_start, self.at_end].into_iter().flatten() {
             let first = at.saturating_sub(self.parts(at)?);
             bundles.extend(first / width..=at / width);
@@ -220,6 +228,9 @@ impl<'a> One<'a> {
             if !period.has(event.at_ms) {
                 continue;
             }
+            if event.kind == kinds::LOG_HEAD {
+                self.heads.extend(event.tenant.clone());
+            }
             let mut wants_proof = false;
             for (population, sheet) in &mut sheets.0 {
                 let events = population.takes(&event);
@@ -259,13 +270,20 @@ impl<'a> One<'a> {
         Ok(json!({ "entry": index, "parts": parts, "document": document }))
     }
 
-    pub(super) fn describe(&self, cosigned: &BTreeMap<String, String>) -> Value {
+    /// The moment after which the log says nothing: whoever cosigned it first saw no more of it. None: nobody did.
+    pub(super) fn nothing_after(&self) -> Option<i64> {
+        self.cosigned.values().min().map(|at| milliseconds(*at))
+    }
+
+    pub(super) fn describe(&self) -> Value {
+        let cosigned = self.cosigned.iter();
+        let cosigned = cosigned.map(|(name, at)| (name, moment::to_text(milliseconds(*at))));
         json!({
             "log": self.id.to_string(),
             "origin": self.checkpoint.origin,
             "size": self.checkpoint.size,
             "root": self.checkpoint.root.to_string(),
-            "cosigned": cosigned,
+            "cosigned": cosigned.collect::<BTreeMap<_, _>>(),
             "gone": self.gone,
             "first": self.span.map(|(first, _)| first),
             "last": self.span.map(|(_, last)| last),
@@ -287,6 +305,11 @@ fn put_together(change: &str, parts: &[String]) -> Option<Value> {
         text.push_str(part.get("text")?.as_str()?);
     }
     serde_json::from_str(&text).ok()
+}
+
+fn milliseconds(seconds: u64) -> i64 {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000)
 }
 
 const HASH: usize = 32;

@@ -218,11 +218,17 @@ pub(super) const ALL: [Population; 16] = [
 ];
 
 /// What no other takes.
-pub(super) const OTHER: Population = of("other", "Everything else", &[]);
+pub(super) const OTHER: Population = Population {
+    note: "What no other takes; also an entry of a batch that counts nothing of what the others take.",
+    ..of("other", "Everything else", &[])
+};
 
 impl Population {
     /// How often it takes this event: 0, 1, or as many events as a batch counts of its kinds.
     pub(super) fn takes(&self, event: &Event) -> u64 {
+        if self.name == OTHER.name {
+            return u64::from(ALL.iter().all(|it| it.takes(event) == 0));
+        }
         let kind = event.kind.as_ref();
         if kind == kinds::CONNECTIONS_BATCH {
             let counts = event.field("kinds").and_then(Value::as_object);
@@ -232,9 +238,6 @@ impl Population {
                 .iter()
                 .filter_map(of)
                 .fold(0, u64::saturating_add);
-        }
-        if self.name == OTHER.name {
-            return u64::from(!ALL.iter().any(|it| it.kinds.contains(&kind)));
         }
         let wanted = self.kinds.contains(&kind);
         u64::from(wanted && (self.only == Only::All || reach_changed(event)))
@@ -247,10 +250,7 @@ impl Population {
         json!({
             "kinds": self.kinds,
             "not_kinds": if other { named } else { Vec::new() },
-            "only": match self.only {
-                Only::All => "all",
-                Only::ReachChanged => "reach-changed",
-            },
+            "only": self.only.name(),
             "batches_that_count": self.batched,
         })
     }
@@ -262,6 +262,15 @@ impl Population {
             ("title", self.title),
             ("note", self.note),
         ]
+    }
+}
+
+impl Only {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::ReachChanged => "reach-changed",
+        }
     }
 }
 
@@ -277,4 +286,51 @@ fn reach_changed(event: &Event) -> bool {
         };
         ["opened", "shut", "retimed"].into_iter().any(some)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_audit::kinds;
+    use serde_json::{Map, json};
+
+    use super::super::{VERIFY, all};
+    use super::*;
+
+    #[test]
+    fn the_program_that_checks_has_the_same_populations() {
+        let (_, table) = VERIFY.split_once("\nPOPULATIONS = ").unwrap();
+        let (table, _) = table.split_once("\n}\n").unwrap();
+        let names: Vec<&str> = table
+            .lines()
+            .filter_map(|it| it.split('"').nth(1))
+            .collect();
+        let table: Map<String, Value> = serde_json::from_str(&format!("{table}}}")).unwrap();
+        for population in all() {
+            let wanted = json!({
+                "title": population.title,
+                "note": population.note,
+                "kinds": population.kinds,
+                "only": population.only.name(),
+                "batched": population.batched,
+            });
+            assert_eq!(table.get(population.name), Some(&wanted));
+        }
+        // In this order, too: it is that of the kinds in the query of what is left.
+        assert_eq!(names, all().map(|it| it.name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_event_is_in_a_population() {
+        let counted =
+            |kinds: Value| Event::new(0, kinds::CONNECTIONS_BATCH, "n1").with("kinds", kinds);
+        let batches = [
+            json!({}),
+            json!({"node.slept": 3}),
+            json!({"connection.denied": 2}),
+        ];
+        let events = kinds::ALL.iter().map(|kind| Event::new(0, kind, "n1"));
+        for event in events.chain(batches.map(counted)) {
+            assert!(all().any(|it| it.takes(&event) > 0), "{event:?}");
+        }
+    }
 }

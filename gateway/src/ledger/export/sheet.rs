@@ -64,7 +64,7 @@ impl Sheet {
             event.revision.map(|it| it.to_string()).unwrap_or_default(),
             text(event.reference.as_ref()),
             event.field("by").map(personal::shown).unwrap_or_default(),
-            line.to_owned(),
+            escaped(line),
         ];
         let cells = cells.map(|cell| cell_of(&cell));
         write!(self.csv, "{}\r\n", cells.join(","))?;
@@ -85,15 +85,21 @@ impl Sheet {
     }
 }
 
+/// An entry without what some programs take for the end of a cell. Both stand in its texts alone, where JSON has another spelling for them.
+fn escaped(line: &str) -> String {
+    line.replace(';', "\\u003b").replace('\t', "\\u0009")
+}
+
 /// A cell as RFC 4180 quotes it. What a spreadsheet would take for a formula gets an apostrophe before it, so that it
-/// is a text.
+/// is a text; so does what one whose separator is another would take for the cell after it.
 fn cell_of(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = match formula {
         true => format!("'{text}"),
         false => text.to_owned(),
     };
-    match text.contains([',', '"', '\n', '\r']) {
+    let text = text.replace(';', ";'").replace('\t', "\t'");
+    match text.contains([',', ';', '\t', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text,
     }
@@ -101,7 +107,7 @@ fn cell_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cell_of;
+    use super::{cell_of, escaped};
 
     #[test]
     fn a_cell_is_a_text_whatever_is_in_it() {
@@ -112,7 +118,9 @@ mod tests {
             ("+1", "'+1"),
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
-            ("\tx", "'\tx"),
+            ("\tx", "\"'\t'x\""),
+            ("x;=HYPERLINK(1)", "\"x;'=HYPERLINK(1)\""),
+            ("x\t=1", "\"x\t'=1\""),
             ("a,b", "\"a,b\""),
             ("a\"b", "\"a\"\"b\""),
             ("=\"x\",1", "\"'=\"\"x\"\",1\""),
@@ -120,5 +128,13 @@ mod tests {
         ] {
             assert_eq!(cell_of(text), cell, "{text}");
         }
+    }
+
+    #[test]
+    fn an_entry_has_nothing_that_ends_a_cell_and_says_the_same() {
+        let line = "{\"a\":\"x;=HYPERLINK(1)\",\"b\":\"\\\\;\"}";
+        assert!(!escaped(line).contains([';', '\t']));
+        let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(parsed(&escaped(line)), parsed(line));
     }
 }

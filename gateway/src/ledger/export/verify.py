@@ -11,7 +11,6 @@ tlog-policy, tlog-proof.
 """
 
 import base64
-import csv
 import datetime
 import hashlib
 import json
@@ -40,7 +39,6 @@ def main(arguments):
         return 2
     folder = Path(__file__).resolve().parent
     trust = Path(arguments[0]) if arguments else folder / 'trust.policy'
-    csv.field_size_limit(1 << 24)
     checks = Checks()
     checks.run(lambda: check_sums(folder, checks))
     bundle = checks.run(lambda: Bundle(folder, trust))
@@ -48,6 +46,10 @@ def main(arguments):
         for log in bundle.logs:
             checks.run(lambda log=log: log.check_head(bundle.trust))
             checks.run(lambda log=log: log.check_tree())
+            if log.gone:
+                checks.run(lambda log=log: log.check_gone())
+        checks.run(bundle.check_span)
+        checks.run(bundle.check_heads)
         checks.run(bundle.check_populations)
         for name in ('start', 'end'):
             checks.run(lambda name=name: bundle.check_policy(name))
@@ -71,7 +73,7 @@ class Checks:
             return self.wrong(str(wrong))
         except OSError as error:
             return self.wrong(f'{error.filename}: {error.strerror}')
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             return self.wrong(f'manifest.json or a file that it names: not of this format ({error!r})')
         self.passed += 1
         if isinstance(done, str):
@@ -108,7 +110,7 @@ def check_sums(folder, checks):
         checks.wrong(what)
     if wrong:
         raise Wrong(wrong[-1])
-    return f'{SUMS}: {len(listed)} files, none changed, none missing, none besides'
+    return f'{SUMS}: {len(listed)} files, each with its sum, none missing, none besides'
 
 
 def sum_of(path):
@@ -124,11 +126,34 @@ def read(path):
         return file.read()
 
 
+def parse(text, file):
+    """JSON of which no object has a name twice: programs differ in which of the two they take."""
+
+    def once(pairs):
+        found = dict(pairs)
+        need(len(found) == len(pairs), file, 'an object in it has a name twice')
+        return found
+
+    return json.loads(text, object_pairs_hook=once)
+
+
+def has_exactly(value, names, file, what):
+    need(isinstance(value, dict) and set(value) == set(names.split()), file, f'{what} has not just these members: {names}')
+    return value
+
+
+def is_count(value):
+    return type(value) is int and value >= 0
+
+
 class Bundle:
     def __init__(self, folder, trust):
         self.folder = folder
         self.trust = Trust(read(trust), str(trust.name))
-        self.manifest = json.loads(read(folder / 'manifest.json'))
+        self.manifest = parse(read(folder / 'manifest.json'), 'manifest.json')
+        has_exactly(self.manifest, 'format from to nothing_after logs populations proofs unproved', 'manifest.json', 'it')
+        need(self.manifest['format'] == 'portcullis evidence bundle v1', 'manifest.json', 'it is of another format')
+        need(is_count(self.manifest['unproved']), 'manifest.json', 'it does not say how many entries have no proof')
         self.since, self.until = self.manifest['from'], self.manifest['to']
         need(is_moment(self.since) and is_moment(self.until), 'manifest.json', 'its period is not two moments')
         names = [told['log'] for told in self.manifest['logs']]
@@ -136,6 +161,7 @@ class Bundle:
             plain = re.fullmatch(r'fleet|tenants/[a-z0-9][a-z0-9._-]*', name)
             need(plain, 'manifest.json', f'{name!r} is no log')
         need(len(set(names)) == len(names), 'manifest.json', 'it has a log twice')
+        need('fleet' in names or len(names) == 1, 'manifest.json', 'it has neither the log of the fleet nor that of one tenant alone')
         there = {path.parent.relative_to(folder / 'log').as_posix() for path in (folder / 'log').rglob('checkpoint')}
         need(there == set(names), 'manifest.json', 'its logs are not those in log/')
         self.logs = [Log(folder, told) for told in self.manifest['logs']]
@@ -143,16 +169,47 @@ class Bundle:
     def inside(self, event):
         return self.since <= event['at'] < self.until
 
+    def check_span(self):
+        """Until when the logs say anything: what happened later is in no copy of this age."""
+        heads = [log for log in self.logs if not log.tenant] or self.logs
+        told = [min(log.told['cosigned'].values(), default=None) for log in heads]
+        told = None if None in told else min(told, default=None)
+        need(self.manifest['nothing_after'] == told, 'manifest.json', f'the logs say nothing after {told}, and it has another moment')
+        found = [min(self.trust.check(log.checkpoint).values(), default=None) for log in heads]
+        found = None if None in found else min(found, default=None)
+        if found is None:
+            print('note: nobody cosigned the logs: nothing here shows until when they say anything')
+        elif found < self.until:
+            print(f'note: THE PERIOD IS NOT WHOLE: the logs say nothing after {found}, and it ends at {self.until}')
+        return f'manifest.json: entries from {self.since} to {self.until}, nothing after {found}'
+
+    def check_heads(self):
+        """The fleet's log says how far the tenants' logs were: none of these is missing, and none is of before."""
+        sizes, count = {log.tenant: log.size for log in self.logs}, 0
+        for log in self.logs:
+            for index, line in log.every_entry() if log.tenant is None else ():
+                if b'"log.head"' not in line or index < log.kept_from:
+                    continue
+                event = parse_event(line, f'{log.path}: entry {index}')
+                if event['kind'] == 'log.head' and self.inside(event):
+                    tenant, size = event['tenant'], event['size']
+                    has = sizes.get(tenant)
+                    need(has is not None and has >= size, 'manifest.json', f'entry {index} of fleet says that the log of {tenant} has {size} entries: it has {has}')
+                    count += 1
+        return f'manifest.json: no log is shorter than any of {count} heads in the period says'
+
     def check_populations(self):
         """Repeats every query over all entries of the period, and holds each population to what comes of it."""
-        names = sorted(self.manifest['populations'])
+        told = has_exactly(self.manifest['populations'], ' '.join(POPULATIONS), 'manifest.json', 'its "populations"')
         files = sorted(path.name for path in (self.folder / 'populations').iterdir())
-        wanted = sorted(name + end for name in names for end in ('.json', '.csv'))
+        wanted = sorted(name + end for name in POPULATIONS for end in ('.json', '.csv'))
         need(files == wanted, 'manifest.json', 'its populations are not the files in populations/')
-        populations = [Population(self.folder, name) for name in names]
+        populations = [Population(self.folder, name) for name in POPULATIONS]
         entries = 0
         for log in self.logs:
             for index, line in log.every_entry():
+                if index < log.kept_from:
+                    continue
                 event = parse_event(line, f'{log.path}: entry {index}')
                 span = log.first is not None and log.first <= index <= log.last
                 if not self.inside(event):
@@ -160,16 +217,20 @@ class Bundle:
                     continue
                 need(span, 'manifest.json', f'entry {index} of {log.name} is of the period, and beyond its ends')
                 entries += 1
-                for population in populations:
-                    population.offer(log.name, index, event, line)
+                taken = [population.takes(event) for population in populations]
+                for population, events in zip(populations, taken):
+                    if population.name == OTHER and not any(taken):
+                        events = 1
+                    if events:
+                        population.add(log.name, index, event, line, events)
         for population in populations:
-            population.end(self.manifest['populations'][population.name])
-        return f'populations: {entries} entries in the period, and each of {len(names)} queries gives what its files list'
+            population.end(told[population.name])
+        return f'populations: {entries} entries in the period, each in one at least, and each of {len(told)} queries gives what its files list'
 
     def check_policy(self, name):
         """The documents are those of the last changes before that moment which are in the bundle."""
         file = f'policy/{name}.json'
-        policy = json.loads(read(self.folder / file))
+        policy = has_exactly(parse(read(self.folder / file), file), 'before tenants', file, 'it')
         moment = self.since if name == 'start' else self.until
         need(policy['before'] == moment, file, 'it is of another moment than manifest.json says')
         tenants = {log.tenant: log for log in self.logs if log.tenant}
@@ -184,7 +245,9 @@ class Bundle:
             if told is None:
                 need(last is None, file, f'it has nothing of {tenant}, and entry {last and last[0]} of its log is a change')
                 continue
+            has_exactly(told, 'entry parts document', file, f'what it has of {tenant}')
             at, parts = told['entry'], told['parts']
+            need(is_count(at) and is_count(parts), file, f'what it has of {tenant} is of no entry')
             need(last is not None and last[0] == at, file, f'entry {at} is not the last change of {tenant} before then')
             document = last[1].get('document')
             if parts:
@@ -193,8 +256,8 @@ class Bundle:
                 text = ''.join(parse_event(line, log.path)['text'] for _, line in lines).encode()
                 same = hashlib.sha256(text).hexdigest() == document.get('sha256')
                 need(same, file, f'the parts before entry {at} of {tenant} are not the document of that change')
-                document = json.loads(text)
-            need(told['document'] == document, file, f'the document of {tenant} is not that of entry {at}')
+                document = parse(text, file)
+            need(spelled(told['document']) == spelled(document), file, f'the document of {tenant} is not that of entry {at}')
         return f'{file}: the documents of {len(tenants)} tenants as the logs have them'
 
     def check_proofs(self):
@@ -210,68 +273,94 @@ class Bundle:
         return f'proofs: {count}, each leads from its entry to the root of its log'
 
 
+# The populations, and which events each takes: as the program has them that makes bundles.
+
+POPULATIONS = {
+    "grants": {"title": "Access that staff was granted", "note": "This version of the gateway makes no such events: the count is 0, and no proof that nothing happened elsewhere.", "kinds": [], "only": "all", "batched": []},
+    "staff-sessions": {"title": "Sessions of staff", "note": "This version of the gateway makes no such events: the count is 0, and no proof that nothing happened elsewhere.", "kinds": [], "only": "all", "batched": []},
+    "reviews": {"title": "Changes that waited for a second person, and what became of them", "note": "", "kinds": ["change.approved", "change.rejected", "change.waiting"], "only": "all", "batched": []},
+    "policy-changes": {"title": "Changes of policy, and what was refused", "note": "", "kinds": ["policy.applied", "policy.rejected", "policy.unconfirmed"], "only": "all", "batched": []},
+    "allow-list-changes": {"title": "Changes of who can reach an endpoint", "note": "Those of the policy changes that opened, shut or retimed a door to an endpoint, in the log of its tenant.", "kinds": ["policy.applied"], "only": "reach-changed", "batched": []},
+    "operators": {"title": "Operators, their roles and keys, and what needs two people", "note": "", "kinds": ["guardrails.set", "operator.added", "operator.bound", "operator.removed"], "only": "all", "batched": []},
+    "retention": {"title": "For how long evidence is kept, what is held, and what was let go of", "note": "", "kinds": ["keeping.set", "log.pruned", "openings.erased"], "only": "all", "batched": []},
+    "fleet-membership": {"title": "Nodes that were invited, admitted and removed", "note": "", "kinds": ["fleet.admitted", "fleet.founded", "fleet.invited", "fleet.removed", "fleet.reported", "fleet.uninvited"], "only": "all", "batched": []},
+    "denied-attempts": {"title": "What was refused", "note": "Attempts of customers' clients are counted by batches, whose lines are with the node that saw them; an entry has their root.", "kinds": ["admin.refused", "authentication.failed", "cancel.denied", "connection.denied", "fleet.denied", "limit.shed", "protocol.violation"], "only": "all", "batched": ["authentication.failed", "cancel.denied", "connection.denied", "protocol.violation"]},
+    "connections": {"title": "Connections of customers' clients", "note": "As for denied attempts: counted by batches.", "kinds": ["backend.ended", "cancel.forwarded", "connection.closed", "connection.lapsed", "connection.permitted"], "only": "all", "batched": ["backend.ended", "cancel.forwarded", "connection.closed", "connection.lapsed", "connection.permitted"]},
+    "break-glass": {"title": "Break-glass uses", "note": "Uses of the recovery key, which needs no majority. Break-glass access of staff does not exist in this version.", "kinds": ["fleet.epoch"], "only": "all", "batched": []},
+    "evidence-reads": {"title": "Who read evidence", "note": "", "kinds": ["evidence.read"], "only": "all", "batched": []},
+    "gaps": {"title": "Gaps in the evidence", "note": "What the logs themselves say is missing from them.", "kinds": ["ledger.torn", "log.gap"], "only": "all", "batched": []},
+    "differences": {"title": "Nodes that differed, were overtaken, or had a wrong clock; copies and witnesses that have another log", "note": "", "kinds": ["fleet.diverged", "fleet.overtaken", "fleet.reinstalled", "index.contradicted", "log.contradicted", "objects.contradicted", "time.skew"], "only": "all", "batched": []},
+    "operation": {"title": "Nodes that started, stopped and slept; databases that failed", "note": "", "kinds": ["node.started", "node.stopped", "node.woke", "upstream.failed"], "only": "all", "batched": []},
+    "log-heads": {"title": "Heads of tenants' logs, and parts of large documents", "note": "", "kinds": ["log.head", "policy.document"], "only": "all", "batched": []},
+    "other": {"title": "Everything else", "note": "What no other takes; also an entry of a batch that counts nothing of what the others take.", "kinds": [], "only": "all", "batched": []}
+}
+OTHER = 'other'  # What no other takes.
 COLUMNS = ['log', 'index', 'at', 'kind', 'node', 'tenant', 'revision', 'reference', 'by', 'entry']
 
 
 class Population:
-    """The two files of one, read along with the entries."""
+    """The two files of one, which have exactly the bytes that follow from the entries and from the table above."""
 
     def __init__(self, folder, name):
-        self.name, self.json, self.csv = name, f'populations/{name}.json', f'populations/{name}.csv'
+        self.name, self.told = name, POPULATIONS[name]
+        self.json, self.csv = Bytes(folder, f'populations/{name}.json'), Bytes(folder, f'populations/{name}.csv')
         self.count = self.events = 0
-        self.lines = open(folder / self.json, 'rb')
-        head = []
-        for line in self.lines:
-            head.append(line)
-            if line == b'"entries":[\n':
-                break
-        self.head = b''.join(head)
-        self.query = json.loads(self.head + b']}')['query']
-        need(self.query['only'] in ('all', 'reach-changed'), self.json, 'its query asks for what is not known here')
-        self.rows = csv.DictReader(open(folder / self.csv, encoding='utf-8', newline=''))
-        need(self.rows.fieldnames == COLUMNS, self.csv, f'its first line is not {",".join(COLUMNS)}')
-        self.pending = self.next_line()
-
-    def next_line(self):
-        return self.lines.readline().removesuffix(b'\n')
+        named = [kind for told in POPULATIONS.values() for kind in told['kinds']]
+        query = {'not_kinds': named if name == OTHER else [], 'kinds': self.told['kinds']}
+        query |= {'batches_that_count': self.told['batched'], 'only': self.told['only']}
+        head = {'population': name, 'title': self.told['title'], 'note': self.told['note'], 'query': query}
+        text = ',\n'.join(f'{spelled(member)}:{spelled(value)}' for member, value in head.items())
+        self.json.need(f'{{{text},\n"entries":[', 'it does not begin with what this population is, and its query')
+        self.csv.need(','.join(COLUMNS) + '\r\n', f'its first line is not {",".join(COLUMNS)}')
 
     def takes(self, event):
         """How many events the query takes of this entry."""
-        kind, query = event['kind'], self.query
+        kind = event['kind']
         if kind == 'connections.batch':
-            return sum(event['kinds'].get(one, 0) for one in query['batches_that_count'])
-        if query['not_kinds']:
-            return int(kind not in query['not_kinds'])
-        return int(kind in query['kinds'] and (query['only'] == 'all' or reach_changed(event)))
+            return sum(event['kinds'].get(one, 0) for one in self.told['batched'])
+        return int(kind in self.told['kinds'] and (self.told['only'] == 'all' or reach_changed(event)))
 
-    def offer(self, log, index, event, line):
-        if events := self.takes(event):
-            self.count += 1
-            self.events += events
-            wanted = b'{"log":%s,"index":%d,"entry":%s}' % (json.dumps(log).encode(), index, line)
-            here = f'entry {index} of {log}'
-            need(self.pending.removesuffix(b',') == wanted, self.json, f'it does not list {here} where it belongs')
-            self.pending = self.next_line()
-            row = next(self.rows, None)
-            need(row is not None, self.csv, f'it does not list {here}')
-            cells = {'log': log, 'index': str(index), 'entry': line.decode()}
-            for column in ('at', 'kind', 'node', 'tenant', 'revision', 'reference', 'by'):
-                value = event.get(column)
-                if isinstance(value, dict) and 'commitment' in value:
-                    value = 'commitment:' + value['commitment'][:12]
-                cells[column] = '' if value is None else str(value)
-            wrong = [column for column, text in cells.items() if row.get(column) != defused(text)]
-            need(not wrong, self.csv, f'{here}: not what the log has in {", ".join(wrong)}')
+    def add(self, log, index, event, line, events):
+        here = f'it does not list entry {index} of {log} where it belongs, or not as the log has it'
+        between = ',\n' if self.count else '\n'
+        self.json.need(f'{between}{{"log":{spelled(log)},"index":{index},"entry":{line.decode()}}}', here)
+        cells = {'log': log, 'index': str(index), 'entry': escaped(line.decode())}
+        for column in ('at', 'kind', 'node', 'tenant', 'revision', 'reference', 'by'):
+            value = event.get(column, '')
+            if isinstance(value, dict) and 'commitment' in value:
+                value = 'commitment:' + value['commitment'][:12]
+            cells[column] = value if isinstance(value, str) else spelled(value)
+        self.csv.need(','.join(cell(cells[column]) for column in COLUMNS) + '\r\n', here)
+        self.count += 1
+        self.events += events
 
     def end(self, told):
-        need(self.pending == b'],', self.json, f'it lists more than its query gives: {self.count}')
-        more = next(self.rows, None)
-        need(more is None, self.csv, f'it lists more than its query gives: {self.count}')
-        tail = json.loads(self.head + b'],' + self.lines.read())
-        for file, numbers in ((self.json, tail), ('manifest.json', told)):
-            counts = (numbers['count'], numbers['events'])
-            need(counts == (self.count, self.events), file, f'{self.name}: it counts {counts}, the log {self.count, self.events}')
-        print(f'ok    {self.json}: {self.count} entries, {self.events} events')
+        more = f'it lists more than its query gives, which is {self.count} entries and {self.events} events'
+        self.json.need(f'\n],\n"count":{self.count},\n"events":{self.events}}}\n', more)
+        self.json.end(more)
+        self.csv.end(more)
+        has_exactly(told, 'count events', 'manifest.json', self.name)
+        counts = (told['count'], told['events'])
+        need(counts == (self.count, self.events), 'manifest.json', f'{self.name}: it counts {counts}, the log {self.count, self.events}')
+        print(f'ok    {self.json.name}: {self.count} entries, {self.events} events')
+
+
+class Bytes:
+    """A file that is read along with what must stand in it."""
+
+    def __init__(self, folder, name):
+        self.name, self.file = name, open(folder / name, 'rb')
+
+    def need(self, wanted, what):
+        wanted = wanted.encode()
+        need(self.file.read(len(wanted)) == wanted, self.name, what)
+
+    def end(self, what):
+        need(not self.file.read(1), self.name, what)
+
+
+def spelled(value):
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(',', ':'))
 
 
 def reach_changed(event):
@@ -281,14 +370,21 @@ def reach_changed(event):
     return isinstance(endpoints, dict)
 
 
-def defused(text):
-    """A cell that a spreadsheet would take for a formula has an apostrophe before it."""
-    return "'" + text if text[:1] in ('=', '+', '-', '@', '\t', '\r') and text else text
+def escaped(line):
+    """An entry without what some programs take for the end of a cell: both stand in texts alone, where JSON has another spelling."""
+    return line.replace(';', '\\u003b').replace('\t', '\\u0009')
+
+
+def cell(text):
+    """As RFC 4180 quotes it; what a program could take for a formula, or for the cell after this one, has an apostrophe before it."""
+    formula = text.startswith(('=', '+', '-', '@', '\t', '\r'))
+    text = re.sub('[;\t]', r"\g<0>'", "'" + text if formula else text)
+    return '"' + text.replace('"', '""') + '"' if re.search('[,;\t"\n\r]', text) else text
 
 
 def parse_event(line, where):
     try:
-        event = json.loads(line)
+        event = parse(line, where)
         if is_moment(event['at']) and isinstance(event['kind'], str):
             return event
     except (ValueError, KeyError, TypeError):
@@ -305,6 +401,7 @@ def is_moment(text):
 
 class Log:
     def __init__(self, folder, told):
+        has_exactly(told, 'log origin size root cosigned gone first last bundles', 'manifest.json', 'a log of it')
         self.name, self.told = told['log'], told
         self.path = f'log/{self.name}'
         self.folder = folder / 'log' / self.name
@@ -312,13 +409,22 @@ class Log:
         self.checkpoint = Checkpoint(read(self.folder / 'checkpoint'), f'{self.path}/checkpoint')
         self.size = self.checkpoint.size
         self.first, self.last = told['first'], told['last']
-        self.bundles = sorted(told['bundles'])
+        self.bundles, self.gone = told['bundles'], told['gone']
+        numbers = [*self.bundles, *(end for end in (self.first, self.last) if end is not None)]
+        need(all(map(is_count, numbers)), 'manifest.json', f'{self.name}: its entries are no numbers')
+        need(self.bundles == sorted(set(self.bundles)), 'manifest.json', f'{self.name}: its bundles are not in order')
+        self.kept_from = 0
+        if self.gone is not None:
+            has_exactly(self.gone, 'entries kept_from declared_by', 'manifest.json', f'"gone" of {self.name}')
+            need(all(map(is_count, self.gone.values())), 'manifest.json', f'"gone" of {self.name}: not numbers')
+            self.kept_from = self.gone['kept_from']
         spans = (self.first is None) == (self.last is None)
         need(spans, 'manifest.json', f'{self.name} has one end of a period')
         if self.first is not None:
             need(0 <= self.first <= self.last < self.size, 'manifest.json', f'{self.name}: its entries are not in order')
             whole = set(range(self.first // WIDTH, self.last // WIDTH + 1)) <= set(self.bundles)
             need(whole, 'manifest.json', f'{self.name}: entries of its period are not in the bundle')
+            need(self.first >= self.kept_from, 'manifest.json', f'{self.name}: its period begins before what was let go of ends')
 
     def check_head(self, trust):
         told, head = self.told, self.checkpoint
@@ -360,6 +466,16 @@ class Log:
         need(root == self.checkpoint.root, f'{self.path}/tile', 'its hashes do not lead to the root of the checkpoint')
         entries = sum(min(WIDTH, self.size - number * WIDTH) for number in self.bundles)
         return f'{self.path}/tile: {entries} entries lead to the root that was signed'
+
+    def check_gone(self):
+        """What is not looked for was let go of: an entry of the log itself says so."""
+        by, entries, what = self.gone['declared_by'], self.gone['entries'], f'"gone" of {self.name}'
+        need(by // WIDTH in self.bundles and by < self.size, 'manifest.json', f'{what}: entry {by} is not in the bundle')
+        event = parse_event(dict(self.entries(by, by))[by], f'{self.path}: entry {by}')
+        says = event['kind'] == 'log.pruned' and is_count(event.get('kept_from')) and event['kept_from'] == self.kept_from
+        fits = self.kept_from <= by and self.kept_from % WIDTH == 0 and 0 < entries <= self.kept_from
+        need(says and fits, 'manifest.json', f'{what}: entry {by} does not say that what came before {self.kept_from} may be gone')
+        return f'{self.path}: {entries} entries before {self.kept_from} were let go of, as entry {by} says'
 
     def tiles(self):
         """The tiles that a bundle has of this log, by level and index; -1: of entries."""
@@ -500,8 +616,8 @@ class Trust:
         self.file, self.quorum = file, None
         self.logs, self.witnesses, self.groups, self.seen = [], {}, {}, {}
         for number, line in enumerate(content.decode().split('\n'), 1):
-            items = line.split()
-            if items and not items[0].startswith('#'):
+            items = re.split('[ \t]+', line.removesuffix('\r').strip(' \t'))
+            if items[0] and not items[0].startswith('#'):
                 try:
                     self.add(items)
                 except ValueError as error:
@@ -511,18 +627,28 @@ class Trust:
     def add(self, items):
         match items:
             case ['log', key] | ['log', key, _]:
-                self.logs.append(parse_key(key, LOG))
-            case ['witness', name, key] | ['witness', name, key, _] if name not in self.names():
-                self.witnesses[name] = parse_key(key, WITNESS)
-            case ['group', name, threshold, *members] if members and name not in self.names():
-                count = {'any': 1, 'all': len(members)}.get(threshold) or int(threshold)
-                if not 1 <= count <= len(members) or len(set(members)) < len(members) or not set(members) <= self.names():
+                self.logs.append(once(parse_key(key, LOG), self.logs))
+            case ['witness', name, key] | ['witness', name, key, _]:
+                key = once(parse_key(key, WITNESS), self.witnesses.values())
+                self.witnesses[self.new(name)] = key
+            case ['group', name, threshold, *members]:
+                number = re.fullmatch(r'\+?([0-9]+)', threshold, re.ASCII)
+                count = {'any': 1, 'all': len(members)}.get(threshold) or int(number[1] if number else 0)
+                taken = [member for _, others in self.groups.values() for member in others]
+                if len(set(members + taken)) < len(members + taken):
+                    raise ValueError('whoever is in a group twice, or in two, would count twice')
+                if not 1 <= count <= len(members) or not set(members) <= self.names() - {'none'}:
                     raise ValueError('it is no group')
-                self.groups[name] = (count, members)
+                self.groups[self.new(name)] = (count, members)
             case ['quorum', name] if self.quorum is None and name in self.names():
                 self.quorum = name
             case _:
                 raise ValueError('it is not a log, a witness, a group or a quorum')
+
+    def new(self, name):
+        if name in self.names():
+            raise ValueError(f'the name {name} is there already')
+        return name
 
     def names(self):
         return {'none', *self.witnesses, *self.groups}
@@ -532,7 +658,8 @@ class Trust:
         if (known := self.seen.get((checkpoint.text, *checkpoint.signatures))) is not None:
             return known
         origin, what = checkpoint.origin, checkpoint.what
-        keys = [key for name, key in self.logs if origin == name or origin.startswith(name + '/')]
+        keys = [key for name, key in self.logs if origin == name]
+        keys = keys or [key for name, key in self.logs if origin.startswith(name + '/')]
         need(keys, what, f'no log key of {self.file} is for {origin}')
         signed, cosigned, names = False, {}, {'none'}
         for name, id, raw in checkpoint.signatures:
@@ -555,6 +682,12 @@ class Trust:
         need(self.quorum in names, what, f'fewer cosigned it than {self.file} asks for')
         self.seen[(checkpoint.text, *checkpoint.signatures)] = cosigned
         return cosigned
+
+
+def once(key, others):
+    if any(key[1] == other[1] for other in others):
+        raise ValueError('whoever has this key would count twice: it is there already')
+    return key
 
 
 def parse_key(text, type):
