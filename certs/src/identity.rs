@@ -70,6 +70,20 @@ impl Identity {
         })
     }
 
+    /// Whether each certificate of the chain names the next one as its issuer: a chain that is out of order, or of which the middle is
+    /// missing, is refused by some clients and not by others (RFC 5246 §7.4.2).
+    pub fn is_in_order(&self) -> bool {
+        let pairs = self.certified.cert.windows(2);
+        pairs.into_iter().all(|pair| {
+            let [issued, issuer] = pair else { return true };
+            let parsed = (
+                X509Certificate::from_der(issued),
+                X509Certificate::from_der(issuer),
+            );
+            matches!(parsed, (Ok((_, issued)), Ok((_, issuer))) if issued.issuer() == issuer.subject())
+        })
+    }
+
     /// The `tls-server-end-point` hash of the leaf (RFC 5929 §4.1); `None` where it is undefined, and then PLUS must not be offered.
     pub fn end_point_hash(&self) -> Option<&[u8]> {
         self.end_point_hash.as_deref()

@@ -100,6 +100,24 @@ fn due(after: Part, validity: Validity, fingerprint: &[u8; 32]) -> i64 {
 /// The part of a life over which renewals are spread.
 const SPREAD: i64 = 20;
 
+/// Whether a certificate that somebody else has to replace should have been: after two thirds of its life, and no earlier than 30 days
+/// before its end.
+pub fn is_late(validity: Validity, now: i64) -> bool {
+    let life = validity.not_after.saturating_sub(validity.not_before);
+    let left = validity.not_after.saturating_sub(now);
+    left < (life / 3).min(30 * 86_400)
+}
+
+/// Days until the end, for people to read; less than 0 after it.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::as_conversions,
+    reason = "nobody reads that many digits"
+)]
+pub fn days_left(validity: Validity, now: i64) -> f64 {
+    validity.not_after.saturating_sub(now) as f64 / 86_400.0
+}
+
 /// How soon what failed is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {

@@ -1,6 +1,6 @@
 //! The gateway: everything in Portcullis that waits.
 //!
-//! Rooms import only downwards: `cli` (the composition root) → `api` → `fleet` → `proxy` →
+//! Rooms import only downwards: `cli` (the composition root) → `api` → `fleet` and `bots` → `proxy`
 //! and `ship` → `database`, `ledger`, `http`, `mesh` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
 //! identity material is built in `portcullis-certs`, bytes are understood in `portcullis-wire`;
 //! this crate performs what they say.
@@ -9,6 +9,7 @@
 //! (certs/), any parsing of a stranger's bytes (wire/).
 
 pub mod api;
+pub mod bots;
 pub mod cli;
 pub mod config;
 pub mod database;

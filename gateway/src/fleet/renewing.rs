@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use portcullis_audit::{kinds, moment};
 use portcullis_certs::Validity;
 use portcullis_certs::fleet::{JoinRequest, NodeIdentity, Renewed, recover_client_config};
-use portcullis_certs::schedule::{Action, Pace, Terms, next_action};
+use portcullis_certs::schedule::{Action, Pace, Terms, days_left, next_action};
 use portcullis_policy::NodeId;
 use tokio::time::sleep;
 
@@ -30,8 +30,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// How long it takes until the same node is issued another one.
 pub const ISSUED_AGAIN: Duration = Duration::from_secs(5);
-/// Seconds in a day.
-const DAY: f64 = 86_400.0;
 
 /// Whom a certificate was issued to lately. Bounded by the nodes of the fleet.
 #[derive(Debug, Default)]
@@ -95,13 +93,8 @@ pub(super) async fn keep(fleet: Arc<Fleet>, home: Home) {
 }
 
 fn show_days_left(own: &NodeIdentity, now: i64) {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::as_conversions,
-        reason = "for people to read"
-    )]
-    let left = own.validity().not_after.saturating_sub(now) as f64 / DAY;
-    metrics::gauge!("portcullis_certificate_days_left", "purpose" => NODE).set(left);
+    metrics::gauge!("portcullis_certificate_days_left", "purpose" => NODE)
+        .set(days_left(own.validity(), now));
 }
 
 fn until(validity: Validity) -> String {

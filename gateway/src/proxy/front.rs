@@ -1,25 +1,21 @@
 //! What every connection of this node shares.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use portcullis_audit::{Event, kinds};
 use portcullis_certs::cancel_key::{CancelKeys, Issuer};
-use portcullis_certs::{
-    ClientCertificates, Identity, Resumption, ServerIdentities, TlsError, server_config,
-};
+use portcullis_certs::{Identity, ServerIdentities, TlsError};
 use portcullis_policy::{
     Authentication, Change, Decision, Purpose, ServerName, Silent, TenantId, Timestamp, View,
     decide,
 };
 use tokio::runtime::Handle;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_util::task::TaskTracker;
 
 use super::authenticate::Issuers;
+use super::certificates::{Certificates, Shown};
 use super::failures::{FailedSignIns, Who};
 use super::limits::FrontLimits;
 use super::live::{Arrival, Claims, Enforcement, Live, LiveConnection};
@@ -31,7 +27,6 @@ use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
 use crate::runtime::clock::{self, Instant};
-use crate::runtime::limits::CLIENT_TLS_CONFIGURATIONS;
 use crate::runtime::vigil::{Sleep, Vigil};
 
 /// The front door of one node.
@@ -56,13 +51,8 @@ pub struct Front {
     vigil: Arc<Vigil>,
     /// The other nodes, once this one is of a fleet.
     others: OnceLock<Arc<dyn Others>>,
-    identities: ServerIdentities,
-    plain_configurations: BTreeMap<[u8; 32], Arc<ServerConfig>>,
-    asking_configurations: Mutex<BTreeMap<AskingKey, Arc<ServerConfig>>>,
+    certificates: ArcSwap<Certificates>,
 }
-
-/// An identity's fingerprint and the tenant's authorities that may vouch for clients.
-type AskingKey = ([u8; 32], Arc<str>);
 
 /// What of a node's limits is used.
 #[derive(Debug, Clone)]
@@ -77,14 +67,6 @@ pub struct Usage {
     pub opening: Opening,
     /// Cancel requests that are being carried out.
     pub cancels: usize,
-}
-
-/// What a handshake shows and asks.
-pub(super) struct Shown {
-    pub(super) configuration: Arc<ServerConfig>,
-    pub(super) identity: Arc<Identity>,
-    /// The authorities that must have issued the client's certificate, where one is asked for.
-    pub(super) vouching: Option<Arc<str>>,
 }
 
 /// The parts of a front door, made by the composition root.
@@ -116,12 +98,7 @@ impl Front {
     /// # Errors
     /// [`TlsError`] if an identity makes no server configuration.
     pub fn new(parts: FrontParts) -> Result<Self, TlsError> {
-        let mut plain_configurations = BTreeMap::new();
-        for identity in parts.identities.all() {
-            let configuration =
-                server_config(identity, ClientCertificates::NotAsked, Resumption::Off)?;
-            plain_configurations.insert(identity.fingerprint(), configuration);
-        }
+        let certificates = Certificates::new(parts.identities)?;
         let limits = Arc::new(parts.limits);
         let sheds = Arc::<Sheds>::default();
         Ok(Self {
@@ -144,9 +121,7 @@ impl Front {
             draining: AtomicBool::new(false),
             vigil: Arc::default(),
             others: OnceLock::new(),
-            identities: parts.identities,
-            plain_configurations,
-            asking_configurations: Mutex::default(),
+            certificates: ArcSwap::from_pointee(certificates),
         })
     }
 
@@ -339,20 +314,25 @@ impl Front {
         arrival: &Arrival,
         server_name: Option<&ServerName>,
     ) -> Result<Shown, TlsError> {
-        let identity = Arc::clone(self.identities.choose(server_name.map(ServerName::as_str)));
         let vouching = self.vouching_authorities(arrival, server_name);
-        let configuration = match &vouching {
-            Some(authorities) => self.asking(&identity, authorities)?,
-            None => match self.plain_configurations.get(&identity.fingerprint()) {
-                Some(configuration) => Arc::clone(configuration),
-                None => server_config(&identity, ClientCertificates::NotAsked, Resumption::Off)?,
-            },
-        };
-        Ok(Shown {
-            configuration,
-            identity,
-            vouching,
-        })
+        let certificates = self.certificates.load();
+        certificates.shown(server_name.map(ServerName::as_str), vouching)
+    }
+
+    /// From now on handshakes show these. Connections that are open stay as they are.
+    ///
+    /// # Errors
+    /// [`TlsError`] if one makes no server configuration: nothing is changed.
+    pub fn show(&self, identities: ServerIdentities) -> Result<(), TlsError> {
+        self.certificates
+            .store(Arc::new(Certificates::new(identities)?));
+        Ok(())
+    }
+
+    /// What handshakes show now, the default first.
+    #[must_use]
+    pub fn shows(&self) -> Vec<Arc<Identity>> {
+        self.certificates.load().identities().to_vec()
     }
 
     fn vouching_authorities(
@@ -382,27 +362,6 @@ impl Front {
             },
             Decision::Denied(_) => None,
         }
-    }
-
-    fn asking(
-        &self,
-        identity: &Identity,
-        authorities: &Arc<str>,
-    ) -> Result<Arc<ServerConfig>, TlsError> {
-        let key = (identity.fingerprint(), Arc::clone(authorities));
-        if let Some(known) = self.asking_configurations.lock().get(&key) {
-            return Ok(Arc::clone(known));
-        }
-        let asked = ClientCertificates::Asked {
-            authorities_pem: &key.1,
-        };
-        let made = server_config(identity, asked, Resumption::Off)?;
-        let mut configurations = self.asking_configurations.lock();
-        if configurations.len() >= CLIENT_TLS_CONFIGURATIONS {
-            configurations.clear();
-        }
-        configurations.insert(key, Arc::clone(&made));
-        Ok(made)
     }
 }
 

@@ -24,7 +24,8 @@ use tokio::time::timeout;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
-use super::front::{Front, Shown};
+use super::certificates::Shown;
+use super::front::Front;
 use super::io::{ReadError, read_exactly, read_unit, send};
 use super::limits::{Bound, Deadlines};
 use super::listener::{Door, private_link};

@@ -11,6 +11,7 @@
 mod admit;
 mod authenticate;
 mod cancel;
+mod certificates;
 mod connection;
 mod dial;
 mod failures;

@@ -46,7 +46,7 @@ const POLICY_STANDS_ON: &[&str] = &["imbl", "postcard", "serde", "sha2"];
 const ROOMS: &[&[&str]] = &[
     &["cli"],
     &["api"],
-    &["fleet"],
+    &["fleet", "bots"],
     &["proxy", "broker", "ship"],
     &["database", "ledger", "http", "mesh"],
     &["runtime", "config"],

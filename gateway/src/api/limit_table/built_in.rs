@@ -3,6 +3,7 @@
 use super::{Amount, bytes, count, pace, time};
 use crate::api::evidence;
 use crate::api::limits as api;
+use crate::bots::certificates;
 use crate::database::index::limits as index;
 use crate::database::{backend, departures, service, upstream, verifiers};
 use crate::fleet;
@@ -253,6 +254,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("mesh_addresses_tried", count(mesh::ADDRESSES_TRIED), "addresses of a node's name that are tried"),
     ("roots_told", count(consensus::ROOTS_TOLD), "positions of the log at which a control node says what its state hashed to"),
     ("write_joining", time(fleet::JOINING), "a command waits on a control node that was not given the state yet"),
+    ("certificate_look", time(certificates::LOOK), "how often the files of the doors' certificates are looked at"),
     ("certificate_issued_again", time(fleet::ISSUED_AGAIN), "until a node is issued another certificate"),
     ("mesh_passed_on", count(fleet::paces::PASSED_ON as usize), "reports that one node may have passed on,"),
     ("mesh_latest", count(fleet::paces::LATEST as usize), "and times that it may ask which view is the latest,"),

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Node, Readers, Turns};
+use crate::bots::certificates;
 use crate::config::node::{NodeConfig, PemPair};
 use crate::database::Upstreams;
 use crate::database::service::Services;
@@ -271,17 +272,7 @@ fn server_identities(config: &NodeConfig, pairs: &[PemPair]) -> Result<ServerIde
             .map_err(|error| format!("this node's identity: {error}"))?;
         return ServerIdentities::new(own, Vec::new()).map_err(|error| error.to_string());
     }
-    let mut identities = Vec::new();
-    for (index, pair) in pairs.iter().enumerate() {
-        let identity = Identity::from_pem(&pair.chain, &pair.key)
-            .map_err(|error| format!("certificate {} of node.toml: {error}", index + 1))?;
-        identities.push(identity);
-    }
-    if identities.is_empty() {
-        return Err("node.toml names no certificate".to_owned());
-    }
-    let first = identities.remove(0);
-    ServerIdentities::new(first, identities).map_err(|error| error.to_string())
+    certificates::understand(pairs)
 }
 
 /// The secret behind mock verifiers and cancel keys, drawn once and kept: two attempts for an

@@ -24,6 +24,7 @@ use super::exit::Exit;
 use super::logging::log_as_json;
 use super::output::complain;
 use crate::api;
+use crate::bots;
 use crate::config::FileError;
 use crate::config::node::NodeConfig;
 use crate::proxy;
@@ -91,6 +92,12 @@ async fn node(config: Arc<NodeConfig>) -> Result<(), String> {
     build::ship(&node, &config, &mut control, &over);
     control.spawn(expiries(Arc::clone(&node.front), over.clone()));
     control.spawn(sheds(Arc::clone(&node.front), over.clone()));
+    control.spawn(bots::certificates::keep(
+        Arc::clone(&node.front),
+        Arc::clone(&node.ledger),
+        config.certificates.clone(),
+        over.clone(),
+    ));
 
     node.front
         .vigil()
