@@ -14,8 +14,6 @@ pub(super) struct Population {
     kinds: &'static [&'static str],
     /// Of those, only these.
     only: Only,
-    /// Of `connections.batch`: those that count one of these kinds.
-    batched: &'static [&'static str],
     /// Whether each entry comes with its proof.
     pub(super) proved: bool,
     /// What must be known of it.
@@ -37,14 +35,13 @@ const fn of(name: &'static str, title: &'static str, kinds: &'static [&'static s
         title,
         kinds,
         only: Only::All,
-        batched: &[],
         proved: false,
         note: "",
     }
 }
 
 /// All but [`OTHER`], in the order in which they are listed.
-pub(super) const ALL: [Population; 16] = [
+pub(super) const ALL: [Population; 17] = [
     Population {
         note: NONE_YET,
         ..of("grants", "Access that staff was granted", &[])
@@ -127,12 +124,6 @@ pub(super) const ALL: [Population; 16] = [
         )
     },
     Population {
-        batched: &[
-            kinds::AUTHENTICATION_FAILED,
-            kinds::CANCEL_DENIED,
-            kinds::CONNECTION_DENIED,
-            kinds::PROTOCOL_VIOLATION,
-        ],
         note: "Attempts of customers' clients are counted by batches, whose lines are with the node that saw them; an entry has their root.",
         ..of(
             "denied-attempts",
@@ -149,13 +140,6 @@ pub(super) const ALL: [Population; 16] = [
         )
     },
     Population {
-        batched: &[
-            kinds::BACKEND_ENDED,
-            kinds::CANCEL_FORWARDED,
-            kinds::CONNECTION_CLOSED,
-            kinds::CONNECTION_LAPSED,
-            kinds::CONNECTION_PERMITTED,
-        ],
         note: "As for denied attempts: counted by batches.",
         ..of(
             "connections",
@@ -178,6 +162,16 @@ pub(super) const ALL: [Population; 16] = [
         "evidence-reads",
         "Who read evidence",
         &[kinds::EVIDENCE_READ],
+    ),
+    of(
+        "certificates",
+        "Certificates that were issued, shown, missed and refused",
+        &[
+            kinds::CERTIFICATE_ISSUED,
+            kinds::CERTIFICATE_OVERDUE,
+            kinds::CERTIFICATE_REFUSED,
+            kinds::CERTIFICATE_RENEWED,
+        ],
     ),
     Population {
         note: "What the logs themselves say is missing from them.",
@@ -234,13 +228,21 @@ impl Population {
             let counts = event.field("kinds").and_then(Value::as_object);
             let of = |kind: &&str| counts.and_then(|all| all.get(*kind)?.as_u64());
             return self
-                .batched
+                .batched()
                 .iter()
                 .filter_map(of)
                 .fold(0, u64::saturating_add);
         }
         let wanted = self.kinds.contains(&kind);
         u64::from(wanted && (self.only == Only::All || reach_changed(event)))
+    }
+
+    /// Of `connections.batch` it takes those that count one of these kinds: of any kind there may be more than a record holds one by one.
+    fn batched(&self) -> &'static [&'static str] {
+        match self.only {
+            Only::All => self.kinds,
+            Only::ReachChanged => &[],
+        }
     }
 
     /// What of the entries it takes, so that anybody can repeat it.
@@ -251,7 +253,7 @@ impl Population {
             "kinds": self.kinds,
             "not_kinds": if other { named } else { Vec::new() },
             "only": self.only.name(),
-            "batches_that_count": self.batched,
+            "batches_that_count": self.batched(),
         })
     }
 
@@ -311,7 +313,6 @@ mod tests {
                 "note": population.note,
                 "kinds": population.kinds,
                 "only": population.only.name(),
-                "batched": population.batched,
             });
             assert_eq!(table.get(population.name), Some(&wanted));
         }

@@ -276,23 +276,24 @@ class Bundle:
 # The populations, and which events each takes: as the program has them that makes bundles.
 
 POPULATIONS = {
-    "grants": {"title": "Access that staff was granted", "note": "This version of the gateway makes no such events: the count is 0, and no proof that nothing happened elsewhere.", "kinds": [], "only": "all", "batched": []},
-    "staff-sessions": {"title": "Sessions of staff", "note": "This version of the gateway makes no such events: the count is 0, and no proof that nothing happened elsewhere.", "kinds": [], "only": "all", "batched": []},
-    "reviews": {"title": "Changes that waited for a second person, and what became of them", "note": "", "kinds": ["change.approved", "change.rejected", "change.waiting"], "only": "all", "batched": []},
-    "policy-changes": {"title": "Changes of policy, and what was refused", "note": "", "kinds": ["policy.applied", "policy.rejected", "policy.unconfirmed"], "only": "all", "batched": []},
-    "allow-list-changes": {"title": "Changes of who can reach an endpoint", "note": "Those of the policy changes that opened, shut or retimed a door to an endpoint, in the log of its tenant.", "kinds": ["policy.applied"], "only": "reach-changed", "batched": []},
-    "operators": {"title": "Operators, their roles and keys, and what needs two people", "note": "", "kinds": ["guardrails.set", "operator.added", "operator.bound", "operator.removed"], "only": "all", "batched": []},
-    "retention": {"title": "For how long evidence is kept, what is held, and what was let go of", "note": "", "kinds": ["keeping.set", "log.pruned", "openings.erased"], "only": "all", "batched": []},
-    "fleet-membership": {"title": "Nodes that were invited, admitted and removed", "note": "", "kinds": ["fleet.admitted", "fleet.founded", "fleet.invited", "fleet.removed", "fleet.reported", "fleet.uninvited"], "only": "all", "batched": []},
-    "denied-attempts": {"title": "What was refused", "note": "Attempts of customers' clients are counted by batches, whose lines are with the node that saw them; an entry has their root.", "kinds": ["admin.refused", "authentication.failed", "cancel.denied", "connection.denied", "fleet.denied", "limit.shed", "protocol.violation"], "only": "all", "batched": ["authentication.failed", "cancel.denied", "connection.denied", "protocol.violation"]},
-    "connections": {"title": "Connections of customers' clients", "note": "As for denied attempts: counted by batches.", "kinds": ["backend.ended", "cancel.forwarded", "connection.closed", "connection.lapsed", "connection.permitted"], "only": "all", "batched": ["backend.ended", "cancel.forwarded", "connection.closed", "connection.lapsed", "connection.permitted"]},
-    "break-glass": {"title": "Break-glass uses", "note": "Uses of the recovery key, which needs no majority. Break-glass access of staff does not exist in this version.", "kinds": ["fleet.epoch"], "only": "all", "batched": []},
-    "evidence-reads": {"title": "Who read evidence", "note": "", "kinds": ["evidence.read"], "only": "all", "batched": []},
-    "gaps": {"title": "Gaps in the evidence", "note": "What the logs themselves say is missing from them.", "kinds": ["ledger.torn", "log.gap"], "only": "all", "batched": []},
-    "differences": {"title": "Nodes that differed, were overtaken, or had a wrong clock; copies and witnesses that have another log", "note": "", "kinds": ["fleet.diverged", "fleet.overtaken", "fleet.reinstalled", "index.contradicted", "log.contradicted", "objects.contradicted", "time.skew"], "only": "all", "batched": []},
-    "operation": {"title": "Nodes that started, stopped and slept; databases that failed", "note": "", "kinds": ["node.started", "node.stopped", "node.woke", "upstream.failed"], "only": "all", "batched": []},
-    "log-heads": {"title": "Heads of tenants' logs, and parts of large documents", "note": "", "kinds": ["log.head", "policy.document"], "only": "all", "batched": []},
-    "other": {"title": "Everything else", "note": "What no other takes; also an entry of a batch that counts nothing of what the others take.", "kinds": [], "only": "all", "batched": []}
+    "grants": {"title": "Access that staff was granted", "note": "This version of the gateway makes no such events: the count is 0, and no proof that nothing happened elsewhere.", "kinds": [], "only": "all"},
+    "staff-sessions": {"title": "Sessions of staff", "note": "This version of the gateway makes no such events: the count is 0, and no proof that nothing happened elsewhere.", "kinds": [], "only": "all"},
+    "reviews": {"title": "Changes that waited for a second person, and what became of them", "note": "", "kinds": ["change.approved", "change.rejected", "change.waiting"], "only": "all"},
+    "policy-changes": {"title": "Changes of policy, and what was refused", "note": "", "kinds": ["policy.applied", "policy.rejected", "policy.unconfirmed"], "only": "all"},
+    "allow-list-changes": {"title": "Changes of who can reach an endpoint", "note": "Those of the policy changes that opened, shut or retimed a door to an endpoint, in the log of its tenant.", "kinds": ["policy.applied"], "only": "reach-changed"},
+    "operators": {"title": "Operators, their roles and keys, and what needs two people", "note": "", "kinds": ["guardrails.set", "operator.added", "operator.bound", "operator.removed"], "only": "all"},
+    "retention": {"title": "For how long evidence is kept, what is held, and what was let go of", "note": "", "kinds": ["keeping.set", "log.pruned", "openings.erased"], "only": "all"},
+    "fleet-membership": {"title": "Nodes that were invited, admitted and removed", "note": "", "kinds": ["fleet.admitted", "fleet.founded", "fleet.invited", "fleet.removed", "fleet.reported", "fleet.uninvited"], "only": "all"},
+    "denied-attempts": {"title": "What was refused", "note": "Attempts of customers' clients are counted by batches, whose lines are with the node that saw them; an entry has their root.", "kinds": ["admin.refused", "authentication.failed", "cancel.denied", "connection.denied", "fleet.denied", "limit.shed", "protocol.violation"], "only": "all"},
+    "connections": {"title": "Connections of customers' clients", "note": "As for denied attempts: counted by batches.", "kinds": ["backend.ended", "cancel.forwarded", "connection.closed", "connection.lapsed", "connection.permitted"], "only": "all"},
+    "break-glass": {"title": "Break-glass uses", "note": "Uses of the recovery key, which needs no majority. Break-glass access of staff does not exist in this version.", "kinds": ["fleet.epoch"], "only": "all"},
+    "evidence-reads": {"title": "Who read evidence", "note": "", "kinds": ["evidence.read"], "only": "all"},
+    "certificates": {"title": "Certificates that were issued, shown, missed and refused", "note": "", "kinds": ["certificate.issued", "certificate.overdue", "certificate.refused", "certificate.renewed"], "only": "all"},
+    "gaps": {"title": "Gaps in the evidence", "note": "What the logs themselves say is missing from them.", "kinds": ["ledger.torn", "log.gap"], "only": "all"},
+    "differences": {"title": "Nodes that differed, were overtaken, or had a wrong clock; copies and witnesses that have another log", "note": "", "kinds": ["fleet.diverged", "fleet.overtaken", "fleet.reinstalled", "index.contradicted", "log.contradicted", "objects.contradicted", "time.skew"], "only": "all"},
+    "operation": {"title": "Nodes that started, stopped and slept; databases that failed", "note": "", "kinds": ["node.started", "node.stopped", "node.woke", "upstream.failed"], "only": "all"},
+    "log-heads": {"title": "Heads of tenants' logs, and parts of large documents", "note": "", "kinds": ["log.head", "policy.document"], "only": "all"},
+    "other": {"title": "Everything else", "note": "What no other takes; also an entry of a batch that counts nothing of what the others take.", "kinds": [], "only": "all"}
 }
 OTHER = 'other'  # What no other takes.
 COLUMNS = ['log', 'index', 'at', 'kind', 'node', 'tenant', 'revision', 'reference', 'by', 'entry']
@@ -307,17 +308,21 @@ class Population:
         self.count = self.events = 0
         named = [kind for told in POPULATIONS.values() for kind in told['kinds']]
         query = {'not_kinds': named if name == OTHER else [], 'kinds': self.told['kinds']}
-        query |= {'batches_that_count': self.told['batched'], 'only': self.told['only']}
+        query |= {'batches_that_count': self.batched(), 'only': self.told['only']}
         head = {'population': name, 'title': self.told['title'], 'note': self.told['note'], 'query': query}
         text = ',\n'.join(f'{spelled(member)}:{spelled(value)}' for member, value in head.items())
         self.json.need(f'{{{text},\n"entries":[', 'it does not begin with what this population is, and its query')
         self.csv.need(','.join(COLUMNS) + '\r\n', f'its first line is not {",".join(COLUMNS)}')
 
+    def batched(self):
+        """The kinds that it counts in batches."""
+        return self.told['kinds'] if self.told['only'] == 'all' else []
+
     def takes(self, event):
         """How many events the query takes of this entry."""
         kind = event['kind']
         if kind == 'connections.batch':
-            return sum(event['kinds'].get(one, 0) for one in self.told['batched'])
+            return sum(event['kinds'].get(one, 0) for one in self.batched())
         return int(kind in self.told['kinds'] and (self.told['only'] == 'all' or reach_changed(event)))
 
     def add(self, log, index, event, line, events):
