@@ -339,7 +339,7 @@ impl fmt::Display for ProveError {
             ),
             Self::NotFound(reference) => write!(
                 f,
-                "no entry has {reference}; a single connection is in a batch: name the node's files by --batches"
+                "no entry has the reference {reference}; a single connection is in a batch: name the node's files by --batches"
             ),
             Self::Several(found) => {
                 f.write_str("several entries have this reference; name one by --index:")?;
