@@ -150,6 +150,8 @@ fn a_fleet_from_an_older_disk_is_told_and_so_is_its_other_history() {
     let scratch = Scratch::new("older");
     let (data, older) = (fleet.nodes[0].data(), scratch.path().join("data"));
     copy_whole(&data, &older);
+    let tenant = "tenants/acme";
+    let before = size(&fleet.nodes[0], tenant, "checkpoint.witnessed");
     fleet.nodes[0].start();
     for guests in [
         Guests::Unwelcome,
@@ -159,8 +161,6 @@ fn a_fleet_from_an_older_disk_is_told_and_so_is_its_other_history() {
     ] {
         let _ = fleet.nodes[0].apply(&[fleet.policy(guests)]).ok();
     }
-    let tenant = "tenants/acme";
-    let before = size(&fleet.nodes[0], tenant, "checkpoint.witnessed");
     wait::wait_for("more of it", LONG, || {
         whole(&fleet.nodes[0])
             && size(&fleet.nodes[0], tenant, "checkpoint.witnessed") >= before + 4
