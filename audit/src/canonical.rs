@@ -2,6 +2,14 @@
 
 use serde_json::Value;
 
+/// The value's one spelling, of one line: nothing in it steers a terminal or ends a line for whoever reads lines.
+#[must_use]
+pub fn text(value: &Value) -> String {
+    let mut text = String::new();
+    write(value, &mut text);
+    text
+}
+
 /// Appends the value's one spelling.
 pub(crate) fn write(value: &Value, out: &mut String) {
     match value {

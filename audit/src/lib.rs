@@ -3,7 +3,7 @@
 //! Bytes in, bytes out. An [`Event`] has exactly one spelling, a line of JSON; whoever keeps the lines (files, sync, rotation) is the
 //! gateway's ledger. Deliberately absent: what an event means. This crate knows neither policy nor protocol, only their words ([`kinds`]).
 
-mod canonical;
+pub mod canonical;
 mod event;
 mod find;
 pub mod kinds;

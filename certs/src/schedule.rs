@@ -56,19 +56,16 @@ pub enum Action {
     WaitUntil(i64),
     /// Have another one issued.
     Renew,
-    /// It is over: have another one issued by whatever way does not need it.
+    /// It does not hold now: have another one issued by whatever way does not need it.
     Recover,
 }
 
 /// What to do at `now` (Unix seconds) about a certificate with this validity and fingerprint, on these terms.
 ///
 /// It is due after its part of its life, less up to a twentieth of it by its fingerprint, so that what was issued together is not renewed
-/// together. One that begins only later is waited for: this clock is behind, and by it nothing can be judged.
+/// together. One that begins only later was issued by a clock that was ahead, or this one is behind: nobody believes it now.
 pub fn next_action(terms: Terms, validity: Validity, fingerprint: &[u8; 32], now: i64) -> Action {
-    if now < validity.not_before {
-        return Action::WaitUntil(validity.not_before);
-    }
-    if now > validity.not_after {
+    if !validity.contains(now) {
         return Action::Recover;
     }
     // One from before, when they lived longer.
@@ -100,12 +97,12 @@ fn due(after: Part, validity: Validity, fingerprint: &[u8; 32]) -> i64 {
 /// The part of a life over which renewals are spread.
 const SPREAD: i64 = 20;
 
-/// Whether a certificate that somebody else has to replace should have been: after two thirds of its life, and no earlier than 30 days
+/// Whether a certificate that somebody else has to replace should have been: after three quarters of its life, and no earlier than 21 days
 /// before its end.
 pub fn is_late(validity: Validity, now: i64) -> bool {
     let life = validity.not_after.saturating_sub(validity.not_before);
     let left = validity.not_after.saturating_sub(now);
-    left < (life / 3).min(30 * 86_400)
+    left < (life / 4).min(21 * 86_400)
 }
 
 /// Days until the end, for people to read; less than 0 after it.

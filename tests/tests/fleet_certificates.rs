@@ -74,11 +74,13 @@ fn certificates_are_renewed_in_time_and_had_again_when_they_are_over() {
         apply(Guests::Unwelcome);
         assert_eq!(guest.refusal().sqlstate(), "57P01");
         for node in &fleet.nodes {
-            let metrics = node.metrics();
-            let left = metrics.lines().find_map(|line| {
-                line.strip_prefix("portcullis_certificate_days_left{purpose=\"node\"} ")
+            let name = "portcullis_certificate_days_left{purpose=\"node\"} ";
+            let left = wait::until(SOON, || {
+                let metrics = node.metrics();
+                let mut left = metrics.lines().filter_map(|line| line.strip_prefix(name));
+                left.next()?.parse().ok().filter(|left| *left > 6.5)
             });
-            let left: f64 = left.expect("the metric").parse().unwrap();
+            let left: f64 = left.expect("the metric");
             assert!((6.5..=7.0).contains(&left), "{left}");
         }
     }
@@ -112,8 +114,9 @@ fn nobody_has_a_certificate_for_a_key_that_is_no_members() {
         .unwrap()
         .unwrap();
     assert_eq!(identity.node(), own.node.get());
-    let again = asker.ask(RENEW, &request(&edge)).unwrap_err();
-    assert!(again.contains("a moment ago"), "{again}");
+    // Whoever heard the request and asks the same again and again keeps nothing from the node.
+    let again = asker.ask(RENEW, &request(&edge)).unwrap();
+    assert_eq!(String::from_utf8(again).unwrap(), chain);
 
     let gone = key_of(&fleet.nodes[2]);
     fleet.nodes[2].stop();
@@ -139,7 +142,7 @@ fn nobody_has_a_certificate_for_a_key_that_is_no_members() {
     asker.ask(JOIN, &request(&edge)).expect_err("no token");
     let refused = fleet.nodes[0].event("a refusal", |event| event["kind"] == "certificate.refused");
     assert_eq!(refused["name"], "a stranger");
-    // However often: it is told as often as tokens are guessed at.
+    // However often: it is told once a minute.
     for _ in 0..60 {
         let _ = asker.ask(RENEW, b"again");
     }
@@ -147,7 +150,7 @@ fn nobody_has_a_certificate_for_a_key_that_is_no_members() {
     let refusals = refusals
         .iter()
         .filter(|event| event["kind"] == "certificate.refused");
-    assert!(refusals.count() < 40);
+    assert!(refusals.count() < 4);
     drop(fleet.connect(1, fleet.resident()));
 }
 

@@ -9,6 +9,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::{FleetId, FleetName, FleetNameError, FleetTrust, Peer, peer_of};
+use crate::schedule::Terms;
 use crate::{Identity, IdentityError, Validity};
 
 /// A node's certificate chain and key. `Debug` hides the key. Cheap to clone; what is renewed is so in every clone, and shown in the next
@@ -62,6 +63,11 @@ impl NodeIdentity {
         trust
             .issued(&identity, now)
             .map_err(NotRenewed::NotIssued)?;
+        let present = self.validity();
+        let holds = present.contains(now) && !Terms::NODE.are_exceeded_by(present);
+        if holds && identity.validity().not_after <= present.not_after {
+            return Err(NotRenewed::NoLonger(identity.validity()));
+        }
         Ok(Renewed(identity))
     }
 
@@ -145,6 +151,8 @@ pub enum NotRenewed {
     OtherNode,
     /// It is not valid now: one of two clocks is wrong.
     NotNow(Validity),
+    /// It ends no later than the one that is shown, and that one holds.
+    NoLonger(Validity),
     /// The fleet's authority did not issue it.
     NotIssued(String),
 }
@@ -160,6 +168,11 @@ impl fmt::Display for NotRenewed {
             }) => write!(
                 f,
                 "the certificate is valid from {not_before} to {not_after} (Unix seconds), and not now by this node's clock"
+            ),
+            Self::NoLonger(validity) => write!(
+                f,
+                "the certificate ends at {} (Unix seconds), no later than the one that is shown",
+                validity.not_after
             ),
             Self::NotIssued(problem) => write!(
                 f,

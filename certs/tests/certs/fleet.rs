@@ -10,7 +10,7 @@ mod signing;
 
 use portcullis_certs::authority::Key;
 use portcullis_certs::fleet::{
-    FleetAuthority, FleetId, JoinRequest, NodeIdentity, OperatorIdentity, SERVER_NAME,
+    FleetAuthority, FleetId, JoinRequest, NodeIdentity, OperatorIdentity, PublicKey, SERVER_NAME,
 };
 use portcullis_certs::schedule::Terms;
 use portcullis_certs::{Validity, generate_key};
@@ -30,6 +30,18 @@ fn fleet(id: FleetId) -> FleetAuthority {
 
 fn node(authority: &FleetAuthority, node: u64) -> NodeIdentity {
     node_for(authority, node, week())
+}
+
+fn node_and_key(
+    authority: &FleetAuthority,
+    node: u64,
+    validity: Validity,
+) -> (NodeIdentity, PublicKey) {
+    let key = generate_key().unwrap();
+    let public = PublicKey::of(&key).unwrap();
+    let chain = authority.issue_node(node, &public, validity).unwrap();
+    let identity = NodeIdentity::from_pem(&chain, &key.to_pem()).unwrap();
+    (identity, public)
 }
 
 /// As long as a node's certificate may be valid, from now on.

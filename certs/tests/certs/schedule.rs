@@ -27,6 +27,11 @@ fn a_nodes_certificate_is_due_after_a_third_and_lives_for_days_after_that() {
         // The stale limit, four times.
         assert!(validity.not_after - due > 4 * 86_400);
     }
+    // Nobody believes one that begins later, either: its issuer's clock was ahead.
+    for outside in [validity.not_before - 1, validity.not_after + 1] {
+        let action = next_action(terms, validity, &[0; 32], outside);
+        assert_eq!(action, Action::Recover);
+    }
     let over = validity.not_after + 1;
     assert_eq!(
         next_action(terms, validity, &[0; 32], over),
@@ -87,9 +92,7 @@ proptest! {
         if let Action::WaitUntil(due) = action {
             prop_assert!(due > now);
         }
-        if action == Action::Renew {
-            prop_assert!(validity.contains(now));
-        }
+        prop_assert_eq!(action == Action::Recover, !validity.contains(now));
     }
 
     /// Pauses grow, and end.

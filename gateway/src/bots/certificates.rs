@@ -3,7 +3,7 @@
 //! Everything or nothing: where one of the files is not as it should be, handshakes go on showing what they show, and an event says why.
 //! Deliberately absent: how a certificate comes to lie there (whoever operates the node, or their own client of an authority).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -22,6 +22,8 @@ use crate::runtime::clock::{self, Duration, Instant};
 
 /// How often the files are looked at. What changed is read once it is the same twice.
 pub const LOOK: Duration = Duration::from_secs(2);
+/// What was refused is read again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// How often one that ends soon is told.
 const TELL_AGAIN: Duration = Duration::from_secs(86_400);
 
@@ -58,8 +60,9 @@ pub async fn keep(
         ledger,
         files,
     };
-    let (mut shown, mut before) = (bot.look().await, Seen::new());
-    let mut told = BTreeMap::new();
+    // What was changed while the node started is read, too.
+    let (mut shown, mut before) = (Seen::new(), Seen::new());
+    let (mut told, mut refused) = (BTreeMap::new(), None::<Refused>);
     loop {
         bot.tell(&mut told);
         if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
@@ -67,16 +70,41 @@ pub async fn keep(
         }
         let now = bot.look().await;
         // Whoever writes them is done.
-        if now != shown && now == before {
-            bot.reload().await;
-            shown.clone_from(&now);
+        let whole = now != shown && now == before;
+        let again = |it: &Refused| it.seen != now || clock::instant() >= it.again;
+        if whole && refused.as_ref().is_none_or(again) {
+            match bot.reload().await {
+                Ok(()) => {
+                    shown.clone_from(&now);
+                    refused = None;
+                }
+                Err(story) => {
+                    let known = refused.take().is_some_and(|it| it.story == story);
+                    if !known {
+                        bot.refuse(&story);
+                    }
+                    refused = Some(Refused {
+                        seen: now.clone(),
+                        again: clock::instant() + TRY_AGAIN,
+                        story,
+                    });
+                }
+            }
         }
         before = now;
     }
 }
 
-/// What the system says of each file: its time, size and number; nothing of one that is not there.
-type Seen = Vec<Option<(i64, i64, u64, u64)>>;
+/// What the system says of each file: its times, size and number; nothing of one that is not there.
+type Seen = Vec<Option<[i128; 6]>>;
+
+/// Files that were not put in use.
+struct Refused {
+    seen: Seen,
+    /// The reason may go away by itself: a certificate that begins soon.
+    again: Instant,
+    story: String,
+}
 
 struct Bot {
     front: Arc<Front>,
@@ -96,7 +124,7 @@ impl Bot {
     }
 
     /// Puts the files in use, or says why not.
-    async fn reload(&self) {
+    async fn reload(&self) -> Result<(), String> {
         let (front, files) = (Arc::clone(&self.front), self.files.clone());
         let before = front.shows();
         let work = move || -> Result<(), String> {
@@ -106,30 +134,29 @@ impl Bot {
             front.show(identities).map_err(|error| error.to_string())
         };
         let done = tokio::task::spawn_blocking(work).await;
-        match done.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(()) => {
-                let known: BTreeSet<_> = before.iter().map(|it| it.fingerprint()).collect();
-                for new in self.front.shows() {
-                    if known.contains(&new.fingerprint()) {
-                        continue;
-                    }
-                    let (name, until) = (name_of(&new), until(&new));
-                    tracing::info!(name, until, "a certificate was replaced");
-                    self.record(kinds::CERTIFICATE_RENEWED, |event| {
-                        event.with("name", name).with("until", until)
-                    });
-                }
+        done.unwrap_or_else(|error| Err(error.to_string()))?;
+        let known: BTreeSet<_> = before.iter().map(|it| it.fingerprint()).collect();
+        for new in self.front.shows() {
+            if known.contains(&new.fingerprint()) {
+                continue;
             }
-            Err(problem) => {
-                tracing::error!(
-                    problem,
-                    "certificates on disk changed and are not put in use; the ones before are shown"
-                );
-                self.record(kinds::CERTIFICATE_REFUSED, |event| {
-                    event.with("story", problem)
-                });
-            }
+            let (name, until) = (name_of(&new), until(&new));
+            tracing::info!(name, until, "a certificate was replaced");
+            self.record(kinds::CERTIFICATE_RENEWED, |event| {
+                event.with("name", name).with("until", until)
+            });
         }
+        Ok(())
+    }
+
+    fn refuse(&self, story: &str) {
+        tracing::error!(
+            story,
+            "certificates on disk changed and are not put in use; the ones before are shown"
+        );
+        self.record(kinds::CERTIFICATE_REFUSED, |event| {
+            event.with("story", story)
+        });
     }
 
     /// Shows how long each lasts, and tells once a day of those that somebody should have replaced.
@@ -166,14 +193,21 @@ impl Bot {
 /// What the certificates here are for, in events and metrics.
 const ENDPOINT: &str = "endpoint";
 
-fn of_file(path: &Path) -> Option<(i64, i64, u64, u64)> {
+fn of_file(path: &Path) -> Option<[i128; 6]> {
     let file = fs::metadata(path).ok()?;
-    Some((file.mtime(), file.mtime_nsec(), file.len(), file.ino()))
+    let (written, changed) = (file.mtime(), file.ctime());
+    let (written_ns, changed_ns) = (file.mtime_nsec(), file.ctime_nsec());
+    let times = [written, written_ns, changed, changed_ns].map(i128::from);
+    let [written, written_ns, changed, changed_ns] = times;
+    let (length, number) = (file.len().into(), file.ino().into());
+    Some([written, written_ns, changed, changed_ns, length, number])
 }
 
-/// Whether these may take the place of those before.
+/// Whether these may take the place of those before. What is shown already is not judged again: it would keep the others from being replaced.
 fn check(identities: &ServerIdentities, before: &[Arc<Identity>], now: i64) -> Result<(), String> {
-    for (index, identity) in identities.all().iter().enumerate() {
+    let shown: HashSet<_> = before.iter().map(|it| it.chain()).collect();
+    let all = identities.all().iter().enumerate();
+    for (index, identity) in all.filter(|(_, it)| !shown.contains(it.chain())) {
         let refuse = |problem: &str| {
             let (number, name) = (index + 1, name_of(identity));
             Err(format!(

@@ -59,11 +59,6 @@ impl Admission {
         }))
     }
 
-    /// Whether one more stranger is heard with something that does not hold.
-    pub(super) fn may_guess(&self, now: Instant) -> bool {
-        self.guesses.another(now)
-    }
-
     /// Who signs certificates.
     pub(super) fn authority(&self) -> &FleetAuthority {
         &self.authority
@@ -144,6 +139,9 @@ impl Fleet {
             view_key: request.view_key,
             address: request.address.clone(),
         };
+        // Its certificate would be dated by this clock.
+        self.may_date()
+            .map_err(|error| later("clock_wrong", &error.to_string()))?;
         let author = Author {
             name: format!("join {}", request.name),
             principal: Principal::Node(self.me),

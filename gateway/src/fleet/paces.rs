@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use portcullis_policy::NodeId;
 
 use super::words;
+use crate::mesh;
 use crate::runtime::clock::{Duration, Instant};
 
 /// Reports that one node may have passed on in a second: it reports each second and after each change, to
@@ -17,6 +18,8 @@ pub const PASSED_ON: u32 = 50;
 pub const LATEST: u32 = 50;
 /// How often one node may have this one search its evidence in a second.
 pub const SEARCHES: u32 = 10;
+/// How often one node may ask for a certificate in a second.
+pub const RENEWALS: u32 = 2;
 /// In so much time.
 pub const PACE: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,7 @@ impl Paces {
             words::PASS_ON => PASSED_ON,
             words::LATEST => LATEST,
             words::FIND => SEARCHES,
+            mesh::RENEW => RENEWALS,
             _ => return true,
         };
         let mut counts = self.0.lock();
@@ -55,6 +59,7 @@ mod tests {
             (words::PASS_ON, PASSED_ON),
             (words::LATEST, LATEST),
             (words::FIND, SEARCHES),
+            (mesh::RENEW, RENEWALS),
         ] {
             let paces = Paces::default();
             let start = clock::instant();

@@ -17,7 +17,6 @@ use portcullis_policy::NodeId;
 use tokio::time::sleep;
 
 use super::Fleet;
-use super::admission::Admission;
 use super::home::{Home, Piece};
 use super::peers::Identity;
 use crate::mesh::{self, Refused};
@@ -25,26 +24,42 @@ use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
 
 /// How often a node looks whether its certificate is due: its clock may be set.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(10);
 /// How long a control node may take to issue one.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
-/// How long it takes until the same node is issued another one.
-pub const ISSUED_AGAIN: Duration = Duration::from_secs(5);
+/// For so long the same node is given the same one, and refusals of one who asks are one event.
+pub const ISSUED_AGAIN: Duration = Duration::from_secs(60);
+/// A node that has started does not act by its clock before others' were compared with it, while its certificate holds.
+const SETTLED: Duration = Duration::from_secs(10);
 
-/// Whom a certificate was issued to lately. Bounded by the nodes of the fleet.
+/// What was issued and refused lately. Bounded by the nodes of the fleet.
 #[derive(Debug, Default)]
-pub(super) struct Issued(Mutex<BTreeMap<NodeId, Instant>>);
+pub(super) struct Issued {
+    chains: Mutex<BTreeMap<NodeId, (Instant, String)>>,
+    refused: Mutex<BTreeMap<Option<NodeId>, Instant>>,
+}
 
 impl Issued {
-    /// Whether this node is issued another one at `now`.
-    fn again(&self, node: NodeId, now: Instant) -> bool {
-        let mut latest = self.0.lock();
-        latest.retain(|_, at| now.saturating_duration_since(*at) < ISSUED_AGAIN);
-        let again = !latest.contains_key(&node);
-        if again {
-            latest.insert(node, now);
+    /// What this node was given a moment ago: whoever asks in its name, with a request that was heard before, keeps nothing from it.
+    fn chain(&self, node: NodeId, now: Instant) -> Option<String> {
+        let mut chains = self.chains.lock();
+        chains.retain(|_, (at, _)| now.saturating_duration_since(*at) < ISSUED_AGAIN);
+        chains.get(&node).map(|(_, chain)| chain.clone())
+    }
+
+    fn keep(&self, node: NodeId, now: Instant, chain: &str) {
+        self.chains.lock().insert(node, (now, chain.to_owned()));
+    }
+
+    /// Whether a refusal of this one, or of a stranger, is told.
+    fn tells(&self, whose: Option<NodeId>, now: Instant) -> bool {
+        let mut refused = self.refused.lock();
+        refused.retain(|_, at| now.saturating_duration_since(*at) < ISSUED_AGAIN);
+        let tells = !refused.contains_key(&whose);
+        if tells {
+            refused.insert(whose, now);
         }
-        again
+        tells
     }
 }
 
@@ -53,42 +68,92 @@ pub(super) async fn keep(fleet: Arc<Fleet>, home: Home) {
     let Some(identity) = &fleet.identity else {
         return;
     };
-    let own = &identity.node;
-    let mut failures = 0;
+    let began = clock::instant();
+    let mut attempts = Attempts::new(began);
+    // Shown, and not on the disk.
+    let mut unwritten = None;
     loop {
         let now = clock::unix_seconds();
+        show_days_left(&identity.node, now);
+        if let Some(chain) = unwritten.take() {
+            unwritten = fleet.keep_certificate(&home, chain).await;
+        }
+        let own = &identity.node;
         let action = next_action(Terms::NODE, own.validity(), &own.fingerprint(), now);
-        show_days_left(own, now);
-        let pause = match action {
-            Action::WaitUntil(at) => {
-                let left = u64::try_from(at.saturating_sub(now)).unwrap_or_default();
-                Duration::from_secs(left).clamp(Duration::from_secs(1), LOOK)
-            }
-            Action::Renew | Action::Recover => match fleet.renew(&home, identity, action).await {
-                Ok(validity) => {
-                    failures = 0;
+        let instant = clock::instant();
+        let settled = instant.saturating_duration_since(began) >= SETTLED;
+        if attempts.are_due(action, instant) && (settled || action == Action::Recover) {
+            let renewing = fleet.renew(&home, identity, action);
+            let Some(renewed) = fleet.stop.run_until_cancelled(renewing).await else {
+                return;
+            };
+            match renewed {
+                Ok((chain, validity)) => {
+                    let until = until(validity);
+                    tracing::info!(until, "this node's certificate was renewed");
                     fleet.say_certificate(
                         kinds::CERTIFICATE_RENEWED,
                         fleet.name.as_str(),
                         validity,
                     );
-                    tracing::info!(
-                        until = until(validity),
-                        "this node's certificate was renewed"
-                    );
-                    continue;
+                    unwritten = fleet.keep_certificate(&home, chain).await;
                 }
                 Err(problem) => {
-                    failures += 1;
-                    fleet.overdue(own, &problem);
+                    fleet.overdue(until(own.validity()), &problem);
                     let random = u64::from_be_bytes(random::bytes());
-                    Duration::from_millis(Pace::of(action).pause_ms(failures, random))
+                    attempts.failed(action, clock::instant(), random);
                 }
-            },
-        };
+            }
+        }
+        let pause = attempts.pause(action, clock::instant());
         if fleet.stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return;
         }
+    }
+}
+
+/// Attempts in a row that failed, at the same thing.
+struct Attempts {
+    recovering: bool,
+    failures: u32,
+    next: Instant,
+}
+
+impl Attempts {
+    fn new(now: Instant) -> Self {
+        Self {
+            recovering: false,
+            failures: 0,
+            next: now,
+        }
+    }
+
+    /// Whether it is tried now. What became worse begins anew.
+    fn are_due(&mut self, action: Action, now: Instant) -> bool {
+        let recovering = action == Action::Recover;
+        if matches!(action, Action::WaitUntil(_)) || recovering != self.recovering {
+            (self.failures, self.next) = (0, now);
+        }
+        self.recovering = recovering;
+        !matches!(action, Action::WaitUntil(_)) && now >= self.next
+    }
+
+    fn failed(&mut self, action: Action, now: Instant, random: u64) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = Pace::of(action).pause_ms(self.failures, random);
+        self.next = now + Duration::from_millis(pause);
+    }
+
+    /// Until it is looked again: never long, since clocks are set.
+    fn pause(&self, action: Action, now: Instant) -> Duration {
+        let left = match action {
+            Action::WaitUntil(at) => {
+                let left = at.saturating_sub(clock::unix_seconds());
+                Duration::from_secs(u64::try_from(left).unwrap_or_default())
+            }
+            Action::Renew | Action::Recover => self.next.saturating_duration_since(now),
+        };
+        left.clamp(Duration::from_secs(1), LOOK)
     }
 }
 
@@ -102,13 +167,13 @@ fn until(validity: Validity) -> String {
 }
 
 impl Fleet {
-    /// Has another certificate issued for this node's key, and shows it from then on.
+    /// Has another certificate issued for this node's key, and shows it from then on; the chain.
     async fn renew(
         &self,
         home: &Home,
         identity: &Identity,
         action: Action,
-    ) -> Result<Validity, String> {
+    ) -> Result<(String, Validity), String> {
         let (own, trust) = (&identity.node, &identity.trust);
         let key = home.read(Piece::Key).map_err(|error| error.to_string())?;
         let key = portcullis_certs::authority::Key::from_pem(&key);
@@ -138,16 +203,25 @@ impl Fleet {
                     .await?
             }
         };
-        // Written first: what is shown now would be gone with the process.
-        let home = home.clone();
-        let write = move || home.write(Piece::Certificate, &chain);
-        tokio::task::spawn_blocking(write)
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
         let validity = renewed.validity();
+        // Better one that is gone with the process than none.
         own.show(renewed);
-        Ok(validity)
+        Ok((chain, validity))
+    }
+
+    /// Writes the chain that is shown; it, where that failed.
+    async fn keep_certificate(&self, home: &Home, chain: String) -> Option<String> {
+        let (home, text) = (home.clone(), chain.clone());
+        let write = move || home.write(Piece::Certificate, &text);
+        let written = tokio::task::spawn_blocking(write).await;
+        match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "this node's new certificate is shown and could not be written; it is tried again");
+                Some(chain)
+            }
+            Err(_) => Some(chain),
+        }
     }
 
     /// Asks one control node after the other, until one issues what holds.
@@ -158,7 +232,7 @@ impl Fleet {
         action: Action,
         checked: impl Fn(&str) -> Result<Renewed, String>,
     ) -> Result<(String, Renewed), String> {
-        let mut last = "this node knows no control node".to_owned();
+        let mut last = "this node knows no control node that it could ask".to_owned();
         for (node, address) in self.control_nodes() {
             let asked = match action {
                 Action::Recover => {
@@ -215,10 +289,7 @@ impl Fleet {
     /// is whoever's key it shows.
     pub(super) fn issue(&self, from: Option<NodeId>, request: &[u8]) -> Result<Vec<u8>, Refused> {
         self.issued_to(from, request).map_err(|problem| {
-            let now = clock::instant();
-            // A stranger costs no more events than one who guesses at tokens.
-            let guess = |it: &Admission| it.may_guess(now);
-            if from.is_some() || self.admission.as_ref().is_some_and(guess) {
+            if self.issued.tells(from, clock::instant()) {
                 let whose = from.map_or_else(|| "a stranger".to_owned(), |it| self.name_of(it));
                 self.record(kinds::CERTIFICATE_REFUSED, |event| {
                     let event = event.with("purpose", NODE).with("name", whose);
@@ -247,14 +318,16 @@ impl Fleet {
             .and_then(|fleet| fleet.nodes.values().find(|it| *it.key.as_bytes() == hash))
             .filter(|node| from.is_none_or(|from| from == node.id))
             .ok_or("the key is not that of a node of this fleet")?;
-        if !self.issued.again(node.id, clock::instant()) {
-            return Err("this node was issued a certificate a moment ago".to_owned());
+        let now = clock::instant();
+        if let Some(chain) = self.issued.chain(node.id, now) {
+            return Ok(chain.into_bytes());
         }
         let validity = valid_from_now();
         let chain = admission
             .authority()
             .issue_node(node.id.get(), proof.key(), validity)
             .map_err(|error| error.to_string())?;
+        self.issued.keep(node.id, now, &chain);
         self.say_certificate(kinds::CERTIFICATE_ISSUED, node.name.as_str(), validity);
         Ok(chain.into_bytes())
     }
@@ -266,8 +339,7 @@ impl Fleet {
         });
     }
 
-    fn overdue(&self, own: &NodeIdentity, problem: &str) {
-        let until = until(own.validity());
+    fn overdue(&self, until: String, problem: &str) {
         tracing::warn!(
             until,
             problem,

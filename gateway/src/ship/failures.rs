@@ -20,6 +20,8 @@ pub(super) struct Failures {
     ledger: Arc<Ledger>,
     /// Failures in a row.
     count: u32,
+    /// Looks in a row at which a log could not be read.
+    unreadable: u32,
     /// What no event has told of yet, and when one last did.
     rejected: Rejected,
     told: Option<Instant>,
@@ -44,6 +46,7 @@ impl Failures {
             sink,
             ledger,
             count: 0,
+            unreadable: 0,
             rejected: Rejected::default(),
             told: None,
         }
@@ -116,6 +119,25 @@ impl Failures {
             .saturating_mul(doubled)
             .min(SHIP_LONGEST_PAUSE);
         pause.max(why.after.unwrap_or_default().min(SHIP_RETRY_AFTER))
+    }
+
+    /// Takes down that a log cannot be read, or that all can be. The others are shipped all the same.
+    pub(super) fn unreadable(&mut self, problem: Option<&str>) {
+        let told = self.unreadable >= SHIP_STALLED_AFTER;
+        let Some(why) = problem else {
+            self.unreadable = 0;
+            if told {
+                tracing::info!(sink = self.sink, "all audit logs can be read again");
+                self.ledger.record(self.event(kinds::SHIP_RESUMED));
+            }
+            return;
+        };
+        self.unreadable = self.unreadable.saturating_add(1);
+        if !told && self.unreadable >= SHIP_STALLED_AFTER {
+            tracing::warn!(sink = self.sink, %why, "an audit log cannot be read, and is not shipped");
+            let event = self.event(kinds::SHIP_STALLED);
+            self.ledger.record(event.with("why", why));
+        }
     }
 
     /// It went well.

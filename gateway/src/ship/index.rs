@@ -98,6 +98,7 @@ impl Filling {
             Ok(()) => {
                 let batch = self.on_disk(Tail::next).await?;
                 self.failures.lag(batch.lag);
+                self.failures.unreadable(batch.problem.as_deref());
                 let idle = batch.items.is_empty();
                 (self.bring(batch).await?, idle)
             }
@@ -123,14 +124,16 @@ impl Filling {
         self.compared.clear();
         self.index = None;
         self.looked = None;
+        // Whoever leads now tells for itself.
+        self.contradicted.clear();
+        contradicted_logs(0);
         self.tail.as_mut().ok_or(Ended)?.forget();
         Ok(SHIP_LOOK)
     }
 
     async fn bring(&mut self, batch: Batch) -> Result<Result<(), Failed>, Ended> {
-        let problem = batch.problem.map_or(Ok(()), |why| Err(Failed::new(why)));
         if batch.items.is_empty() {
-            return Ok(problem);
+            return Ok(Ok(()));
         }
         let items: Arc<[Item]> = batch.items.into();
         let prepared = self.prepare(&items).await?;
@@ -155,7 +158,7 @@ impl Filling {
             }
             Err(error) => return Ok(Err(Failed::new(error))),
         }
-        Ok(problem)
+        Ok(Ok(()))
     }
 
     /// Connects, and hears from the index how far it has each log, where that may have changed.

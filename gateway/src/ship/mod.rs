@@ -145,6 +145,7 @@ impl<S: Sink> Shipping<S> {
         let batch = self.on_disk(Tail::next).await?;
         self.failures.lag(batch.lag);
         self.failures.tell_in_time();
+        self.failures.unreadable(batch.problem.as_deref());
         let idle = batch.items.is_empty();
         let outcome = self.bring(batch).await?;
         Ok(match outcome {
@@ -165,9 +166,6 @@ impl<S: Sink> Shipping<S> {
     }
 
     async fn bring(&mut self, batch: Batch) -> Result<Result<(), Failed>, Ended> {
-        if let Some(why) = batch.problem.as_ref().filter(|_| batch.items.is_empty()) {
-            return Ok(Err(Failed::new(why)));
-        }
         if batch.items.is_empty() {
             let there = self.sink.look().await;
             self.calm = match there {
@@ -187,8 +185,7 @@ impl<S: Sink> Shipping<S> {
             Err(why) => return Ok(Err(why)),
         }
         let moved = self.on_disk(move |tail| tail.advance(&items)).await?;
-        let outcome = moved.map_err(|error| Failed::new(format!("the cursor: {error}")));
-        Ok(outcome.and(batch.problem.map_or(Ok(()), |why| Err(Failed::new(why)))))
+        Ok(moved.map_err(|error| Failed::new(format!("the cursor: {error}"))))
     }
 
     /// Another node ships; how long to wait.
@@ -210,5 +207,62 @@ impl<S: Sink> Shipping<S> {
         let (tail, done) = done.await.map_err(|_| Ended)?;
         self.tail = Some(tail);
         Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use super::tail::tests::{Folder, log};
+    use super::*;
+
+    /// Takes everything, and does not say so.
+    #[derive(Clone, Default)]
+    struct Silent(Arc<Mutex<Vec<u64>>>);
+
+    impl Sink for Silent {
+        const NAME: &'static str = "silent";
+        const UNCONFIRMED: usize = 100;
+
+        async fn send(&mut self, items: Arc<[Item]>) -> Result<Taken, Failed> {
+            self.0
+                .lock()
+                .unwrap()
+                .extend(items.iter().map(|item| item.first));
+            Ok(Taken::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_holds_up_no_other() {
+        let folder = Folder::new("unreadable");
+        log(folder.path(), 600, |_, _| {});
+        let broken = folder.path().join("tenants/acme");
+        fs::create_dir_all(&broken).unwrap();
+        fs::write(broken.join("checkpoint"), "nothing like it").unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger"), "n1").unwrap();
+        let ledger = Arc::new(ledger);
+        let sink = Silent::default();
+        let cursors = folder.path().join("ship");
+        let tail = Tail::open(folder.path().to_owned(), &cursors, "silent", "n1");
+        let mut shipping = Shipping {
+            tail: Some(tail.unconfirmed(Silent::UNCONFIRMED)),
+            sink: sink.clone(),
+            failures: Failures::new("silent", Arc::clone(&ledger)),
+            calm: 0,
+        };
+        for _ in 0..6 {
+            let pause = shipping.round().await.ok().unwrap();
+            assert!(pause <= SHIP_LOOK);
+        }
+        assert!(sink.0.lock().unwrap().iter().copied().eq(0..600));
+        // It is told, once.
+        drop(shipping);
+        ledger.flush_and_close();
+        let text = fs::read_to_string(folder.path().join("ledger/events.jsonl")).unwrap();
+        assert_eq!(text.matches("ship.stalled").count(), 1, "{text}");
+        assert!(text.contains("tenants/acme"), "{text}");
     }
 }

@@ -7,6 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use portcullis_audit::canonical;
+
 use super::limits::{SHIP_FILE_BYTES, SHIP_FILES};
 use super::ocsf::encode;
 use super::{Failed, Item, Sink, Taken};
@@ -31,7 +33,7 @@ impl OcsfFile {
     fn write(&self, items: &[Item]) -> io::Result<()> {
         let mut text = Vec::new();
         for item in items {
-            serde_json::to_writer(&mut text, &encode(item))?;
+            text.extend_from_slice(canonical::text(&encode(item)).as_bytes());
             text.push(b'\n');
         }
         let (mut file, length) = self.open()?;
@@ -55,8 +57,9 @@ impl OcsfFile {
     fn open(&self) -> io::Result<(File, u64)> {
         let mut file = open(&self.path)?;
         let length = whole_lines(&mut file)?;
+        // Half a line of a process that was killed is written anew.
+        file.set_len(length)?;
         if length < self.rotate_at {
-            file.set_len(length)?;
             file.seek(SeekFrom::Start(length))?;
             return Ok((file, length));
         }
@@ -172,6 +175,22 @@ mod tests {
         fs::write(&file, torn).unwrap();
         sink.write(&[item(6)]).unwrap();
         assert_eq!(indexes("events.jsonl"), [5, 6]);
+        // Also where the file is put aside.
+        let mut torn = fs::read(&file).unwrap();
+        torn.extend_from_slice(b"{\"half\":");
+        fs::write(&file, torn).unwrap();
+        sink.rotate_at = 1;
+        sink.write(&[item(7)]).unwrap();
+        assert_eq!(indexes("events.jsonl.1"), [5, 6]);
+        // Whatever an entry says is one line, for every reader of lines.
+        let acts = "a\u{85}b\u{2028}c\u{202e}d\u{1b}e";
+        let line = Event::new(0, kinds::SHIP_STALLED, "n1")
+            .with("why", acts)
+            .line();
+        sink.write(&[Item::entry("fleet", "here", 8, line.as_bytes()).unwrap()])
+            .unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.is_ascii() && text.lines().count() == 1, "{text}");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(folder).unwrap();
     }

@@ -68,7 +68,7 @@ impl Otlp {
     pub fn new(target: OtlpTarget, node: String) -> Self {
         if target.url.starts_with("http://") {
             tracing::warn!(
-                url = target.url,
+                url = place(&target.url),
                 "entries of the audit logs are sent without encryption: [audit.otlp] has an http:// URL"
             );
         }
@@ -109,6 +109,7 @@ impl Otlp {
 
     async fn post(&mut self, items: &[Item]) -> Result<Taken, Failed> {
         let url = self.target.url.clone();
+        let place = place(&url);
         let tls = self.trust().await?;
         let body = request(items, &self.node, clock::now().as_millis());
         let limits = AnswerLimits {
@@ -123,12 +124,12 @@ impl Otlp {
             self.tls = None;
             let source = std::error::Error::source(&error);
             let cause = source.map(|cause| format!(": {cause}")).unwrap_or_default();
-            Failed::new(format!("{url}: {error}{cause}"))
+            Failed::new(format!("{place}: {error}{cause}"))
         })?;
         match answer.status {
             200 => {
                 let taken = taken(&answer.body, items.len(), token);
-                return taken.map_err(|why| Failed::new(format!("{url}: {why}")));
+                return taken.map_err(|why| Failed::new(format!("{place}: {why}")));
             }
             // Too much at once, most often for a proxy in between.
             413 if items.len() > 1 => self.most = items.len().div_ceil(2),
@@ -138,7 +139,7 @@ impl Otlp {
         let said = told(&String::from_utf8_lossy(&answer.body), token);
         let first = items.first().map(Item::uid).unwrap_or_default();
         let why = format!(
-            "{url}: answered with status {} to {} entries from {first} on: {said}",
+            "{place}: answered with status {} to {} entries from {first} on: {said}",
             answer.status,
             items.len()
         );
@@ -147,6 +148,11 @@ impl Otlp {
             after: answer.retry_after,
         })
     }
+}
+
+/// A URL as it is told: what comes behind a question mark may be secret.
+fn place(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }
 
 impl Sink for Otlp {

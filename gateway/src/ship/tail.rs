@@ -351,7 +351,7 @@ impl Tail {
                     missing = Some((missing.map_or(at, |(first, _)| first), at));
                 }
                 // What comes before goes first; this is looked at again.
-                None => return Some(items),
+                None => break,
             }
         }
         let given_up = (missing.is_none() && !items.first().is_some_and(Item::is_gap))
@@ -420,14 +420,19 @@ impl Tail {
         Some(checked.collect())
     }
 
-    /// A tile, or the full one that came after it, and its width.
+    /// A tile, or the wider one that came after it, and its width.
     fn tile(&mut self, log: &str, tile: Tile) -> Option<(u16, Vec<u8>)> {
         for tile in [tile, tile.full()] {
             if let Ok(Some(bytes)) = self.file(log, LogFile::Tile(tile)) {
                 return Some((tile.width, bytes));
             }
         }
-        None
+        // The log went on since its head was read: what was partial then is a part of more.
+        let size = self.head(log.to_owned()).ok()?.size;
+        let wider = Tile::at(tile.level, tile.index, size);
+        let wider = wider.filter(|wider| wider.width > tile.width)?;
+        let bytes = self.file(log, LogFile::Tile(wider)).ok().flatten()?;
+        Some((wider.width, bytes))
     }
 
     fn file(&mut self, log: &str, file: LogFile) -> Result<Option<Vec<u8>>, String> {
@@ -453,4 +458,4 @@ fn whole_entries(bundle: &[u8], width: u16) -> Vec<&[u8]> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

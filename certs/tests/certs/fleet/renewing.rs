@@ -1,8 +1,8 @@
 //! A node's certificate that is replaced while handshakes go on.
 
 use portcullis_certs::fleet::{
-    Joining, NodeIdentity, NotRenewed, PublicKey, admit, mesh_client_config, mesh_server_config,
-    recover_client_config,
+    FleetAuthority, Joining, NodeIdentity, NotRenewed, PublicKey, admit, mesh_client_config,
+    mesh_server_config, recover_client_config,
 };
 use portcullis_certs::schedule::Terms;
 use portcullis_certs::{Validity, generate_key};
@@ -10,13 +10,8 @@ use portcullis_certs::{Validity, generate_key};
 use super::{FLEET, OTHER_FLEET, fleet, now, refused, shake, week};
 
 /// A node, and its key, whose certificate ended yesterday.
-fn late(ours: &portcullis_certs::fleet::FleetAuthority) -> (NodeIdentity, PublicKey) {
-    let key = generate_key().unwrap();
-    let public = PublicKey::of(&key).unwrap();
-    let over = Terms::NODE.from(now() - 8 * 86_400);
-    let chain = ours.issue_node(2, &public, over).unwrap();
-    let identity = NodeIdentity::from_pem(&chain, &key.to_pem()).unwrap();
-    (identity, public)
+fn late(ours: &FleetAuthority) -> (NodeIdentity, PublicKey) {
+    super::node_and_key(ours, 2, Terms::NODE.from(now() - 8 * 86_400))
 }
 
 #[test]
@@ -81,6 +76,12 @@ fn nothing_else_takes_the_place_of_a_nodes_certificate() {
         let chain = ours.issue_node(2, &key, then).unwrap();
         assert_eq!(not_renewed(&chain), NotRenewed::NotNow(then));
     }
+    // While one holds, only one that ends later takes its place.
+    let one = super::node_and_key(&ours, 4, week());
+    let earlier = Terms::NODE.from(now() - 60);
+    let chain = ours.issue_node(4, &one.1, earlier).unwrap();
+    let shorter = one.0.renewed(&chain, ours.trust(), now()).unwrap_err();
+    assert_eq!(shorter, NotRenewed::NoLonger(earlier));
     for nonsense in [
         "",
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",

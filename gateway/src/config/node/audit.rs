@@ -166,6 +166,16 @@ fn otlp_target(checker: &mut Checker<'_>, raw: &RawOtlp) -> Option<OtlpTarget> {
             ),
         );
     }
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() || authority.contains('@') || rest.contains('#') {
+        let message = "audit.otlp.url: write https://HOST[:PORT]/PATH without user, password or fragment; a token goes into a file that token-file names";
+        let mut error = checker.source.error(raw.url.span(), message);
+        // What stands there may be a password.
+        error.excerpt = None;
+        checker.errors.push(error);
+        return None;
+    }
     let mut file = |key: &str, path: &Option<Spanned<String>>| match path {
         Some(path) if !secure => {
             let message =

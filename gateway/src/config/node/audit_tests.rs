@@ -53,6 +53,20 @@ fn what_cannot_be_meant_is_refused_with_what_to_write() {
         "node.toml:12:7",
         "write the whole URL",
     );
+    for url in [
+        "https://user:s3cret@c/v1/logs",
+        "https://s3cret@c",
+        "https:///v1/logs",
+        "https://c/#s3cret",
+    ] {
+        let more = format!("[audit.otlp]\nurl = \"{url}\"\n");
+        check(
+            &more,
+            "node.toml:12:7",
+            "without user, password or fragment",
+        );
+        assert!(!parse(&more).unwrap_err().contains("s3cret"), "{url}");
+    }
     let unused = "[audit.otlp]\nurl = \"http://c/\"\nca = \"c.pem\"\n";
     check(unused, "node.toml:13:6", "take it out");
     for address in [

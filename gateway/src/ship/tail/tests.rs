@@ -5,7 +5,7 @@ use portcullis_audit::tlog::{Tree, append_entry, encode_tile};
 use super::*;
 
 /// A log of so many entries in files, whose bundles are as `spoil` leaves them.
-fn log(folder: &Path, size: u64, spoil: impl Fn(u64, &mut Vec<u8>)) {
+pub(in crate::ship) fn log(folder: &Path, size: u64, spoil: impl Fn(u64, &mut Vec<u8>)) {
     let mut tree = Tree::EMPTY;
     let (mut hashes, mut bundle) = (Vec::new(), Vec::new());
     for index in 0..size {
@@ -62,10 +62,10 @@ fn open(folder: &Path) -> Tail {
 }
 
 /// A directory that is gone after the test.
-struct Folder(PathBuf);
+pub(in crate::ship) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(in crate::ship) fn new(name: &str) -> Self {
         let name = format!("portcullis-ship-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         drop(fs::remove_dir_all(&path));
@@ -73,7 +73,7 @@ impl Folder {
         Self(path)
     }
 
-    fn path(&self) -> &Path {
+    pub(in crate::ship) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -113,6 +113,45 @@ fn what_is_torn_or_changed_is_told_as_a_gap_after_some_looks_and_the_rest_is_sen
     assert_eq!(gaps, ["here:0-0", "here:299-299"]);
     let sent = items.iter().flat_map(|item| item.first..=item.last);
     assert!(sent.eq(0..300));
+}
+
+#[test]
+fn no_entry_is_given_up_at_the_first_look_also_before_another() {
+    let folder = Folder::new("two");
+    let line = Event::new(1, kinds::NODE_STARTED, "n1")
+        .with("n", 0_u64)
+        .line();
+    let length = line.len() + 2;
+    log(folder.path(), 200, |_, bytes| {
+        bytes[40] ^= 1;
+        bytes[2 * length + 40] ^= 1;
+    });
+    let mut tail = open(folder.path());
+    assert!(tail.next().items.is_empty());
+    // Put right in time, nothing is a gap.
+    log(folder.path(), 200, |_, _| {});
+    let (items, _) = all(&mut tail);
+    assert!(
+        items
+            .iter()
+            .map(|item| (item.first, item.is_gap()))
+            .eq((0..200).map(|at| (at, false)))
+    );
+}
+
+#[test]
+fn a_log_that_went_on_while_it_was_looked_at_is_read_from_its_wider_files() {
+    let folder = Folder::new("wider");
+    log(folder.path(), 100, |_, _| {});
+    let mut tail = open(folder.path());
+    tail.look();
+    tail.looked = Some(clock::instant());
+    for level in ["0", "entries"] {
+        fs::remove_dir_all(folder.path().join("fleet/tile").join(level)).unwrap();
+    }
+    log(folder.path(), 120, |_, _| {});
+    let batch = tail.next();
+    assert!(batch.items.iter().map(|item| item.first).eq(0..100));
 }
 
 #[test]
