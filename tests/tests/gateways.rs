@@ -40,7 +40,9 @@ fn a_gateway_serves_what_it_was_told_with_or_without_control_nodes() {
     assert_eq!(guest.query("select 1").unwrap().len(), 1);
     drop(fleet.connect(gateway, fleet.resident()));
 
-    // The same after a restart of its own, from what it kept.
+    // The same after a restart of its own, from what it kept: when it was confirmed is written a moment later.
+    let confirmed = fleet.nodes[gateway].data().join("fleet/view.confirmed");
+    wait::wait_for("what it keeps", SOON, || confirmed.exists());
     fleet.nodes[gateway].kill();
     fleet.nodes[gateway].start();
     let mut guest = fleet.connect(gateway, fleet.guest());
