@@ -34,7 +34,7 @@ demo: setup-demo ## See it work: a gateway, PostgreSQL, a client let in and one 
 # One command and one set of features, so that nothing is compiled twice.
 test: setup ## All tests, with real parts
 	@rm -f target/tmp/skipped
-	@ulimit -n "$$(ulimit -Hn)"; cargo test --workspace --locked
+	@ulimit -n "$$(ulimit -Hn)"; cargo test --workspace --locked --no-fail-fast
 	@if [ -s target/tmp/skipped ]; then echo "NOT EVERYTHING RAN:"; sort target/tmp/skipped | uniq -c; fi
 
 verify: setup ## Everything that reads: format, lints, docs, tidiness, dependencies
