@@ -1,7 +1,7 @@
 //! The gateway: everything in Portcullis that waits.
 //!
 //! Rooms import only downwards: `cli` (the composition root) → `api` → `fleet` and `bots` → `proxy`
-//! and `ship` → `database`, `ledger`, `http`, `mesh` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
+//! and `ship` → `database`, `ledger`, `http`, `mesh`, `vault` → `config`, `runtime`. Decisions are made in `portcullis-policy`,
 //! identity material is built in `portcullis-certs`, bytes are understood in `portcullis-wire`;
 //! this crate performs what they say.
 //!
@@ -20,3 +20,4 @@ pub mod mesh;
 pub mod proxy;
 pub mod runtime;
 pub mod ship;
+pub mod vault;

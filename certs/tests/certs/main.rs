@@ -23,3 +23,5 @@ mod server;
 mod support;
 #[cfg(test)]
 mod token;
+#[cfg(test)]
+mod vault;

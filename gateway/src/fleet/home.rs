@@ -4,14 +4,16 @@
 //! names the fleet and the node and says nothing secret; keys lie beside it, each in a file that
 //! its owner alone can read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use portcullis_policy::{FleetId, KeyHash, NodeId};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::runtime::files;
 
 /// The directory of a node's fleet files.
 #[derive(Clone, Debug)]
@@ -216,30 +218,12 @@ impl Home {
     }
 }
 
-/// Writes `bytes` beside `path` and moves them there, so that what is there is whole, private and
-/// survives the loss of power.
+/// Writes a file whole or not at all, readable by its owner alone, there after a loss of power.
 ///
 /// # Errors
 /// [`HomeError`]
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let written = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    written().map_err(|error| fail(path, error))
+    files::write_private(path, bytes).map_err(|error| fail(path, error))
 }
 
 /// What is in a file of this directory, if it is there.

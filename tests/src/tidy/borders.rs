@@ -48,7 +48,7 @@ const ROOMS: &[&[&str]] = &[
     &["api"],
     &["fleet", "bots"],
     &["proxy", "broker", "ship"],
-    &["database", "ledger", "http", "mesh"],
+    &["database", "ledger", "http", "mesh", "vault"],
     &["runtime", "config"],
 ];
 

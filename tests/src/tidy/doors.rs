@@ -43,6 +43,12 @@ const DOORS: &[Door] = &[
         "who somebody is, is certs' word",
     ),
     door("rcgen", &["certs/src/"], "certificates are issued by certs"),
+    door("argon2", &["certs/src/vault/"], "passphrases open vaults"),
+    door(
+        "cryptoki",
+        &["gateway/src/vault/module.rs"],
+        "keys in modules open vaults",
+    ),
     door(
         "aws_lc_rs",
         &["certs/src/", "audit/src/tlog/note.rs"],

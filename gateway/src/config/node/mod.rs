@@ -17,6 +17,7 @@ mod identity_files;
 mod limits;
 mod listener;
 mod raw;
+mod vault;
 
 pub use audit::{Audit, OtlpTarget, SyslogTarget, SyslogTransport};
 pub use audit_objects::{AccessKey, Objects, Retention, RetentionMode};
@@ -25,6 +26,7 @@ pub use fleet::{Fleet, MAX_FLEET_ADDRESS, MAX_STALE_SECONDS, NodeRoles};
 pub use identity_files::{IdentityFiles, NodeIdentities, PemPair, read_secret};
 pub use limits::{Limits, MAX_NODE_CONNECTIONS};
 pub use listener::{Listener, ListenerDoor};
+pub use vault::{Pkcs11, RootKey};
 
 use super::file_error::{FileError, Source, Tabs, quoted};
 use super::files;
@@ -62,6 +64,8 @@ pub struct NodeConfig {
     /// Where operators with certificates command the fleet, over TLS; nowhere unless named, and on
     /// control nodes only.
     pub api: Option<SocketAddr>,
+    /// What the keys on this node's disk are sealed under.
+    pub root_key: RootKey,
     /// Where entries of the audit logs are brought, and who is asked to witness them.
     pub audit: Audit,
     /// The endpoints' server certificates, at least one where it is a gateway; the first serves clients that name none.
@@ -163,6 +167,10 @@ impl Checker<'_> {
             Some(audit) => audit::check(self, audit, fleet.as_ref())?,
             None => Audit::default(),
         };
+        let root_key = match &raw.vault {
+            Some(raw) => vault::check(self, raw),
+            None => data.as_deref().map(RootKey::beside),
+        };
         let carries = fleet.as_ref().is_none_or(|fleet| fleet.roles.gateway);
         let certificates = self.certificates(&raw.certificate, carries);
         let database_clients = self.database_clients(&raw.database_client);
@@ -189,6 +197,7 @@ impl Checker<'_> {
             limits: limits.unwrap_or_default(),
             fleet,
             api,
+            root_key: root_key?,
             audit,
             certificates,
             database_clients,

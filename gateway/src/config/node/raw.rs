@@ -25,6 +25,7 @@ pub(super) struct RawNode {
     pub(super) limits: Option<RawLimits>,
     pub(super) fleet: Option<Spanned<RawFleet>>,
     pub(super) api: Option<RawApi>,
+    pub(super) vault: Option<Spanned<super::vault::RawVault>>,
     pub(super) audit: Option<super::audit::RawAudit>,
     #[serde(default)]
     pub(super) certificate: Vec<RawCertificate>,

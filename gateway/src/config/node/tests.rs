@@ -145,7 +145,7 @@ fn mistakes_are_told_with_their_place() {
     );
     check(
         "nme = \"x\"",
-        "1:1: unknown field `nme`, expected one of `name`, `data`, `workers`, `policy`, `admin`, `metrics`, `dialer`, `limits`, `fleet`, `api`, `audit`, `certificate`, `database-client`, `listener`",
+        "1:1: unknown field `nme`, expected one of `name`, `data`, `workers`, `policy`, `admin`, `metrics`, `dialer`, `limits`, `fleet`, `api`, `vault`, `audit`, `certificate`, `database-client`, `listener`",
     );
     check("name = \"a\"\nname = \"b\"", "2:1: duplicate key");
     check(
