@@ -14,6 +14,8 @@ pub const CONNECTION_LAPSED: &str = "connection.lapsed";
 pub const BACKEND_ENDED: &str = "backend.ended";
 /// A permitted client did not prove who it is.
 pub const AUTHENTICATION_FAILED: &str = "authentication.failed";
+/// The fleet has another authority, or a step towards one was made.
+pub const AUTHORITY_CHANGED: &str = "authority.changed";
 /// A peer sent what the protocol does not allow; the field `code` names what.
 pub const PROTOCOL_VIOLATION: &str = "protocol.violation";
 /// A cancel request was passed on to the database.
@@ -122,9 +124,10 @@ pub const INDEX_CONTRADICTED: &str = "index.contradicted";
 pub const INDEX_REBUILT: &str = "index.rebuilt";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 59] = [
+pub const ALL: [&str; 60] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
+    AUTHORITY_CHANGED,
     BACKEND_ENDED,
     CANCEL_DENIED,
     CANCEL_FORWARDED,

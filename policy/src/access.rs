@@ -69,11 +69,15 @@ pub enum Action {
     SetGuardRails,
     /// Change for how long the audit logs are kept.
     SetKeeping,
+    /// See the certificates, and how far authorities are exchanged.
+    Certificates,
+    /// Exchange an authority for another, or take that back.
+    RotateAuthority,
 }
 
 impl Action {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Plan,
         Self::Apply,
         Self::Explain,
@@ -96,6 +100,8 @@ impl Action {
         Self::Approve,
         Self::SetGuardRails,
         Self::SetKeeping,
+        Self::Certificates,
+        Self::RotateAuthority,
     ];
 }
 
@@ -154,6 +160,8 @@ const fn row(action: Action) -> Row {
         Action::Approve         => cells([true,          false,           false,   false]),
         Action::SetGuardRails   => cells([false,         false,           false,   false]),
         Action::SetKeeping      => cells([false,         false,           false,   false]),
+        Action::Certificates    => cells([true,          false,           true,    false]),
+        Action::RotateAuthority => cells([false,         false,           false,   false]),
     }
 }
 

@@ -54,11 +54,13 @@ pub use reference::{Reference, ReferenceError};
 pub use review::{Caution, UnusedBecause, Warning, warnings};
 pub use server_name::ServerName;
 pub use state::{
-    AUDIT_LEVEL, Affected, Applied, Author, Change, ChangeKind, CodecError, Command, EndpointView,
-    FEATURE_LEVEL, Fleet, GuardRails, Hold, Invitation, Keeping, NoSuchRole, Node, NodeRole,
-    Pending, People, Principal, Proposal, Rehearsed, Rejection, Remembered, Snapshot, StagedPieces,
-    State, TenantAt, TenantView, Told, UsedIds, View, ViewUpdate, decode_command, decode_proposal,
-    decode_snapshot, encode_command, encode_proposal, encode_snapshot,
+    AUDIT_LEVEL, AUTHORITY_LEVEL, Affected, Applied, Author, Authorities, Authority,
+    AuthorityPhase, AuthorityPurpose, AuthorityStep, Change, ChangeKind, CodecError, Command,
+    EndpointView, FEATURE_LEVEL, Fleet, GuardRails, Hold, Invitation, Keeping, NoSuchRole, Node,
+    NodeRole, Pending, People, PreviousAuthority, Principal, Proposal, Rehearsed, Rejection,
+    Remembered, Snapshot, StagedPieces, State, Successor, TenantAt, TenantView, Told, UsedIds,
+    View, ViewUpdate, decode_command, decode_proposal, decode_snapshot, encode_command,
+    encode_proposal, encode_snapshot,
 };
 pub use tenant::{
     Addresses, Authentication, Backend, CertificateRule, Cluster, Endpoint, Engine, Entry,

@@ -76,6 +76,10 @@ pub const MAX_OPERATORS: usize = 1_024;
 pub const MAX_ROLES: usize = 16;
 /// Tenants that one role of an operator names.
 pub const MAX_TENANTS_OF_ROLE: usize = 1_000;
+/// Bytes of an authority's certificate (DER).
+pub const MAX_AUTHORITY_CERTIFICATE: usize = 4_096;
+/// Bytes of why a node cannot do what the exchange of an authority asks.
+pub const MAX_AUTHORITY_PROBLEM: usize = 512;
 /// Changes that wait for a second person.
 pub const MAX_PENDING: usize = 64;
 /// Bytes of all changes together that wait for a second person.

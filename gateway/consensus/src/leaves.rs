@@ -7,8 +7,8 @@
 use crate::logs::{FLEET, Said};
 use portcullis_audit::{Event, kinds};
 use portcullis_policy::{
-    AddressSet, Applied, Change, Command, Origin, Principal, Proposal, State, TenantId, Timestamp,
-    Told,
+    AddressSet, Applied, AuthorityStep, Change, Command, Origin, Principal, Proposal, State,
+    TenantId, Timestamp, Told,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -145,6 +145,7 @@ fn kind_of(proposal: &Proposal, applied: &Applied) -> Option<&'static str> {
         Command::Reject { .. } => Some(kinds::CHANGE_REJECTED),
         Command::SetGuardRails { .. } => Some(kinds::GUARD_RAILS_SET),
         Command::SetKeeping { .. } => Some(kinds::KEEPING_SET),
+        Command::Authority { .. } => applied.fleet_changed.then_some(kinds::AUTHORITY_CHANGED),
         // Pieces of a command that has its own leaf once it is whole; who votes, as the leaves of
         // admissions and removals say; what a seal leaves is made by the
         // logs, and what a record leaves by its node.
@@ -229,6 +230,11 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
         Command::Reject { pending } => vec![("pending", text(pending))],
         Command::SetGuardRails { guard_rails } => vec![("guard_rails", json!(guard_rails))],
         Command::SetKeeping { keeping, .. } => vec![("keeping", json!(keeping))],
+        Command::Authority { purpose, step } => {
+            let mut facts = vec![("purpose", text(purpose))];
+            facts.extend(step_facts(step));
+            facts
+        }
         Command::Apply { .. }
         | Command::Commit { .. }
         | Command::Withdraw { .. }
@@ -252,6 +258,31 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
         Told::Done | Told::Staged { .. } | Told::Recorded(_) => {}
     }
     facts
+}
+
+/// What became of an authority, and which of two it is about.
+fn step_facts(step: &AuthorityStep) -> Vec<(&'static str, Value)> {
+    let hash = |certificate: &[u8]| hex(&Sha256::digest(certificate).into());
+    match step {
+        AuthorityStep::Known { certificate } => {
+            vec![("step", json!("known")), ("authority", hash(certificate))]
+        }
+        AuthorityStep::Rotate(next) => vec![
+            ("step", json!("rotate")),
+            ("authority", hash(&next.certificate)),
+        ],
+        AuthorityStep::Advance { successor, from } => vec![
+            ("step", json!("advance")),
+            ("authority", Value::String(successor.to_string())),
+            ("from", Value::String(from.to_string())),
+        ],
+        AuthorityStep::Return { successor } => vec![
+            ("step", json!("return")),
+            ("authority", Value::String(successor.to_string())),
+        ],
+        // Nobody's view changes by it.
+        AuthorityStep::Confirm { .. } => Vec::new(),
+    }
 }
 
 fn hex(key: &[u8; 32]) -> Value {

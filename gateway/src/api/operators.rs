@@ -204,6 +204,7 @@ fn kind(command: &Command) -> &'static str {
         | Command::Approve { .. }
         | Command::Reject { .. }
         | Command::Seal
+        | Command::Authority { .. }
         | Command::Record { .. } => "other",
     }
 }

@@ -86,6 +86,8 @@ fn beginning(kept: State) -> Result<State, portcullis_policy::Rejection> {
         successions: _,
         // The new fleet has another authority: nobody's certificate is good there.
         operator_keys: _,
+        authorities: _,
+        confirmed: _,
         keeping,
         // The new fleet has other nodes, and other logs.
         recorded: _,

@@ -259,6 +259,7 @@ fn shelf(kind: &str) -> Shelf {
         | "policy.unconfirmed"
         | "guardrails.set"
         | "keeping.set"
+        | "authority.changed"
         | "fleet.reported"
         | "fleet.epoch"
         | "fleet.reinstalled"

@@ -1,6 +1,7 @@
 //! Executing a command.
 
 use super::applied::{Applied, Told};
+use super::authorities::Confirmed;
 use super::change::Change;
 use super::command::Command;
 use super::fleet::UsedIds;
@@ -42,6 +43,7 @@ pub struct State {
     pub(super) successions: HashedMap<u64, Vec<u8>>,
     pub(super) recorded: Recorded,
     pub(super) keeping: Keeping,
+    pub(super) confirmed: Confirmed,
     pub(super) max_per_tenant: usize,
     pub(super) max_in_fleet: usize,
 }
@@ -99,6 +101,7 @@ impl State {
             successions: HashedMap::new(),
             recorded: Recorded::new(),
             keeping: Keeping::default(),
+            confirmed: Confirmed::new(),
             max_per_tenant: max_entries_per_tenant,
             max_in_fleet: max_entries_in_fleet,
         }
@@ -300,6 +303,7 @@ impl State {
             Command::Record { sequence, events } => {
                 self.record(&author.principal, *sequence, events)
             }
+            Command::Authority { purpose, step } => self.authority_step(*purpose, step),
             Command::SetKeeping { keeping, replaces } => self.set_keeping(keeping, *replaces),
             Command::SetGuardRails { guard_rails } => match self.guard_rails {
                 None => Err(Rejection::NoFleet),

@@ -19,6 +19,8 @@ const SNAPSHOT_WITH_KEYS: u8 = 2;
 const SNAPSHOT_WITH_RECORDS: u8 = 3;
 /// The format of a snapshot that says for how long the audit logs are kept.
 const SNAPSHOT_WITH_KEEPING: u8 = 4;
+/// The format of a snapshot that knows authorities.
+const SNAPSHOT_WITH_AUTHORITIES: u8 = 5;
 
 /// The bytes of a command in today's format.
 ///
@@ -59,14 +61,16 @@ pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
     let mut bytes = encode(snapshot)?;
     // What the last fields are while nothing was set: a byte 0 for each list, and for each time that is none.
-    let (format, empty) = if snapshot.keeping != Keeping::default() {
-        (SNAPSHOT_WITH_KEEPING, 0)
+    let (format, empty) = if !snapshot.authorities.is_empty() {
+        (SNAPSHOT_WITH_AUTHORITIES, 0)
+    } else if snapshot.keeping != Keeping::default() {
+        (SNAPSHOT_WITH_KEEPING, 2)
     } else if !snapshot.recorded.is_empty() {
-        (SNAPSHOT_WITH_RECORDS, 3)
+        (SNAPSHOT_WITH_RECORDS, 5)
     } else if !snapshot.operator_keys.is_empty() {
-        (SNAPSHOT_WITH_KEYS, 4)
+        (SNAPSHOT_WITH_KEYS, 6)
     } else {
-        (CURRENT, 5)
+        (CURRENT, 7)
     };
     bytes.truncate(bytes.len().saturating_sub(empty));
     if let Some(first) = bytes.first_mut() {
@@ -81,11 +85,12 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
 /// As [`decode_command`].
 pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, CodecError> {
     match bytes.split_first() {
-        Some((&CURRENT, body)) => decode_body(&[body, &[0; 5]].concat()),
-        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(&[body, &[0; 4]].concat()),
-        Some((&SNAPSHOT_WITH_RECORDS, body)) => decode_body(&[body, &[0; 3]].concat()),
-        Some((&SNAPSHOT_WITH_KEEPING, body)) => decode_body(body),
-        Some((&format, _)) if format > SNAPSHOT_WITH_KEEPING => Err(CodecError::Newer(format)),
+        Some((&CURRENT, body)) => decode_body(&[body, &[0; 7]].concat()),
+        Some((&SNAPSHOT_WITH_KEYS, body)) => decode_body(&[body, &[0; 6]].concat()),
+        Some((&SNAPSHOT_WITH_RECORDS, body)) => decode_body(&[body, &[0; 5]].concat()),
+        Some((&SNAPSHOT_WITH_KEEPING, body)) => decode_body(&[body, &[0; 2]].concat()),
+        Some((&SNAPSHOT_WITH_AUTHORITIES, body)) => decode_body(body),
+        Some((&format, _)) if format > SNAPSHOT_WITH_AUTHORITIES => Err(CodecError::Newer(format)),
         Some(_) | None => decode(bytes),
     }
 }

@@ -1,5 +1,6 @@
 //! Proposed writes.
 
+use super::authorities::{AuthorityPurpose, AuthorityStep};
 use super::fleet::NodeRole;
 use super::guard::GuardRails;
 use super::keeping::Keeping;
@@ -191,13 +192,23 @@ pub enum Command {
         /// What it was made from, as [`Keeping::digest`] tells it: refused if it has changed since. None: whatever it is.
         replaces: Option<Digest>,
     },
+    /// An authority is exchanged for another, step by step.
+    Authority {
+        /// The authority's purpose.
+        purpose: AuthorityPurpose,
+        /// The step.
+        step: AuthorityStep,
+    },
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
-pub const FEATURE_LEVEL: u32 = 3;
+pub const FEATURE_LEVEL: u32 = 4;
 
 /// From this level on commands leave leaves in the audit logs: once every node has it.
 pub const AUDIT_LEVEL: u32 = 3;
+
+/// From this level on the state knows authorities.
+pub const AUTHORITY_LEVEL: u32 = 4;
 
 impl Command {
     /// The level that every node must have before this may be used. Level 0 is what gets a fleet out of trouble.
@@ -225,6 +236,7 @@ impl Command {
             | Self::Approve { .. }
             | Self::SetGuardRails { .. } => 1,
             Self::Seal | Self::Record { .. } | Self::SetKeeping { .. } => AUDIT_LEVEL,
+            Self::Authority { .. } => AUTHORITY_LEVEL,
         }
     }
 }

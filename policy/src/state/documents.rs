@@ -1,5 +1,6 @@
 //! Tenants' documents exchanged for others in a view, whole or not at all.
 
+use super::authorities::travelling;
 use super::change::{Change, changes_of_tenant};
 use super::fleet::Fleet;
 use super::rejection::Rejection;
@@ -34,6 +35,7 @@ pub struct ViewUpdate {
     /// The tenants that are gone.
     pub remove: Vec<TenantId>,
     /// The fleet's part, when it differs. It never goes away.
+    #[serde(with = "travelling")]
     pub fleet: Option<Fleet>,
 }
 

@@ -1,5 +1,6 @@
 //! The nodes of the fleet: who is one, who votes, and what all of them understand.
 
+use super::authorities::Authorities;
 use super::rejection::Rejection;
 use super::root::hash_of;
 use crate::document::{DocumentPath, line};
@@ -116,6 +117,9 @@ pub struct Fleet {
     /// Its nodes.
     #[serde(deserialize_with = "unique::map")]
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Its authorities. Written apart: earlier versions know of none.
+    #[serde(skip)]
+    pub authorities: Authorities,
 }
 
 impl Fleet {
@@ -138,7 +142,11 @@ impl Fleet {
     }
 
     pub(super) fn digest(&self) -> Digest {
-        hash_of(b"fleet", self)
+        // As it was before there were any, where there are none.
+        match self.authorities.is_empty() {
+            true => hash_of(b"fleet", self),
+            false => hash_of(b"fleet and authorities", &(self, &self.authorities)),
+        }
     }
 
     /// Whether its parts fit together: whoever says so is not believed more than a command.
@@ -156,6 +164,7 @@ impl Fleet {
                 return Err(Rejection::NodeNameTaken(node.name.clone()));
             }
         }
+        self.check_authorities()?;
         match self.control().next() {
             Some(_) => Ok(()),
             None => Err(Rejection::NodeLacks("the role control")),
@@ -173,6 +182,7 @@ impl Fleet {
             epoch: 1,
             recovery_key,
             nodes: BTreeMap::from([(first.id, first)]),
+            authorities: Authorities::new(),
         };
         fleet.check()?;
         Ok(fleet)

@@ -71,6 +71,8 @@ impl State {
             | Command::Succession { .. }
             // Where operators take two people this is for the machines of nodes alone.
             | Command::BindOperator { .. }
+            // Whoever exchanges one gains nothing by it: keys stay where they are, and it can be taken back.
+            | Command::Authority { .. }
             | Command::Approve { .. }
             | Command::Reject { .. }
             | Command::Seal

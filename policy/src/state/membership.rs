@@ -18,7 +18,7 @@ impl State {
     }
 
     /// Changes the fleet, and hashes it again when it differs.
-    fn change_fleet<T>(
+    pub(super) fn change_fleet<T>(
         &mut self,
         change: impl FnOnce(&mut Fleet) -> Result<T, Rejection>,
     ) -> Result<(Done, T), Rejection> {
@@ -141,6 +141,7 @@ impl State {
         let (done, ()) = self.change_fleet(|fleet| fleet.remove(node))?;
         self.ids.remove(node);
         self.recorded.forget(node);
+        self.forget_confirmed(|_, by| by == node);
         Ok(done)
     }
 
@@ -169,6 +170,7 @@ impl State {
         for node in lost {
             self.ids.remove(node);
             self.recorded.forget(node);
+            self.forget_confirmed(|_, by| by == node);
         }
         self.recovery = Some(statement.to_vec());
         Ok(done)

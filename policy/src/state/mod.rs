@@ -13,6 +13,7 @@
 
 mod applied;
 mod apply;
+mod authorities;
 mod change;
 mod codec;
 mod command;
@@ -36,12 +37,16 @@ mod view;
 
 pub use applied::{Applied, Told};
 pub use apply::{Rehearsed, State};
+pub use authorities::{
+    Authorities, Authority, AuthorityPhase, AuthorityPurpose, AuthorityStep, PreviousAuthority,
+    Successor,
+};
 pub use change::{Affected, Change, ChangeKind};
 pub use codec::{
     CodecError, decode_command, decode_proposal, decode_snapshot, encode_command, encode_proposal,
     encode_snapshot,
 };
-pub use command::{AUDIT_LEVEL, Command, FEATURE_LEVEL};
+pub use command::{AUDIT_LEVEL, AUTHORITY_LEVEL, Command, FEATURE_LEVEL};
 pub use documents::{TenantAt, ViewUpdate};
 pub use fleet::{Fleet, NoSuchRole, Node, NodeRole, UsedIds};
 pub use guard::{GuardRails, People};

@@ -1,6 +1,7 @@
 //! Who may command the fleet, and whether the author of a command may propose it.
 
 use super::apply::State;
+use super::authorities::AuthorityStep;
 use super::command::Command;
 use super::fleet::too_many;
 use super::guard::People;
@@ -128,6 +129,15 @@ impl State {
         match command {
             Command::Report { node: about, .. } => *about == id,
             Command::Record { .. } => true,
+            Command::Authority {
+                step: AuthorityStep::Confirm { node: about, .. },
+                ..
+            } => *about == id,
+            Command::Authority {
+                step: AuthorityStep::Return { .. },
+                ..
+            } => false,
+            Command::Authority { .. } => node.is_control(),
             Command::Admit { .. } | Command::Succession { .. } | Command::Seal => node.is_control(),
             Command::Apply { .. }
             | Command::Found { .. }
@@ -178,6 +188,11 @@ impl State {
             }
             Command::SetGuardRails { .. } => fleet_wide(Action::SetGuardRails),
             Command::SetKeeping { .. } => fleet_wide(Action::SetKeeping),
+            Command::Authority {
+                step: AuthorityStep::Rotate(_) | AuthorityStep::Return { .. },
+                ..
+            } => fleet_wide(Action::RotateAuthority),
+            Command::Authority { .. } => false,
             // These need the machine of a node, or are a node's own.
             Command::Found { .. }
             | Command::Admit { .. }

@@ -121,6 +121,9 @@ impl State {
         if let Some(recorded) = self.recorded.root() {
             hasher.add(recorded.as_bytes());
         }
+        if let Some(confirmed) = self.confirmed_root() {
+            hasher.add(confirmed.as_bytes());
+        }
         if let Some(keeping) = self.keeping_root() {
             hasher.add(keeping.as_bytes());
         }

@@ -1,12 +1,14 @@
 //! Why a command is refused.
 
+use super::authorities::{AuthorityPhase, AuthorityPurpose};
 use super::proposal::Principal;
 use crate::document::DocumentError;
 use crate::fleet_id::{FleetId, NodeId, PendingId, RequestId};
 use crate::id::{HoldId, NetworkId, NodeName, OperatorId, Revision, TenantId};
 use crate::limits::{
-    MAX_HOLD_REASON, MAX_INVITATION_LIFE_MS, MAX_KEPT_SECONDS, MAX_PIECE, MAX_PIECES,
-    MAX_RECORD_BYTES, MAX_RECORDED, MAX_RECORDED_EVENT, MAX_STATEMENT,
+    MAX_AUTHORITY_CERTIFICATE, MAX_AUTHORITY_PROBLEM, MAX_HOLD_REASON, MAX_INVITATION_LIFE_MS,
+    MAX_KEPT_SECONDS, MAX_PIECE, MAX_PIECES, MAX_RECORD_BYTES, MAX_RECORDED, MAX_RECORDED_EVENT,
+    MAX_STATEMENT,
 };
 use crate::origin::PrivateLinkId;
 use crate::server_name::ServerName;
@@ -168,6 +170,28 @@ pub enum Rejection {
     KeptFor,
     /// For how long audit logs are kept was set by somebody else meanwhile.
     KeepingChanged,
+    /// The state knows no authority of this purpose.
+    NoAuthority(AuthorityPurpose),
+    /// The state knows another authority of this purpose.
+    AuthorityKnown(AuthorityPurpose),
+    /// An authority's certificate is empty, too long, or the one that it should replace.
+    AuthorityCertificate,
+    /// Too many words about why a node cannot do what is asked.
+    AuthorityProblem,
+    /// The exchange of an authority is elsewhere.
+    AuthorityPhase {
+        /// The authority.
+        purpose: AuthorityPurpose,
+        /// Where it is.
+        phase: AuthorityPhase,
+    },
+    /// Nodes have not done what the exchange of an authority asks of them.
+    AuthorityUnconfirmed {
+        /// The authority.
+        purpose: AuthorityPurpose,
+        /// The nodes.
+        nodes: Vec<NodeName>,
+    },
     /// Two legal holds have this name.
     HoldTwice(HoldId),
     /// A legal hold says no reason, or too much of one.
@@ -239,6 +263,12 @@ impl Rejection {
             Self::RecordEvent(_) => "record_event",
             Self::KeptFor => "kept_for",
             Self::KeepingChanged => "keeping_changed",
+            Self::NoAuthority(_) => "no_authority",
+            Self::AuthorityKnown(_) => "authority_known",
+            Self::AuthorityCertificate => "authority_certificate",
+            Self::AuthorityProblem => "authority_problem",
+            Self::AuthorityPhase { .. } => "authority_phase",
+            Self::AuthorityUnconfirmed { .. } => "authority_unconfirmed",
             Self::HoldTwice(_) => "hold_twice",
             Self::HoldReason(_) => "hold_reason",
             Self::RecordGap { .. } => "record_gap",
@@ -387,6 +417,37 @@ impl fmt::Display for Rejection {
             Self::KeepingChanged => f.write_str(
                 "for how long the audit logs are kept was changed by somebody else meanwhile: look again",
             ),
+            Self::NoAuthority(purpose) => write!(
+                f,
+                "the state does not know the {purpose} authority yet: every node must run this version first"
+            ),
+            Self::AuthorityKnown(purpose) => {
+                write!(f, "the state knows another {purpose} authority")
+            }
+            Self::AuthorityCertificate => write!(
+                f,
+                "an authority's certificate has 1 to {MAX_AUTHORITY_CERTIFICATE} bytes, and is not the one that it replaces"
+            ),
+            Self::AuthorityProblem => write!(
+                f,
+                "a node says in {MAX_AUTHORITY_PROBLEM} bytes what it cannot do"
+            ),
+            Self::AuthorityPhase {
+                purpose,
+                phase: AuthorityPhase::Settled,
+            } => write!(f, "the {purpose} authority is not being exchanged"),
+            Self::AuthorityPhase { purpose, phase } => write!(
+                f,
+                "the exchange of the {purpose} authority is elsewhere: {phase}; `portcullis certs list` shows it"
+            ),
+            Self::AuthorityUnconfirmed { purpose, nodes } => {
+                let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+                write!(
+                    f,
+                    "the exchange of the {purpose} authority waits for {}",
+                    nodes.join(", ")
+                )
+            }
             Self::HoldTwice(hold) => write!(f, "there are two legal holds {hold}"),
             Self::HoldReason(hold) => write!(
                 f,

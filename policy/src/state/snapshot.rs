@@ -1,6 +1,7 @@
 //! A state as plain data.
 
 use super::apply::State;
+use super::authorities::{Authorities, Said};
 use super::documents::{TenantAt, ViewUpdate};
 use super::fleet::{Fleet, UsedIds, too_many};
 use super::guard::GuardRails;
@@ -17,6 +18,7 @@ use crate::fleet_id::{KeyHash, NodeId};
 use crate::id::{OperatorId, Revision};
 use crate::limits::{MAX_INVITATIONS, MAX_PENDING, MAX_SUCCESSIONS};
 use crate::tenant::Tenant;
+use crate::text::unique;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,11 @@ pub struct Snapshot {
     pub recorded: Vec<(NodeId, u64)>,
     /// For how long the audit logs are kept. Since format 4, which is format 3 with this behind it.
     pub keeping: Keeping,
+    /// The authorities. Since format 5, which is format 4 with this and what follows behind it.
+    #[serde(deserialize_with = "unique::map")]
+    pub authorities: Authorities,
+    /// What nodes said of the authorities' phases.
+    pub confirmed: Vec<Said>,
 }
 
 impl Snapshot {
@@ -87,7 +94,10 @@ impl State {
                 .collect::<Vec<TenantAt>>(),
             at: self.at,
             policy: self.policy,
-            fleet: self.view.fleet().cloned(),
+            fleet: self.view.fleet().map(|fleet| Fleet {
+                authorities: Authorities::new(),
+                ..fleet.clone()
+            }),
             ids: self.ids.clone(),
             invitations: self.invitations.iter().map(owned).collect(),
             requests: self.requests.snapshot(),
@@ -111,6 +121,11 @@ impl State {
                 .collect(),
             recorded: self.recorded.snapshot(),
             keeping: self.keeping.clone(),
+            authorities: self
+                .fleet()
+                .map(|fleet| fleet.authorities.clone())
+                .unwrap_or_default(),
+            confirmed: self.said(),
         }
     }
 
@@ -125,7 +140,10 @@ impl State {
             revision: snapshot.revision,
             put: snapshot.tenants,
             remove: Vec::new(),
-            fleet: snapshot.fleet,
+            fleet: snapshot.fleet.map(|fleet| Fleet {
+                authorities: snapshot.authorities,
+                ..fleet
+            }),
         };
         // No connection is alive yet that a change could affect, so the moment does not matter.
         let (view, _) = View::empty().updated(&update, Timestamp::LAST)?;
@@ -169,6 +187,7 @@ impl State {
         for (at, statement) in snapshot.successions {
             state.successions.insert(at, statement);
         }
+        state.restore_confirmed(snapshot.confirmed)?;
         Ok(state)
     }
 }

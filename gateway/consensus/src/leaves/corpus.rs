@@ -4,7 +4,7 @@
 use crate::whole::Whole;
 use portcullis_audit::personal::Salt;
 use portcullis_policy::{
-    Author, Command, Entry, FEATURE_LEVEL, GuardRails, KeyHash, NodeId, NodeRole, People,
+    Author, AuthorityStep, Command, Digest, Entry, GuardRails, KeyHash, NodeId, NodeRole, People,
     Principal, Proposal, RequestId, Timestamp, Told, decode_command,
 };
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ fn what_commands_leave_is_what_they_always_left() {
 
 const SALT: Salt = Salt([9; 16]);
 
-const CHAIN: &str = "c1ba18e96babba6609303ef6d19cb49250594449f81ec5f7b3eff96b0e56d49f";
+const CHAIN: &str = "66738544c4c47d1d5ca62ab264a7bc661fc69052d7fe32a85fb4d3e732cc4eff";
 
 #[derive(Default)]
 struct History {
@@ -53,7 +53,7 @@ impl History {
             me.clone(),
             Command::Report {
                 node: NodeId::FIRST,
-                level: FEATURE_LEVEL,
+                level: 3,
                 address: Some("n1.example.net:7401".to_owned()),
             },
         );
@@ -148,8 +148,41 @@ impl History {
                 remove: vec!["acme".parse().unwrap()],
             },
         );
-        self.by("seal", me, Command::Seal);
+        self.by("seal", me.clone(), Command::Seal);
         self.local("set-keeping", kept("set-keeping"));
+        self.by(
+            "report-level-4",
+            me.clone(),
+            Command::Report {
+                node: NodeId::FIRST,
+                level: 4,
+                address: Some("n1.example.net:7401".to_owned()),
+            },
+        );
+        for name in ["authority-known", "authority-rotate", "authority-return"] {
+            let mut command = kept(name);
+            if let Command::Authority {
+                step: AuthorityStep::Return { successor },
+                ..
+            } = &mut command
+            {
+                let next = kept("authority-rotate");
+                let Command::Authority {
+                    step: AuthorityStep::Rotate(next),
+                    ..
+                } = next
+                else {
+                    panic!("{next:?}");
+                };
+                *successor =
+                    Digest::new(<sha2::Sha256 as sha2::Digest>::digest(next.certificate).into());
+            }
+            let by = match name {
+                "authority-return" => Principal::Local,
+                _ => me.clone(),
+            };
+            self.by(name, by, command);
+        }
         std::mem::take(&mut self.played)
     }
 

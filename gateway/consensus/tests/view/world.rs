@@ -49,6 +49,7 @@ pub(crate) fn fleet(epoch: u64, voters: &BTreeSet<u64>) -> Fleet {
     Fleet {
         id: FLEET,
         epoch,
+        authorities: BTreeMap::new(),
         recovery_key: recovery_key().public(),
         nodes: nodes.collect(),
     }

@@ -165,8 +165,9 @@ pub(super) const ALL: [Population; 17] = [
     ),
     of(
         "certificates",
-        "Certificates that were issued, shown, missed and refused",
+        "Certificates that were issued, shown, missed and refused, and exchanges of authorities",
         &[
+            kinds::AUTHORITY_CHANGED,
             kinds::CERTIFICATE_ISSUED,
             kinds::CERTIFICATE_OVERDUE,
             kinds::CERTIFICATE_REFUSED,

@@ -288,7 +288,7 @@ POPULATIONS = {
     "connections": {"title": "Connections of customers' clients", "note": "As for denied attempts: counted by batches.", "kinds": ["backend.ended", "cancel.forwarded", "connection.closed", "connection.lapsed", "connection.permitted"], "only": "all"},
     "break-glass": {"title": "Break-glass uses", "note": "Uses of the recovery key, which needs no majority. Break-glass access of staff does not exist in this version.", "kinds": ["fleet.epoch"], "only": "all"},
     "evidence-reads": {"title": "Who read evidence", "note": "", "kinds": ["evidence.read"], "only": "all"},
-    "certificates": {"title": "Certificates that were issued, shown, missed and refused", "note": "", "kinds": ["certificate.issued", "certificate.overdue", "certificate.refused", "certificate.renewed"], "only": "all"},
+    "certificates": {"title": "Certificates that were issued, shown, missed and refused, and exchanges of authorities", "note": "", "kinds": ["authority.changed", "certificate.issued", "certificate.overdue", "certificate.refused", "certificate.renewed"], "only": "all"},
     "gaps": {"title": "Gaps in the evidence", "note": "What the logs themselves say is missing from them.", "kinds": ["ledger.torn", "log.gap"], "only": "all"},
     "differences": {"title": "Nodes that differed, were overtaken, or had a wrong clock; copies and witnesses that have another log", "note": "", "kinds": ["fleet.diverged", "fleet.overtaken", "fleet.reinstalled", "index.contradicted", "log.contradicted", "objects.contradicted", "time.skew"], "only": "all"},
     "operation": {"title": "Nodes that started, stopped and slept; databases that failed", "note": "", "kinds": ["node.started", "node.stopped", "node.woke", "upstream.failed"], "only": "all"},
