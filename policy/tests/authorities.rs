@@ -1,4 +1,9 @@
 //! The exchange of an authority: who may take which step, and that none is taken before every node can follow.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, a panic is how a helper fails"
+)]
 
 mod common;
 

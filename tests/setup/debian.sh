@@ -9,7 +9,7 @@ main() {
     local missing=()
     case "${1:-}" in
         demo) compiler; postgresql ;;
-        tests) compiler; postgresql; network; faults; receivers; scripting; drivers ;;
+        tests) compiler; postgresql; network; faults; modules; receivers; scripting; drivers ;;
         bench) compiler; postgresql; peers ;;
         *) echo "usage: $0 demo|tests|bench" >&2; exit 64 ;;
     esac
@@ -35,6 +35,12 @@ network() {
 faults() {
     has nft || missing+=(nftables)
     [ -e /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 ] || missing+=(libfaketime)
+}
+
+# A PKCS #11 module and a tool that makes keys on it.
+modules() {
+    [ -e /usr/lib/softhsm/libsofthsm2.so ] || missing+=(softhsm2)
+    has pkcs11-tool || missing+=(opensc)
 }
 
 # Who takes what is shipped from the audit logs. The tests run it with a configuration of their own.

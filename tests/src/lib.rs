@@ -24,6 +24,7 @@ pub mod scratch;
 pub mod skip;
 pub mod store;
 pub mod tidy;
+pub mod vault;
 pub mod wait;
 
 pub use balancer::LoadBalancer;

@@ -98,6 +98,11 @@ pub(super) async fn put(
     .await;
     if let Some(request) = request.filter(|_| reply.pending.is_none()) {
         let key = KeyHash::new(request.key().hash());
+        // Had before it is bound: a vault that is sealed must not cost the certificate of before.
+        let issued = node
+            .fleet
+            .issue_operator(&operator, &request)
+            .map_err(|error| fleet::not_written(&error))?;
         let bound = node.fleet.bind_operator(who.author(), &operator, key).await;
         let bound = bound.map_err(|error| fleet::not_written(&error))?;
         reply.revision = bound.revision.get();
@@ -105,10 +110,6 @@ pub(super) async fn put(
             .with("name", operator.as_str())
             .with("key", key.to_string());
         durable(node, event).await;
-        let issued = node
-            .fleet
-            .issue_operator(&operator, &request)
-            .map_err(|error| fleet::not_written(&error))?;
         reply.certificate = Some(issued.chain);
         reply.authority = Some(issued.authority);
         reply.until = Some(issued.until.to_string());

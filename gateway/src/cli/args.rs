@@ -13,6 +13,7 @@ use super::operator_args::{
 };
 use super::paths::{ClusterPath, EndpointPath};
 use super::selftest::args::SelftestCommand;
+use super::vault::VaultCommand;
 use crate::runtime::dialer::protocol::Place;
 use crate::runtime::dialer::server::Options;
 
@@ -84,6 +85,9 @@ pub enum Command {
     /// Check the audit log's files, without any node
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Work with what a control node's keys are sealed under
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// Test a deployed gateway from outside
     #[command(subcommand)]
     Selftest(SelftestCommand),

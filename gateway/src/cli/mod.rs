@@ -28,6 +28,7 @@ pub mod search_args;
 mod selftest;
 pub mod serve;
 mod text;
+pub mod vault;
 mod witness;
 
 use std::future::Future;
@@ -39,6 +40,7 @@ use exit::Exit;
 use fleet_args::FleetCommand;
 use operator_args::{GuardRailsCommand, OperatorCommand};
 use selftest::args::SelftestCommand;
+use vault::VaultCommand;
 
 /// Does what was typed.
 #[must_use]
@@ -89,6 +91,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(AuditCommand::Release(args)) => client(audit::release(args)),
         Command::Audit(AuditCommand::Trust(args)) => client(audit::trust(args)),
         Command::Audit(AuditCommand::Witness(args)) => client(witness::witness(args)),
+        Command::Vault(VaultCommand::Check(args)) => vault::check(&args).into(),
+        Command::Vault(VaultCommand::Reseal(args)) => vault::reseal(&args).into(),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),
     }
 }

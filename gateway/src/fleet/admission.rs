@@ -11,6 +11,7 @@ use portcullis_certs::fleet::{
 use portcullis_policy::{Author, Command, KeyHash, NodeName, NodeRole, Principal, Timestamp, Told};
 use zeroize::Zeroizing;
 
+use super::authority::HeldAuthority;
 use super::home::{Home, Piece, Seed};
 use super::joining::secret_file;
 use super::renewing::valid_from_now;
@@ -21,10 +22,11 @@ use crate::config::node::NodeRoles;
 use crate::mesh::{Refused, limits};
 use crate::runtime::clock::{Duration, Instant};
 use crate::runtime::random;
+use crate::vault::Vault;
 
 /// What a control node needs to let others in.
 pub(super) struct Admission {
-    authority: FleetAuthority,
+    authority: HeldAuthority,
     log_key: LogKey,
     /// The secret that is the same on every node.
     secret: Zeroizing<[u8; 32]>,
@@ -33,16 +35,14 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Reads it; nothing on a node without the authority's key.
-    pub(super) fn load(home: &Home, data: &Path) -> Result<Option<Self>, String> {
-        let told = |error: &dyn std::fmt::Display| format!("the fleet's authority: {error}");
-        let Some(key) = home
-            .find(Piece::AuthorityKey)
-            .map_err(|error| told(&error))?
-        else {
+    pub(super) fn load(
+        home: &Home,
+        data: &Path,
+        vault: &Arc<Vault>,
+    ) -> Result<Option<Self>, String> {
+        let Some(authority) = HeldAuthority::load(home, vault)? else {
             return Ok(None);
         };
-        let pem = home.read(Piece::Authority).map_err(|error| told(&error))?;
-        let authority = FleetAuthority::from_pem(&pem, &key).map_err(|error| told(&error))?;
         let path = secret_file(data);
         let secret = std::fs::read(&path)
             .map_err(|error| format!("{}: {error}", path.display()))?
@@ -59,9 +59,14 @@ impl Admission {
         }))
     }
 
-    /// Who signs certificates.
-    pub(super) fn authority(&self) -> &FleetAuthority {
-        &self.authority
+    /// Who signs certificates; why nobody does now, in words.
+    pub(super) fn authority(&self) -> Result<Arc<FleetAuthority>, String> {
+        self.authority.authority()
+    }
+
+    /// Tries to have the authority's key, if it could not be had so far. Waits for the disk.
+    pub(super) fn unseal(&self) {
+        self.authority.unseal();
     }
 }
 
@@ -120,6 +125,9 @@ impl Fleet {
             .admission
             .as_ref()
             .ok_or_else(|| later("not_a_control_node", "this node lets nobody in"))?;
+        let authority = admission
+            .authority()
+            .map_err(|problem| later("sealed", &problem))?;
         let proof = Proof::from_der(&request.request)
             .map_err(|error| never("malformed", &error.to_string()))?;
         let name: NodeName = request
@@ -175,8 +183,7 @@ impl Fleet {
         if !self.enforcer.reaches(written.revision, deadline).await {
             return Err(later("not_now", "this control node has not caught up"));
         }
-        let certificate = admission
-            .authority
+        let certificate = authority
             .issue_node(node.get(), proof.key(), valid_from_now())
             .map_err(|error| later("not_now", &error.to_string()))?;
         let view = self.source.view();
@@ -192,10 +199,8 @@ impl Fleet {
         Ok(JoinReply::Welcome(Box::new(Welcome {
             node,
             certificate,
-            authority: admission.authority.authority_pem().to_owned(),
-            authority_key: request
-                .control
-                .then(|| admission.authority.key_pem().to_owned()),
+            authority: authority.authority_pem().to_owned(),
+            authority_key: request.control.then(|| authority.key_pem().to_owned()),
             log_key: request
                 .control
                 .then(|| admission.log_key.to_pem().as_str().to_owned()),

@@ -4,7 +4,6 @@
 //! finished by the next one. The last step is `membership.json`; until it is there, no fleet is.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use portcullis_certs::authority::Key;
 use portcullis_certs::fleet::{
@@ -17,6 +16,7 @@ use portcullis_policy::{
     Author, Command, FleetId, GuardRails, KeyHash, NodeId, NodeName, RequestId,
 };
 
+use super::authority::{self, seal};
 use super::home::{Home, Membership, Piece, Seed, write_private};
 use super::keeping::Keeping;
 use super::opened::salt;
@@ -25,6 +25,7 @@ use super::roles_of;
 use crate::config::node::NodeConfig;
 use crate::runtime::clock;
 use crate::runtime::random;
+use crate::vault::Vault;
 
 /// What `init` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,9 @@ pub async fn found(
         return Ok((Founded::Before, membership));
     }
     let told = |error: &dyn std::fmt::Display| error.to_string();
-    let authority = authority(&home)?;
+    let vault = Vault::at(&config.data, &config.root_key);
+    vault.unseal();
+    let authority = drawn_authority(&home, &vault)?;
     let fleet = FleetId::new(authority.trust().fleet().0);
     let key = drawn(&home, Piece::Key)?;
     let view_key = drawn_view_key(&home, Piece::ViewKey)?;
@@ -131,26 +134,19 @@ async fn propose_alone(config: &NodeConfig, draft: Draft) -> Result<(), String> 
     outcome.map(drop).map_err(|error| state(&error))
 }
 
-fn authority(home: &Home) -> Result<Arc<FleetAuthority>, String> {
+fn drawn_authority(home: &Home, vault: &Vault) -> Result<FleetAuthority, String> {
     let told = |error: &dyn std::fmt::Display| format!("the fleet's authority: {error}");
-    let kept = (
-        home.find(Piece::Authority).map_err(|error| told(&error))?,
-        home.find(Piece::AuthorityKey)
-            .map_err(|error| told(&error))?,
-    );
-    if let (Some(pem), Some(key)) = kept {
-        return FleetAuthority::from_pem(&pem, &key)
-            .map(Arc::new)
-            .map_err(|error| told(&error));
+    if let Some(kept) = authority::find(home, vault)? {
+        return Ok(kept);
     }
     let key = generate_key().map_err(|error| told(&error))?;
     let id = NamedFleet(*drawn_fleet_id(home)?.as_bytes());
     let authority =
         FleetAuthority::new(id, key, authority_validity()).map_err(|error| told(&error))?;
-    home.write(Piece::AuthorityKey, authority.key_pem())
-        .and_then(|()| home.write(Piece::Authority, authority.authority_pem()))
+    seal(home, vault, &authority)?;
+    home.write(Piece::Authority, authority.authority_pem())
         .map_err(|error| told(&error))?;
-    Ok(Arc::new(authority))
+    Ok(authority)
 }
 
 /// What signs the audit logs of a node that is a fleet by itself, drawn if it was not: the fleet's id,

@@ -7,18 +7,20 @@
 use std::path::Path;
 
 use portcullis_certs::fleet::{
-    FleetTrust, JoinRequest as Proof, JoinToken, NodeIdentity, join_client_config,
+    FleetAuthority, FleetTrust, JoinRequest as Proof, JoinToken, NodeIdentity, join_client_config,
 };
 use portcullis_consensus::await_leader;
 use portcullis_policy::FleetId;
 use tokio::time::sleep;
 
+use super::authority::seal;
 use super::found::{drawn, drawn_view_key};
 use super::home::{Home, Membership, Piece, write_private};
 use super::words::{self, JoinReply, JoinRequest, Welcome};
-use crate::config::node::{Fleet, NodeConfig};
+use crate::config::node::NodeConfig;
 use crate::mesh;
 use crate::runtime::clock::{self, Duration};
+use crate::vault::Vault;
 
 /// How long a stranger asks, one address after the other.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
@@ -56,6 +58,14 @@ pub async fn join(config: &NodeConfig, token: &JoinToken) -> Result<Membership, 
             state.display()
         ));
     }
+    // What it will be given must be sealed: better known before the token is used.
+    let vault = place
+        .roles
+        .control
+        .then(|| Vault::at(&config.data, &config.root_key));
+    if let Some(problem) = vault.as_ref().and_then(|vault| vault.unseal()) {
+        return Err(format!("this node's vault is sealed: {problem}"));
+    }
     let key = drawn(&home, Piece::JoiningKey)?;
     let view_key = if place.roles.control {
         Some(drawn_view_key(&home, Piece::JoiningViewKey)?)
@@ -73,7 +83,7 @@ pub async fn join(config: &NodeConfig, token: &JoinToken) -> Result<Membership, 
         address: place.address.clone(),
     };
     let welcome = ask(token, &request).await?;
-    settle(&home, config, place, token, &welcome)
+    settle(&home, config, vault.as_deref(), token, &welcome)
 }
 
 async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<Box<Welcome>, String> {
@@ -116,7 +126,7 @@ async fn ask(token: &JoinToken, request: &JoinRequest) -> Result<Box<Welcome>, S
 fn settle(
     home: &Home,
     config: &NodeConfig,
-    place: &Fleet,
+    vault: Option<&Vault>,
     token: &JoinToken,
     welcome: &Welcome,
 ) -> Result<Membership, String> {
@@ -137,15 +147,15 @@ fn settle(
                 .to_owned(),
         );
     }
+    if let (Some(vault), Some(key)) = (vault, &welcome.authority_key) {
+        let authority =
+            FleetAuthority::from_pem(&welcome.authority, key).map_err(|error| told(&error))?;
+        seal(home, vault, &authority)?;
+    }
     let write = || -> Result<(), super::home::HomeError> {
         home.write(Piece::Authority, &welcome.authority)?;
-        for (piece, key) in [
-            (Piece::AuthorityKey, &welcome.authority_key),
-            (Piece::LogKey, &welcome.log_key),
-        ] {
-            if let Some(key) = key.as_deref().filter(|_| place.roles.control) {
-                home.write(piece, key)?;
-            }
+        if let Some(key) = welcome.log_key.as_deref().filter(|_| vault.is_some()) {
+            home.write(Piece::LogKey, key)?;
         }
         if let Some(key) = home.find(Piece::JoiningViewKey)? {
             home.write(Piece::ViewKey, &key)?;
@@ -156,7 +166,7 @@ fn settle(
         write_private(&secret_file(&config.data), &welcome.secret)
     };
     write().map_err(|error| told(&error))?;
-    if place.roles.control {
+    if vault.is_some() {
         await_leader(&config.data, welcome.node).map_err(|error| told(&error))?;
     }
     let membership = Membership {

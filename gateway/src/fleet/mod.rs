@@ -18,6 +18,7 @@ mod aging;
 mod agreeing;
 mod agreement;
 mod answers;
+mod authority;
 pub mod backup;
 mod clocks;
 mod distance;
@@ -98,6 +99,7 @@ use crate::mesh::Mesh;
 use crate::proxy::Front;
 use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::random;
+use crate::vault::Vault;
 
 pub use agreeing::REINSTALLS;
 pub use clocks::SKEW_LOOKS;
@@ -230,7 +232,10 @@ impl Fleet {
             if let Some(keeping) = keeping {
                 sealing = Sealing::load(&home, member.fleet, member.node, keeping)?;
             }
-            admission = Admission::load(&Home::of(&config.data), &config.data)?;
+            if source.consensus().is_some() {
+                let vault = Vault::at(&config.data, &config.root_key);
+                admission = Admission::load(&home, &config.data, &vault)?;
+            }
             (mesh, membership, own) = (Some(opened), Some(member), Some(identity));
         } else if let Some(keeping) = keeping {
             let home = Home::of(&config.data);

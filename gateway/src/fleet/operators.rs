@@ -167,7 +167,7 @@ impl Fleet {
     ) -> Result<Issued, WriteError> {
         let admission = self.admission.as_ref().ok_or(WriteError::NotControl)?;
         self.may_date()?;
-        let authority = admission.authority();
+        let authority = admission.authority().map_err(WriteError::Storage)?;
         let now = clock::unix_seconds();
         let validity = Validity {
             not_before: now.saturating_sub(BACKDATED),

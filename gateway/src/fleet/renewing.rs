@@ -17,6 +17,7 @@ use portcullis_policy::NodeId;
 use tokio::time::sleep;
 
 use super::Fleet;
+use super::admission::Admission;
 use super::home::{Home, Piece};
 use super::peers::Identity;
 use crate::mesh::{self, Refused};
@@ -25,6 +26,8 @@ use crate::runtime::random;
 
 /// How often a node looks whether its certificate is due: its clock may be set.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long the vault may take to open before the certificate is looked at all the same.
+const UNSEAL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a control node may take to issue one.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// For so long the same node is given the same one, and refusals of one who asks are one event.
@@ -75,6 +78,7 @@ pub(super) async fn keep(fleet: Arc<Fleet>, home: Home) {
     loop {
         let now = clock::unix_seconds();
         show_days_left(&identity.node, now);
+        fleet.unseal().await;
         if let Some(chain) = unwritten.take() {
             unwritten = fleet.keep_certificate(&home, chain).await;
         }
@@ -157,6 +161,28 @@ impl Attempts {
     }
 }
 
+impl Fleet {
+    /// Has the authority's key opened, if it is not.
+    async fn unseal(self: &Arc<Self>) {
+        let Some(admission) = &self.admission else {
+            return;
+        };
+        if admission.authority().is_err() {
+            let fleet = Arc::clone(self);
+            let opening = move || {
+                if let Some(admission) = &fleet.admission {
+                    admission.unseal();
+                }
+            };
+            // A module that hangs is waited for; the node's certificate is renewed meanwhile by others, or not at all.
+            let opening = tokio::task::spawn_blocking(opening);
+            let _ended_or_too_slow = tokio::time::timeout(UNSEAL_LIMIT, opening).await;
+        }
+        let sealed = admission.authority().is_err();
+        metrics::gauge!("portcullis_vault_sealed").set(f64::from(u8::from(sealed)));
+    }
+}
+
 fn show_days_left(own: &NodeIdentity, now: i64) {
     metrics::gauge!("portcullis_certificate_days_left", "purpose" => NODE)
         .set(days_left(own.validity(), now));
@@ -183,11 +209,11 @@ impl Fleet {
             let renewed = own.renewed(chain, trust, clock::unix_seconds());
             renewed.map_err(|error| error.to_string())
         };
-        let (chain, renewed) = match &self.admission {
-            Some(admission) => {
+        let authority = self.admission.as_ref().map(Admission::authority);
+        let (chain, renewed) = match authority {
+            Some(Ok(authority)) => {
                 self.may_date().map_err(|error| error.to_string())?;
-                let chain = admission
-                    .authority()
+                let chain = authority
                     .issue_node(self.me.get(), request.key(), valid_from_now())
                     .map_err(|error| error.to_string())?;
                 let renewed = checked(&chain)?;
@@ -198,6 +224,10 @@ impl Fleet {
                 );
                 (chain, renewed)
             }
+            Some(Err(sealed)) => self
+                .ask_to_renew(identity, &request, action, checked)
+                .await
+                .map_err(|problem| format!("{sealed}; {problem}"))?,
             None => {
                 self.ask_to_renew(identity, &request, action, checked)
                     .await?
@@ -324,7 +354,7 @@ impl Fleet {
         }
         let validity = valid_from_now();
         let chain = admission
-            .authority()
+            .authority()?
             .issue_node(node.id.get(), proof.key(), validity)
             .map_err(|error| error.to_string())?;
         self.issued.keep(node.id, now, &chain);

@@ -58,6 +58,11 @@ pub(super) fn open(directory: &Path, root: &RootKey) -> Result<SealingKey, Strin
     unlock(&path, &lock, root)
 }
 
+/// Whether a vault was ever made there.
+pub(super) fn is_there(directory: &Path) -> bool {
+    file(directory).exists()
+}
+
 /// Seals it under another root key.
 pub(super) fn exchange(directory: &Path, before: &RootKey, after: &RootKey) -> Result<(), String> {
     if files::read_file(&file(directory))?.is_none() {

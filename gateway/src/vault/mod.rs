@@ -38,20 +38,17 @@ enum State {
 }
 
 impl Vault {
-    /// The vault under a node's data directory, opened if its root key can be had. The first time, it is made, and a root key that is a
-    /// file with it.
+    /// The vault under a node's data directory, sealed still: a module that hangs is to hold up nobody who does not ask for a key.
     #[must_use]
-    pub fn open(data: &Path, root: &RootKey) -> Arc<Self> {
-        let vault = Self {
+    pub fn at(data: &Path, root: &RootKey) -> Arc<Self> {
+        Arc::new(Self {
             directory: data.join("vault"),
             root: root.clone(),
             state: RwLock::new(State::Sealed("it was not opened yet".to_owned())),
-        };
-        vault.unseal();
-        Arc::new(vault)
+        })
     }
 
-    /// Opens it, if it is sealed; why not, if it stays so.
+    /// Opens it, if it is sealed; why not, if it stays so. The first time, it is made, and a root key that is a file with it.
     pub fn unseal(&self) -> Option<String> {
         if self.sealed().is_some() {
             *self.state.write() = match lock::open(&self.directory, &self.root) {
@@ -60,6 +57,12 @@ impl Vault {
             };
         }
         self.sealed()
+    }
+
+    /// Whether there is one, open or not.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        lock::is_there(&self.directory)
     }
 
     /// Why it is sealed; none while it is open.

@@ -5,6 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
+fn opened(data: &Path, root: &RootKey) -> Arc<Vault> {
+    let vault = Vault::at(data, root);
+    vault.unseal();
+    vault
+}
+
 /// A directory of one test's own, gone with it.
 struct Place(PathBuf);
 
@@ -44,8 +50,8 @@ fn assert_keeps(vault: &Vault) {
 fn a_key_comes_back_after_a_restart_and_lies_nowhere_in_the_clear() {
     let place = Place::new("file");
     let root = RootKey::beside(&place.0);
-    assert_keeps(&Vault::open(&place.0, &root));
-    let again = Vault::open(&place.0, &root);
+    assert_keeps(&opened(&place.0, &root));
+    let again = opened(&place.0, &root);
     assert_eq!(
         again.get(&name("fleet-1")).unwrap().unwrap().as_str(),
         "a secret"
@@ -68,9 +74,9 @@ fn a_key_comes_back_after_a_restart_and_lies_nowhere_in_the_clear() {
 fn without_its_root_key_a_vault_is_sealed_and_opens_once_it_is_back() {
     let place = Place::new("gone");
     let root = RootKey::File(place.0.join("root.key"));
-    assert_keeps(&Vault::open(&place.0, &root));
+    assert_keeps(&opened(&place.0, &root));
     fs::rename(place.0.join("root.key"), place.0.join("aside")).unwrap();
-    let vault = Vault::open(&place.0, &root);
+    let vault = opened(&place.0, &root);
     let problem = vault.sealed().unwrap();
     assert!(problem.contains("root.key"), "{problem}");
     assert!(matches!(
@@ -90,7 +96,7 @@ fn without_its_root_key_a_vault_is_sealed_and_opens_once_it_is_back() {
 #[test]
 fn another_root_key_opens_nothing_and_says_so() {
     let place = Place::new("other");
-    assert_keeps(&Vault::open(&place.0, &RootKey::beside(&place.0)));
+    assert_keeps(&opened(&place.0, &RootKey::beside(&place.0)));
     let wrong = place.secret("wrong.key", &"ab".repeat(32));
     let short = place.secret("short.key", "abcd");
     let open = place.secret("open.key", &"ab".repeat(32));
@@ -102,7 +108,7 @@ fn another_root_key_opens_nothing_and_says_so() {
         (RootKey::File(open), "chmod 600"),
         (RootKey::Passphrase(words), "another kind of root key"),
     ] {
-        let problem = Vault::open(&place.0, &root).sealed().unwrap();
+        let problem = opened(&place.0, &root).sealed().unwrap();
         assert!(problem.contains(expected), "{problem}");
     }
 }
@@ -112,13 +118,13 @@ fn a_passphrase_opens_what_it_sealed() {
     let place = Place::new("words");
     let words = place.secret("words", "sixteen characters at least\n");
     let root = RootKey::Passphrase(words.clone());
-    assert_keeps(&Vault::open(&place.0, &root));
-    assert_eq!(Vault::open(&place.0, &root).sealed(), None);
+    assert_keeps(&opened(&place.0, &root));
+    assert_eq!(opened(&place.0, &root).sealed(), None);
     crate::runtime::files::write_private(&words, b"sixteen characters at leasT").unwrap();
-    let problem = Vault::open(&place.0, &root).sealed().unwrap();
+    let problem = opened(&place.0, &root).sealed().unwrap();
     assert!(problem.contains("not the passphrase"), "{problem}");
     crate::runtime::files::write_private(&words, b"short").unwrap();
-    let problem = Vault::open(&place.0, &root).sealed().unwrap();
+    let problem = opened(&place.0, &root).sealed().unwrap();
     assert!(problem.contains("at least 16"), "{problem}");
 }
 
@@ -126,13 +132,13 @@ fn a_passphrase_opens_what_it_sealed() {
 fn a_root_key_is_exchanged_for_one_of_another_kind_and_every_key_stays() {
     let place = Place::new("reseal");
     let before = RootKey::beside(&place.0);
-    assert_keeps(&Vault::open(&place.0, &before));
+    assert_keeps(&opened(&place.0, &before));
     let after = RootKey::Passphrase(place.secret("words", "sixteen characters at least"));
     reseal(&place.0, &before, &after).unwrap();
-    assert!(Vault::open(&place.0, &before).sealed().is_some());
-    let vault = Vault::open(&place.0, &after);
+    assert!(opened(&place.0, &before).sealed().is_some());
+    let vault = opened(&place.0, &after);
     assert!(vault.get(&name("fleet-1")).unwrap().is_some());
     // The wrong one of before changes nothing.
     reseal(&place.0, &before, &after).unwrap_err();
-    assert_eq!(Vault::open(&place.0, &after).sealed(), None);
+    assert_eq!(opened(&place.0, &after).sealed(), None);
 }

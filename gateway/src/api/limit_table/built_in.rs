@@ -13,6 +13,7 @@ use crate::mesh::limits as mesh;
 use crate::runtime::limits as node;
 use crate::runtime::sockets;
 use crate::ship::limits as ship;
+use crate::vault;
 use portcullis_audit::tlog;
 use portcullis_consensus as consensus;
 use portcullis_policy::limits as policy;
@@ -153,6 +154,8 @@ pub(super) const ALL: &[BuiltIn] = &[
     // What policy may say.
     ("entries_per_tenant", count(policy::MAX_ENTRIES_PER_TENANT), "entries in a tenant's allow lists"),
     ("entries_in_fleet", count(policy::MAX_ENTRIES_IN_FLEET), "entries in all allow lists"),
+    ("authority_certificate", bytes(policy::MAX_AUTHORITY_CERTIFICATE), "an authority's certificate in the state"),
+    ("authority_problem", bytes(policy::MAX_AUTHORITY_PROBLEM), "why a node cannot use another authority"),
     ("clusters", count(policy::MAX_CLUSTERS), "clusters of a tenant"),
     ("endpoints", count(policy::MAX_ENDPOINTS), "endpoints of a tenant"),
     ("attachments", count(policy::MAX_ATTACHMENTS), "networks, and private links, of a tenant"),
@@ -256,6 +259,7 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("write_joining", time(fleet::JOINING), "a command waits on a control node that was not given the state yet"),
     ("certificate_look", time(certificates::LOOK), "how often the files of the doors' certificates are looked at"),
     ("certificate_issued_again", time(fleet::ISSUED_AGAIN), "a node is given the same certificate again for so long"),
+    ("vault_keys", count(vault::MAX_KEYS), "keys in a node's vault"),
     ("mesh_passed_on", count(fleet::paces::PASSED_ON as usize), "reports that one node may have passed on,"),
     ("mesh_latest", count(fleet::paces::LATEST as usize), "and times that it may ask which view is the latest,"),
     ("mesh_searches", count(fleet::paces::SEARCHES as usize), "and times that it may have this one search its evidence,"),

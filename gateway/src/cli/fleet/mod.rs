@@ -4,5 +4,5 @@
 mod offline;
 mod running;
 
-pub(super) use offline::{init, join, recover, restore};
+pub(super) use offline::{failed, init, join, read, recover, restore};
 pub(super) use running::{backup, invite, remove, status, step_down};

@@ -148,7 +148,8 @@ fn token(path: &Path) -> Result<JoinToken, String> {
     JoinToken::parse(&text).map_err(|error| format!("the token in {}: {error}", path.display()))
 }
 
-fn read(path: &Path) -> Result<NodeConfig, Exit> {
+/// A node's configuration; what is wrong with it has been said.
+pub(in crate::cli) fn read(path: &Path) -> Result<NodeConfig, Exit> {
     NodeConfig::read(path).map_err(|mistakes| {
         for mistake in mistakes {
             complain(&mistake.to_string());
@@ -157,7 +158,8 @@ fn read(path: &Path) -> Result<NodeConfig, Exit> {
     })
 }
 
-fn failed(problem: &str) -> Exit {
+/// Says why nothing came of it.
+pub(in crate::cli) fn failed(problem: &str) -> Exit {
     complain(&printable(&format!("error: {problem}")));
     Exit::Error
 }
