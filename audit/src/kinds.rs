@@ -108,6 +108,10 @@ pub const CHANGE_WAITING: &str = "change.waiting";
 pub const CHANGE_APPROVED: &str = "change.approved";
 /// A change that waited for a second person was dropped.
 pub const CHANGE_REJECTED: &str = "change.rejected";
+/// A certificate of a tenant's client counts again: to revoke it was a mistake.
+pub const CERTIFICATE_RESTORED: &str = "certificate.restored";
+/// A certificate of a tenant's client no longer counts.
+pub const CERTIFICATE_REVOKED: &str = "certificate.revoked";
 /// For how long the audit logs are kept was changed, or a legal hold was put or lifted.
 pub const KEEPING_SET: &str = "keeping.set";
 /// What needs two people was changed.
@@ -124,7 +128,7 @@ pub const INDEX_CONTRADICTED: &str = "index.contradicted";
 pub const INDEX_REBUILT: &str = "index.rebuilt";
 
 /// Every kind, sorted.
-pub const ALL: [&str; 60] = [
+pub const ALL: [&str; 62] = [
     ADMIN_REFUSED,
     AUTHENTICATION_FAILED,
     AUTHORITY_CHANGED,
@@ -135,6 +139,8 @@ pub const ALL: [&str; 60] = [
     CERTIFICATE_OVERDUE,
     CERTIFICATE_REFUSED,
     CERTIFICATE_RENEWED,
+    CERTIFICATE_RESTORED,
+    CERTIFICATE_REVOKED,
     CHANGE_APPROVED,
     CHANGE_REJECTED,
     CHANGE_WAITING,

@@ -248,6 +248,7 @@ impl Place {
                 user: "app",
                 database: "orders",
                 replication: false,
+                certificate: None,
                 purpose: Purpose::Connect,
                 unconfirmed: 0,
             };

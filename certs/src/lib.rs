@@ -19,6 +19,7 @@ pub mod names;
 mod pem;
 mod provider;
 pub mod schedule;
+mod serial;
 mod server;
 pub mod token;
 pub mod vault;
@@ -29,6 +30,7 @@ pub use identity::{Identity, IdentityError, MAX_CHAIN, Validity};
 pub use names::CertificateNames;
 pub use pem::PemError;
 pub use provider::{TlsError, provider};
+pub use serial::{first_certificate, serial_number};
 pub use server::{
     ALPN_POSTGRESQL, ClientCertificates, DuplicateName, Resumption, ServerIdentities,
     check_client_authorities, server_config,

@@ -73,11 +73,13 @@ pub enum Action {
     Certificates,
     /// Exchange an authority for another, or take that back.
     RotateAuthority,
+    /// Revoke a certificate of a tenant's client, or take that back.
+    Revoke,
 }
 
 impl Action {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Plan,
         Self::Apply,
         Self::Explain,
@@ -102,6 +104,7 @@ impl Action {
         Self::SetKeeping,
         Self::Certificates,
         Self::RotateAuthority,
+        Self::Revoke,
     ];
 }
 
@@ -162,6 +165,7 @@ const fn row(action: Action) -> Row {
         Action::SetKeeping      => cells([false,         false,           false,   false]),
         Action::Certificates    => cells([true,          false,           true,    false]),
         Action::RotateAuthority => cells([false,         false,           false,   false]),
+        Action::Revoke          => cells([true,          true,            false,   false]),
     }
 }
 

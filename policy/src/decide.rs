@@ -5,6 +5,7 @@ use crate::id::{ClusterId, EndpointId, Revision, TenantId};
 use crate::narrate::{Check, Fact, Narrator, Outcome, Story};
 use crate::network::{Address, AllowList, Found, Until};
 use crate::origin::Origin;
+use crate::revocations::Serial;
 use crate::server_name::ServerName;
 use crate::state::{EndpointView, View};
 use crate::tenant::{Authentication, Cluster, Endpoint, Entry, Replication};
@@ -24,8 +25,9 @@ use std::sync::Arc;
 /// 6. an entry for that door covers the address ([`DenialCode::AddressNotListed`]);
 /// 7. of those that cover it, the one that expires last still holds ([`DenialCode::EntryExpired`]);
 /// 8. a replication connection is allowed to be one ([`DenialCode::ReplicationRefused`]);
-/// 9. the tenant wants to be served from a policy as old as this one ([`DenialCode::PolicyStale`]). It comes last, because
-///    its answer differs: nobody learns of it whom the policy would not let in.
+/// 9. the certificate that the client has shown, if it has shown one, is not revoked ([`DenialCode::CertificateRevoked`]);
+/// 10. the tenant wants to be served from a policy as old as this one ([`DenialCode::PolicyStale`]). It comes last, because
+///     its answer differs: nobody learns of it whom the policy would not let in.
 ///
 /// A cancel request is decided exactly as the connection that it speaks for. User and database play no part before
 /// authentication. O(log n) in tenants and entries; allocates nothing unless the narrator does.
@@ -78,7 +80,7 @@ fn covering_entry(
     tell(narrator, Check::Address, entry_for(place, list, attempt))
 }
 
-/// Checks 7 to 9: what can stop an attempt that an entry covers.
+/// Checks 7 to 10: what can stop an attempt that an entry covers.
 fn still_admitted(
     place: &EndpointView,
     until: Until,
@@ -92,6 +94,9 @@ fn still_admitted(
         Check::Replication,
         replication_fits(place, attempt),
     )?;
+    if let Some(serial) = attempt.certificate {
+        tell(narrator, Check::Certificate, is_good(place, serial))?;
+    }
     match place.limits().on_stale {
         OnStale::Serve => Ok(()),
         OnStale::RefuseAfter(limit) => {
@@ -202,6 +207,13 @@ fn replication_fits(place: &EndpointView, attempt: &Attempt<'_>) -> Finding<'sta
     }
 }
 
+fn is_good<'a>(place: &EndpointView, serial: &'a Serial) -> Finding<'a, ()> {
+    match place.is_revoked(serial) {
+        false => Ok(((), Fact::NotRevoked(serial))),
+        true => Err((DenialCode::CertificateRevoked, Fact::Revoked(serial))),
+    }
+}
+
 fn is_confirmed(unconfirmed: u64, limit: u32) -> Finding<'static, ()> {
     match unconfirmed >= u64::from(limit) {
         false => Ok(((), Fact::Fresh(unconfirmed, limit))),
@@ -224,6 +236,9 @@ pub struct Attempt<'a> {
     pub database: &'a str,
     /// Whether it asks for a replication connection.
     pub replication: bool,
+    /// The serial number of the certificate that it has shown, verified against the tenant's authorities; none of one who
+    /// shows none.
+    pub certificate: Option<&'a Serial>,
     /// What it wants.
     pub purpose: Purpose,
     /// For how many seconds nobody has confirmed the policy to this node. 0 for whoever was let in before: a connection that

@@ -44,13 +44,15 @@ pub enum DenialCode {
     EntryExpired,
     /// The endpoint refuses replication connections.
     ReplicationRefused,
+    /// The client's certificate is revoked.
+    CertificateRevoked,
     /// Nobody has confirmed the policy for longer than the tenant wants to be served from it.
     PolicyStale,
 }
 
 impl DenialCode {
     /// Every code, in the order of the checks.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UnknownEndpoint,
         Self::TenantSuspended,
         Self::EndpointSuspended,
@@ -61,6 +63,7 @@ impl DenialCode {
         Self::AddressNotListed,
         Self::EntryExpired,
         Self::ReplicationRefused,
+        Self::CertificateRevoked,
         Self::PolicyStale,
     ];
 
@@ -78,6 +81,7 @@ impl DenialCode {
             Self::AddressNotListed => "address_not_listed",
             Self::EntryExpired => "entry_expired",
             Self::ReplicationRefused => "replication_refused",
+            Self::CertificateRevoked => "certificate_revoked",
             Self::PolicyStale => "policy_stale",
         }
     }
@@ -129,7 +133,8 @@ impl Denial {
             | DenialCode::EmptyList
             | DenialCode::AddressNotListed
             | DenialCode::EntryExpired
-            | DenialCode::ReplicationRefused => {
+            | DenialCode::ReplicationRefused
+            | DenialCode::CertificateRevoked => {
                 format!("connection not permitted (reference {reference})")
             }
         }
@@ -218,6 +223,10 @@ impl Denial {
             DenialCode::ReplicationRefused => {
                 String::from("the endpoint refuses replication connections")
             }
+            DenialCode::CertificateRevoked => match attempt.certificate {
+                Some(serial) => format!("the client's certificate {serial} is revoked"),
+                None => String::from("the client's certificate is revoked"),
+            },
             DenialCode::PolicyStale => format!(
                 "nobody has confirmed the policy to this node for {} s, and `on-stale` of tenant {} lets nobody in by one so old; \
                  whoever is in stays in, and `portcullis fleet status` tells whom the node hears",

@@ -28,6 +28,7 @@ mod origin;
 mod reach;
 mod reference;
 mod review;
+mod revocations;
 mod server_name;
 mod state;
 mod tenant;
@@ -52,6 +53,7 @@ pub use origin::{AwsEndpointId, Cloud, Origin, PrivateLinkId};
 pub use reach::{Reach, ReachDifference, difference, reach};
 pub use reference::{Reference, ReferenceError};
 pub use review::{Caution, UnusedBecause, Warning, warnings};
+pub use revocations::{Revocation, Revocations, Serial, SerialError};
 pub use server_name::ServerName;
 pub use state::{
     AUDIT_LEVEL, AUTHORITY_LEVEL, Affected, Applied, Author, Authorities, Authority,

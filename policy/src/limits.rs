@@ -96,6 +96,12 @@ pub const MAX_KEPT_SECONDS: u64 = 36_525 * 24 * 60 * 60;
 pub const MAX_HOLDS: usize = 256;
 /// Bytes of a legal hold's reason.
 pub const MAX_HOLD_REASON: usize = 1_024;
+/// Certificates of one tenant's clients that are revoked at once.
+pub const MAX_REVOCATIONS: usize = 1_000;
+/// Bytes of the reason for which a certificate was revoked.
+pub const MAX_REVOKED_REASON: usize = 256;
+/// Bytes of a certificate's serial number (RFC 5280 §4.1.2.2).
+pub const MAX_SERIAL: usize = 20;
 /// Bytes of one recorded audit event: what `portcullis_audit` writes at most.
 pub const MAX_RECORDED_EVENT: usize = 60 * 1024;
 /// Bytes of one record's audit events together: with its author and their lengths it is one message of the log (64 KiB).

@@ -4,6 +4,7 @@ use crate::denial::DenialCode;
 use crate::id::{EndpointId, TenantId};
 use crate::network::Address;
 use crate::origin::Origin;
+use crate::revocations::Serial;
 use crate::server_name::ServerName;
 use crate::tenant::Entry;
 use crate::time::Timestamp;
@@ -98,6 +99,8 @@ pub enum Check {
     Expiry,
     /// A replication connection is allowed to be one.
     Replication,
+    /// The client's certificate is not revoked; told only where it has shown one.
+    Certificate,
     /// The policy was confirmed lately enough; told only where the tenant minds.
     Confirmation,
 }
@@ -113,6 +116,7 @@ impl fmt::Display for Check {
             Self::Address => "address",
             Self::Expiry => "expiry",
             Self::Replication => "replication",
+            Self::Certificate => "certificate",
             Self::Confirmation => "confirmation",
         })
     }
@@ -164,6 +168,10 @@ pub enum Fact<'a> {
     ReplicationAllowed,
     /// It is one, and they are refused here.
     ReplicationRefused,
+    /// The client's certificate is not revoked.
+    NotRevoked(&'a Serial),
+    /// It is.
+    Revoked(&'a Serial),
     /// For how many seconds nobody has confirmed it, and after how many the tenant's new clients are refused.
     Fresh(u64, u32),
     /// The same, and they are refused.
@@ -199,6 +207,8 @@ impl fmt::Display for Fact<'_> {
             Self::NoReplication => f.write_str("this is no replication connection"),
             Self::ReplicationAllowed => f.write_str("replication connections are allowed"),
             Self::ReplicationRefused => f.write_str("replication connections are refused"),
+            Self::NotRevoked(serial) => write!(f, "certificate {serial} is not revoked"),
+            Self::Revoked(serial) => write!(f, "certificate {serial} is revoked"),
             Self::Fresh(seconds, limit) => write!(
                 f,
                 "the policy was confirmed {seconds} s ago; on-stale refuses after {limit} s"

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{EntryWords, at, endpoint, entry, name, server_name, state, tenant};
+use common::{EntryWords, Proposed, at, endpoint, entry, name, server_name, state, tenant};
 use portcullis_policy::*;
 use std::fmt::Write;
 
@@ -75,7 +75,9 @@ fn matrix() -> String {
     );
     for (title, acme) in set_ups() {
         let _ = writeln!(out, "\n{title}");
-        let view = state(&[acme, globex()]).view();
+        let mut state = state(&[acme, globex()]);
+        state.propose(&revoke(), at(0)).expect("it is revoked");
+        let view = state.view();
         for row in attempts() {
             let decision = decide_both_ways(&view, &row);
             let _ = writeln!(out, "    {:<58} {decision}", row.title);
@@ -93,6 +95,7 @@ fn decide_both_ways(view: &View, row: &Row) -> String {
         user: "app",
         database: "orders",
         replication: row.replication,
+        certificate: row.certificate.as_ref(),
         purpose: row.purpose,
         unconfirmed: row.unconfirmed,
     };
@@ -174,6 +177,16 @@ fn globex() -> Tenant {
         .endpoints
         .insert(name("orders"), endpoint("globex-orders", &doors, allow));
     globex
+}
+
+/// One certificate of acme's clients is revoked, whatever else is set up.
+fn revoke() -> Command {
+    Command::Revoke {
+        tenant: name("acme"),
+        serial: name("1f"),
+        reason: String::from("lost"),
+        until: None,
+    }
 }
 
 fn acme(doors: &[&str], allow: Vec<Entry>, change: impl Fn(&mut Endpoint)) -> Tenant {
@@ -307,6 +320,7 @@ struct Row {
     address: Address,
     server_name: Option<ServerName>,
     replication: bool,
+    certificate: Option<Serial>,
     purpose: Purpose,
     unconfirmed: u64,
 }
@@ -318,6 +332,7 @@ fn attempts() -> Vec<Row> {
         address: name(address),
         server_name: Some(server_name("acme-orders")),
         replication: false,
+        certificate: None,
         purpose: Purpose::Connect,
         unconfirmed: 0,
     };
@@ -356,6 +371,12 @@ fn attempts() -> Vec<Row> {
         }),
         with("to an unknown name", public(), &|row| {
             row.server_name = Some(server_name("acme-order"));
+        }),
+        with("with certificate 1f, revoked", public(), &|row| {
+            row.certificate = Some(name("1f"));
+        }),
+        with("with certificate 20", public(), &|row| {
+            row.certificate = Some(name("20"));
         }),
         with("by a policy 29 s old", public(), &|row| {
             row.unconfirmed = 29

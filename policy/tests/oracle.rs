@@ -5,7 +5,7 @@
 mod common;
 
 use common::random::{attempts, cases, moments, tenants};
-use common::state;
+use common::{Proposed, at, name, state};
 use portcullis_policy::*;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -18,7 +18,7 @@ proptest! {
 
     #[test]
     fn decide_agrees_with_the_oracle(tenants in tenants(), probes in attempts(), moment in moments()) {
-        let view = state(&tenants).view();
+        let view = with_revoked(&tenants).view();
         for probe in &probes {
             let attempt = probe.attempt();
             let expected = oracle(&tenants, &attempt, moment);
@@ -56,6 +56,24 @@ fn the_random_attempts_meet_every_outcome() {
             "{outcome}: {met:?}"
         );
     }
+}
+
+/// Whose certificate is revoked, and its serial number.
+const REVOKED: [(&str, &str); 2] = [("acme", "1f"), ("globex", "20")];
+
+fn with_revoked(tenants: &[Tenant]) -> State {
+    let mut state = state(tenants);
+    for (tenant, serial) in REVOKED {
+        let revoke = Command::Revoke {
+            tenant: name(tenant),
+            serial: name(serial),
+            reason: String::from("lost"),
+            until: None,
+        };
+        let revoked = state.propose(&revoke, at(0));
+        revoked.unwrap_or_else(|rejection| panic!("{rejection}"));
+    }
+    state
 }
 
 /// What the oracle says: who and until when, or the denial's code.
@@ -143,6 +161,7 @@ fn oracle_at(
         Some(_) if attempt.replication && endpoint.replication == Replication::Refused => {
             Said::No("replication_refused")
         }
+        Some(_) if is_revoked(tenant, attempt.certificate) => Said::No("certificate_revoked"),
         Some(_) if is_too_old(tenant.limits.on_stale, attempt.unconfirmed) => {
             Said::No("policy_stale")
         }
@@ -152,6 +171,13 @@ fn oracle_at(
             until: until.map(Timestamp::from_millis),
         },
     }
+}
+
+fn is_revoked(tenant: &Tenant, certificate: Option<&Serial>) -> bool {
+    certificate.is_some_and(|serial| {
+        let shown = serial.to_string();
+        REVOKED.contains(&(tenant.id.as_str(), shown.as_str()))
+    })
 }
 
 fn is_too_old(on_stale: OnStale, unconfirmed: u64) -> bool {

@@ -95,6 +95,7 @@ fn an_update_that_does_not_fit_is_refused() {
             put: vec![TenantAt {
                 revision: Revision::new(3),
                 document: tenant("globex"),
+                revoked: Revocations::default(),
             }],
             remove: vec![],
             fleet: None,

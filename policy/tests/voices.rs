@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{EntryWords, at, attempt, endpoint, entry, name, server_name, state, tenant};
+use common::{
+    EntryWords, Proposed, at, attempt, endpoint, entry, name, server_name, state, tenant,
+};
 use portcullis_policy::*;
 use std::collections::BTreeSet;
 
@@ -36,7 +38,7 @@ fn view() -> View {
     state(&[acme, globex]).view()
 }
 
-/// One attempt for each code but that of a policy that is too old: origin, address, name, whether replication.
+/// One attempt for each code but those of a revoked certificate and of a policy that is too old: origin, address, name, whether replication.
 const ATTEMPTS: [(&str, &str, &str, Option<&str>, bool); 11] = [
     (
         "unknown_endpoint",
@@ -145,9 +147,9 @@ fn clients_cannot_tell_one_denial_from_another() {
         .map(|(denial, _)| denial.reason())
         .collect();
     assert_eq!(
-        codes.len() + 1,
+        codes.len() + 2,
         DenialCode::ALL.len(),
-        "every code is among them but the one below"
+        "every code is among them but the two below"
     );
     assert_eq!(texts.len(), 1, "{texts:?}");
     let text = texts.first().unwrap();
@@ -156,6 +158,45 @@ fn clients_cannot_tell_one_denial_from_another() {
         &format!("connection not permitted (reference {reference})")
     );
     assert!(CLIENT_HINT.contains("`portcullis why REFERENCE`"));
+}
+
+#[test]
+fn the_operator_alone_is_told_which_certificate_is_revoked() {
+    let mut acme = tenant("acme");
+    let allow = vec![entry("203.0.113.0/24", "public")];
+    acme.endpoints
+        .insert(name("orders"), endpoint("acme-orders", &["public"], allow));
+    let mut state = state(&[acme]);
+    let revoke = Command::Revoke {
+        tenant: name("acme"),
+        serial: name("1f0a"),
+        reason: String::from("lost"),
+        until: None,
+    };
+    state.propose(&revoke, at(1)).unwrap();
+    let (target, serial) = (server_name("acme-orders"), name::<Serial>("1f0a"));
+    let attempt = Attempt {
+        certificate: Some(&serial),
+        ..attempt(&Origin::Public, "203.0.113.7", Some(&target))
+    };
+    let told = explain(&state.view(), &attempt, at(1));
+    assert!(
+        told.to_string().contains("certificate 1f0a is revoked"),
+        "{told}"
+    );
+    let Decision::Denied(denial) = told.decision else {
+        panic!("permitted");
+    };
+    let whole = denial.for_operator(&attempt);
+    assert!(
+        whole.contains("the client's certificate 1f0a is revoked"),
+        "{whole}"
+    );
+    let said = denial.for_client(&Reference::from_bits(0));
+    assert!(
+        !said.contains("1f0a") && !said.contains("revoked"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -57,6 +57,8 @@ fn a_client_certificate_that_is_not_all_right_ends_the_handshake_or_maps_to_nobo
     let mode = certificate_mode(&people.pem, &map);
     let gateway = gateway(&acme(server, orders().authentication(&mode)));
     let before = sessions(server, "batch");
+    let revoke = ["revoke", "5e:ed", "--tenant", "acme", "--why", "lost"];
+    let _ = gateway.ask(&revoke);
     let uri = |uri: &str| SanType::URI(uri.to_owned().try_into().unwrap());
     let right = uri("spiffe://acme.test/batch");
     let with = |names: &[SanType]| {
@@ -149,6 +151,11 @@ fn a_client_certificate_that_is_not_all_right_ends_the_handshake_or_maps_to_nobo
             "two identities",
             with(&[uri("spiffe://globex.test/batch"), right.clone()]),
             "certificate_names",
+        ),
+        (
+            "revoked",
+            right_and(|leaf| leaf.serial_number = Some(vec![0x5e, 0xed].into())),
+            "certificate_revoked",
         ),
     ] {
         for dial in [gateway.dial(NAME), gateway.dial(NAME).tls12_only()] {

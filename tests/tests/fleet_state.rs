@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use portcullis_policy::{Snapshot, Tenant, TenantAt};
+use portcullis_policy::{Revocations, Snapshot, Tenant, TenantAt};
 use portcullis_tests::fleet::{BOTH, Guests, Load, Node, alter, figure};
 use portcullis_tests::{Fleet, wait};
 use serde_json::Value;
@@ -203,6 +203,7 @@ fn ghost(snapshot: &mut Snapshot) {
     snapshot.tenants.push(TenantAt {
         revision: snapshot.revision,
         document: Tenant::new("ghost".parse().expect("an id")),
+        revoked: Revocations::default(),
     });
 }
 

@@ -52,7 +52,20 @@ pub(crate) fn leaves_of(
         personal,
     };
     let mut leaves = vec![said(None, own)];
+    let revoking = matches!(
+        proposal.command,
+        Command::Revoke { .. } | Command::Unrevoke { .. }
+    );
     for tenant in &applied.tenants {
+        if revoking {
+            // The document is as it was.
+            let mut event = about(kind);
+            event.tenant = Some(tenant.to_string());
+            let facts = self::facts(&proposal.command, applied).into_iter();
+            let event = facts.fold(event, |event, (name, value)| event.with(name, value));
+            leaves.push(said(Some(tenant.clone()), event));
+            continue;
+        }
         let mut event = about(kinds::POLICY_APPLIED);
         event.tenant = Some(tenant.to_string());
         let changes = applied.changes.iter().filter(|it| it.tenant == *tenant);
@@ -146,6 +159,8 @@ fn kind_of(proposal: &Proposal, applied: &Applied) -> Option<&'static str> {
         Command::SetGuardRails { .. } => Some(kinds::GUARD_RAILS_SET),
         Command::SetKeeping { .. } => Some(kinds::KEEPING_SET),
         Command::Authority { .. } => applied.fleet_changed.then_some(kinds::AUTHORITY_CHANGED),
+        Command::Revoke { .. } => touched.then_some(kinds::CERTIFICATE_REVOKED),
+        Command::Unrevoke { .. } => touched.then_some(kinds::CERTIFICATE_RESTORED),
         // Pieces of a command that has its own leaf once it is whole; who votes, as the leaves of
         // admissions and removals say; what a seal leaves is made by the
         // logs, and what a record leaves by its node.
@@ -235,6 +250,17 @@ fn facts(command: &Command, applied: &Applied) -> Vec<(&'static str, Value)> {
             facts.extend(step_facts(step));
             facts
         }
+        Command::Revoke {
+            tenant: _,
+            serial,
+            reason,
+            until,
+        } => vec![
+            ("serial", text(serial)),
+            ("reason", text(reason)),
+            ("until", until.map_or(Value::Null, moment)),
+        ],
+        Command::Unrevoke { tenant: _, serial } => vec![("serial", text(serial))],
         Command::Apply { .. }
         | Command::Commit { .. }
         | Command::Withdraw { .. }

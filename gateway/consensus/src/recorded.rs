@@ -9,7 +9,7 @@ use portcullis_policy::{Command, NodeId, Principal, Proposal, Rejection, State};
 
 /// Kinds of which every node of the fleet makes the leaf by itself: from one node alone nobody takes
 /// them.
-const FLEETS_OWN: [&str; 18] = [
+const FLEETS_OWN: [&str; 20] = [
     kinds::POLICY_APPLIED,
     kinds::POLICY_DOCUMENT,
     kinds::FLEET_FOUNDED,
@@ -27,6 +27,8 @@ const FLEETS_OWN: [&str; 18] = [
     kinds::CHANGE_REJECTED,
     kinds::GUARD_RAILS_SET,
     kinds::KEEPING_SET,
+    kinds::CERTIFICATE_REVOKED,
+    kinds::CERTIFICATE_RESTORED,
     kinds::LOG_HEAD,
 ];
 

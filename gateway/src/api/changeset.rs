@@ -27,6 +27,8 @@ pub enum Wanted {
         /// When the tenant last changed as far as the author knows; none is: it is not there.
         expected: Option<Revision>,
     },
+    /// A certificate revoked, or that taken back.
+    Revocation(Command),
     /// What somebody else proposed.
     Approval {
         /// By which it is known.
@@ -61,6 +63,11 @@ impl Changeset {
         match wanted {
             Wanted::Directory { files, missing } => directory(&before, who, files, *missing),
             Wanted::Tenant { id, file, expected } => tenant(who, id, file, *expected),
+            Wanted::Revocation(command) => Ok(Self {
+                put: Vec::new(),
+                kept: Vec::new(),
+                command: command.clone(),
+            }),
             Wanted::Approval { pending, digest } => Ok(Self {
                 put: match node.fleet.pending_change(*pending).map(|one| one.command) {
                     Some(Command::Apply { put, .. }) => put,

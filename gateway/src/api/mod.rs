@@ -28,6 +28,7 @@ pub mod policy;
 mod policy_events;
 mod questions;
 mod refusal;
+pub mod revocations;
 mod routes;
 pub mod types;
 mod who;

@@ -199,6 +199,8 @@ fn kind(command: &Command) -> &'static str {
         | Command::Stage { .. }
         | Command::Commit { .. }
         | Command::Discard { .. }
+        | Command::Revoke { .. }
+        | Command::Unrevoke { .. }
         | Command::Recover { .. }
         | Command::Succession { .. }
         | Command::BindOperator { .. }

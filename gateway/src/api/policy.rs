@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use portcullis_audit::kinds;
 use portcullis_policy::{
     Author, Command, Rehearsed, RequestId, Revision, Tenant, TenantId, Timestamp, Told, warnings,
 };
@@ -168,6 +169,8 @@ pub(super) struct Decided {
     pub(super) note: Option<String>,
     pub(super) difference: Difference,
     warnings: Vec<Warning>,
+    /// What it is called in the evidence.
+    pub(super) kind: &'static str,
     /// A second person must approve first.
     pending: Option<PendingChange>,
 }
@@ -186,6 +189,7 @@ impl Decided {
                 ..Difference::default()
             },
             warnings: Vec::new(),
+            kind: kinds::POLICY_APPLIED,
             pending: PendingChange::of(&written.told),
         }
     }
@@ -206,6 +210,7 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
     })
     .await?;
     let Changeset { put, kept, command } = changeset;
+    let kind = called(&command);
     let since = clock::instant();
     let written = match node
         .fleet
@@ -254,6 +259,7 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
             .next("`portcullis fleet status` shows which node enforces which revision"));
         }
     };
+    decided.kind = kind;
     if written.made == Made::Before {
         decided.note = Some(format!(
             "the same request was executed before, at revision {}: nothing was done now",
@@ -261,6 +267,16 @@ async fn decide(node: &Arc<Node>, proposal: Proposal) -> Result<Decided, Refusal
         ));
     }
     Ok(decided)
+}
+
+fn called(command: &Command) -> &'static str {
+    if matches!(command, Command::Revoke { .. }) {
+        kinds::CERTIFICATE_REVOKED
+    } else if matches!(command, Command::Unrevoke { .. }) {
+        kinds::CERTIFICATE_RESTORED
+    } else {
+        kinds::POLICY_APPLIED
+    }
 }
 
 /// Somebody who was not told what became of a request gives it again, and what it would change

@@ -19,7 +19,7 @@ pub(super) fn applied_event(node: &Node, author: &str, decided: &Decided) -> Eve
         removed,
         ..
     } = &decided.difference;
-    let mut event = Event::new(decided.at.as_millis(), kinds::POLICY_APPLIED, &*node.name)
+    let mut event = Event::new(decided.at.as_millis(), decided.kind, &*node.name)
         .with("by", author)
         .with("added", json!(added))
         .with("altered", json!(altered))

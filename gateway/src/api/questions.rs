@@ -56,6 +56,7 @@ pub(super) fn explain(
         user: &asked.user,
         database: &asked.database,
         replication: asked.replication,
+        certificate: None,
         purpose: Purpose::Connect,
         // Of another moment nobody knows how old the policy will be.
         unconfirmed: match asked.at {

@@ -13,10 +13,11 @@ use super::limits::{
 };
 use super::people::{Commanders, author};
 use super::policy::{Missing, Patience, Proposal, Wanted};
+use super::revocations::RevokeRequest;
 use super::types::{PolicyRequest, TenantRequest};
 use super::{
     Node, Refusal, Who, cluster, evidence, fleet, keeping, limit_table, operators, policy,
-    questions,
+    questions, revocations,
 };
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
@@ -87,6 +88,8 @@ pub(super) enum Action {
     Keeping,
     SetKeeping,
     Backup,
+    Revocations,
+    Revoke,
 }
 
 impl Action {
@@ -102,7 +105,7 @@ impl Action {
             Self::ClusterCheck => Permission::ClusterCheck,
             Self::Status => Permission::Status,
             Self::Limits => Permission::Limits,
-            Self::Policy => Permission::Policy,
+            Self::Policy | Self::Revocations => Permission::Policy,
             Self::Fleet | Self::GuardRails | Self::Keeping => Permission::FleetStatus,
             Self::AuditTrust | Self::AuditLogs | Self::AuditFile | Self::AuditOpenings => {
                 Permission::AuditLog
@@ -119,6 +122,7 @@ impl Action {
             Self::Reject => Permission::Apply,
             Self::SetGuardRails => Permission::SetGuardRails,
             Self::SetKeeping => Permission::SetKeeping,
+            Self::Revoke => Permission::Revoke,
         }
     }
 }
@@ -156,6 +160,8 @@ pub(super) fn router() -> Router<Action> {
         changes("/v1/reject", Action::Reject),
         Route::get("/v1/guard-rails", Action::GuardRails),
         changes("/v1/guard-rails", Action::SetGuardRails),
+        Route::get("/v1/revocations", Action::Revocations),
+        Route::post("/v1/revocations", Action::Revoke).within(MAX_BODY, POLICY_TIME),
         Route::get("/v1/backup", Action::Backup).within(MAX_BODY, FLEET_TIME),
     ])
 }
@@ -290,6 +296,8 @@ impl Admin {
             Action::SetGuardRails => {
                 Response::json(&operators::set_guard_rails(node, &who, request.json()?).await?)
             }
+            Action::Revocations => Response::json(&revocations::list(node, &who, &request.query)?),
+            Action::Revoke => revoke(node, who, request).await?,
             Action::Keeping => Response::json(&keeping::keeping(node)?),
             Action::SetKeeping => {
                 Response::json(&keeping::set_keeping(node, &who, request.json()?).await?)
@@ -361,6 +369,19 @@ async fn put_tenant(node: &Arc<Node>, who: Who, request: &Request) -> Result<Res
         who,
         request: request_id(request)?,
         patience: Patience::Moment,
+    };
+    let reply = within_time(policy::apply(node, proposal)).await?;
+    Ok(Response::json(&reply))
+}
+
+async fn revoke(node: &Arc<Node>, who: Who, request: &Request) -> Result<Response, Refusal> {
+    let mut asked: RevokeRequest = request.json()?;
+    let number = request_id(asked.request.take())?;
+    let proposal = Proposal {
+        wanted: revocations::wanted(node, &who, asked)?,
+        who,
+        request: number,
+        patience: Patience::Receipt,
     };
     let reply = within_time(policy::apply(node, proposal)).await?;
     Ok(Response::json(&reply))

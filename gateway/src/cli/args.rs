@@ -12,6 +12,7 @@ use super::operator_args::{
     ApproveArgs, GuardRailsCommand, OperatorCommand, PendingArgs, PolicyPutArgs, RejectArgs,
 };
 use super::paths::{ClusterPath, EndpointPath};
+use super::revoke_args::{RevocationsArgs, RevokeArgs};
 use super::selftest::args::SelftestCommand;
 use super::vault::VaultCommand;
 use crate::runtime::dialer::protocol::Place;
@@ -47,6 +48,10 @@ pub enum Command {
     Why(WhyArgs),
     /// List live connections: who, from where, by which entry
     Connections(ConnectionsArgs),
+    /// Revoke a certificate of a tenant's client on every node at once, live connections included
+    Revoke(RevokeArgs),
+    /// List certificates that are revoked
+    Revocations(RevocationsArgs),
     /// Work with tenants' clusters
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -24,6 +24,8 @@ pub mod output;
 pub mod paths;
 mod policy;
 mod questions;
+mod revoke;
+pub mod revoke_args;
 pub mod search_args;
 mod selftest;
 pub mod serve;
@@ -54,6 +56,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => client(questions::explain(args)),
         Command::Reach(args) => client(questions::reach(args)),
         Command::Why(args) => client(questions::why(args)),
+        Command::Revoke(args) => client(revoke::revoke(args)),
+        Command::Revocations(args) => client(revoke::revocations(args)),
         Command::Connections(args) => client(questions::connections(args)),
         Command::Cluster(ClusterCommand::Check(args)) => client(questions::cluster_check(args)),
         Command::Status(args) => client(questions::status(args)),

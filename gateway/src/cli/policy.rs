@@ -110,7 +110,7 @@ pub(super) fn applied(node: &Node, said: Result<Said<ApplyReply>, Failure>, rece
 }
 
 /// A number of its own for a request.
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     RequestId::new(random::bytes()).to_string()
 }
 

@@ -149,6 +149,7 @@ impl Attempt {
             user: client.startup.user.clone(),
             database: client.startup.database.clone(),
             replication: client.startup.replication != portcullis_wire::startup::Replication::No,
+            certificate: client.certificate(),
         }
     }
 

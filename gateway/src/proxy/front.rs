@@ -348,6 +348,7 @@ impl Front {
             user: "",
             database: "",
             replication: false,
+            certificate: None,
             purpose: Purpose::Connect,
             unconfirmed: 0,
         };

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portcullis_certs::hello::{self, Hearing, Hello, Unheard};
-use portcullis_certs::{ALPN_POSTGRESQL, Identity};
-use portcullis_policy::{Address, Origin, Reference, ServerName};
+use portcullis_certs::{ALPN_POSTGRESQL, Identity, serial_number};
+use portcullis_policy::{Address, Origin, Reference, Serial, ServerName};
 use portcullis_wire::Complaint;
 use portcullis_wire::cancel::CancelRequest;
 use portcullis_wire::error::{ErrorResponse, SqlState};
@@ -48,6 +48,16 @@ pub(super) struct Client {
     pub(super) identity: Arc<Identity>,
     /// The authorities that a client certificate was verified against in this very handshake.
     pub(super) vouching: Option<Arc<str>>,
+}
+
+impl Client {
+    /// The serial number of the certificate that it has shown; none where it showed none, or one with a number that no
+    /// authority may give.
+    pub(super) fn certificate(&self) -> Option<Serial> {
+        let (_, session) = self.stream.get_ref();
+        let leaf = session.peer_certificates()?.first()?;
+        Serial::of(&serial_number(leaf)?)
+    }
 }
 
 /// What the first packet asked for.

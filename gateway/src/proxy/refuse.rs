@@ -95,6 +95,13 @@ impl Refusal {
         narration: String,
     ) -> Self {
         let state = match denial.reason() {
+            // As any other proof that does not count.
+            DenialCode::CertificateRevoked => {
+                let story = denial.for_operator(attempt);
+                let mut refusal = Self::credential(denial.code(), story, attempt.user, reference);
+                refusal.tenant = denial.tenant().cloned();
+                return refusal.with("narration", narration);
+            }
             // Drivers that know several hosts go on to the next.
             DenialCode::PolicyStale => SqlState::CANNOT_CONNECT_NOW,
             DenialCode::UnknownEndpoint

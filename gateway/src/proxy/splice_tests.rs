@@ -62,6 +62,7 @@ fn guard() -> LiveGuard {
         user: "app".to_owned(),
         database: "orders".to_owned(),
         replication: false,
+        certificate: None,
     };
     let view = state.view();
     let attempt = facts.attempt(portcullis_policy::Purpose::Connect);

@@ -263,7 +263,9 @@ fn shelf(kind: &str) -> Shelf {
         | "fleet.reported"
         | "fleet.epoch"
         | "fleet.reinstalled"
-        | "certificate.renewed" => (ENTITY_MANAGEMENT, 3),
+        | "certificate.renewed"
+        | "certificate.restored"
+        | "certificate.revoked" => (ENTITY_MANAGEMENT, 3),
         "fleet.removed" | "fleet.uninvited" | "log.pruned" | "openings.erased" => {
             (ENTITY_MANAGEMENT, 4)
         }

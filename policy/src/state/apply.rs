@@ -20,6 +20,7 @@ use super::view::View;
 use crate::document::{DocumentPath, line};
 use crate::id::{Revision, TenantId};
 use crate::limits::{MAX_ENTRIES_IN_FLEET, MAX_ENTRIES_PER_TENANT};
+use crate::revocations::Revocation;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -305,6 +306,22 @@ impl State {
             }
             Command::Authority { purpose, step } => self.authority_step(*purpose, step),
             Command::SetKeeping { keeping, replaces } => self.set_keeping(keeping, *replaces),
+            Command::Revoke {
+                tenant,
+                serial,
+                reason,
+                until,
+            } => self.revoke(
+                tenant,
+                serial,
+                Revocation {
+                    reason: reason.clone(),
+                    author: author.name.clone(),
+                    at: self.at,
+                    until: *until,
+                },
+            ),
+            Command::Unrevoke { tenant, serial } => self.unrevoke(tenant, serial),
             Command::SetGuardRails { guard_rails } => match self.guard_rails {
                 None => Err(Rejection::NoFleet),
                 Some(before) => {
@@ -325,14 +342,9 @@ impl State {
             self.check_document(document)?;
         }
         let revision = self.turn();
-        let documents = put.iter().map(|document| (*document, revision));
+        let documents = put.iter().map(|document| (*document, revision, None));
         let (next, touched) = self.view.exchanged(documents, remove)?;
-        if next.weight > self.max_in_fleet {
-            return Err(Rejection::FleetLimit {
-                entries: next.weight,
-                maximum: self.max_in_fleet,
-            });
-        }
+        self.check_fleet_limit(&next)?;
         let changes = self.view.changes_to(&next, &touched, self.at);
         self.view = next;
         Ok(Done {
@@ -341,6 +353,16 @@ impl State {
             changes,
             ..Done::quietly(false)
         })
+    }
+
+    pub(super) fn check_fleet_limit(&self, next: &View) -> Result<(), Rejection> {
+        match next.weight > self.max_in_fleet {
+            false => Ok(()),
+            true => Err(Rejection::FleetLimit {
+                entries: next.weight,
+                maximum: self.max_in_fleet,
+            }),
+        }
     }
 
     fn differs(&self, document: &Tenant) -> bool {

@@ -4,7 +4,7 @@ use super::view::{EndpointView, TenantView, View};
 use crate::id::{EndpointId, TenantId};
 use crate::network::{Address, AddressSet, AllowList};
 use crate::origin::Origin;
-use crate::tenant::Replication;
+use crate::tenant::{Authentication, Replication};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,8 @@ pub enum ChangeKind {
     /// What every connection to it stands on differs, whatever its address: the cluster behind it, a name taken away, the
     /// authentication, replication refused, the tenant or the endpoint suspended.
     Redirected,
+    /// Who may reach it is the same, and certificates that it took no longer count.
+    Revoked,
 }
 
 impl fmt::Display for ChangeKind {
@@ -52,6 +54,7 @@ impl fmt::Display for ChangeKind {
             Self::Removed => "removed",
             Self::Altered => "altered",
             Self::Redirected => "redirected",
+            Self::Revoked => "revoked",
         })
     }
 }
@@ -75,7 +78,7 @@ impl Change {
             sets.get(origin).is_some_and(|set| set.contains(address))
         };
         match self.kind {
-            ChangeKind::Removed | ChangeKind::Redirected => true,
+            ChangeKind::Removed | ChangeKind::Redirected | ChangeKind::Revoked => true,
             ChangeKind::Added | ChangeKind::Altered => listed(&self.shut) || listed(&self.retimed),
         }
     }
@@ -84,7 +87,9 @@ impl Change {
     #[must_use]
     pub fn affected(&self) -> Affected<'_> {
         match self.kind {
-            ChangeKind::Removed | ChangeKind::Redirected => return Affected::Everybody,
+            ChangeKind::Removed | ChangeKind::Redirected | ChangeKind::Revoked => {
+                return Affected::Everybody;
+            }
             ChangeKind::Added | ChangeKind::Altered => {}
         }
         let sets = self.shut.iter().chain(&self.retimed);
@@ -180,7 +185,8 @@ fn same_document(old: &Arc<EndpointView>, new: &Arc<EndpointView>) -> bool {
     Arc::ptr_eq(old, new)
         || (old.tenant_is_suspended() == new.tenant_is_suspended()
             && old.endpoint() == new.endpoint()
-            && old.cluster() == new.cluster())
+            && old.cluster() == new.cluster()
+            && (old.revokes_as(new) || !asks_for_certificates(new)))
 }
 
 fn kind(old: &EndpointView, new: &EndpointView) -> ChangeKind {
@@ -193,8 +199,16 @@ fn kind(old: &EndpointView, new: &EndpointView) -> ChangeKind {
         before.replication == Replication::Allowed && after.replication == Replication::Refused;
     match suspended || elsewhere || name_taken || other_proof || replication_refused {
         true => ChangeKind::Redirected,
+        false if asks_for_certificates(new) && new.revokes_more_than(old) => ChangeKind::Revoked,
         false => ChangeKind::Altered,
     }
+}
+
+fn asks_for_certificates(view: &EndpointView) -> bool {
+    matches!(
+        view.endpoint().authentication,
+        Authentication::Certificate { .. }
+    )
 }
 
 fn is_suspended(view: &EndpointView) -> bool {

@@ -19,7 +19,7 @@ const SNAPSHOT_WITH_KEYS: u8 = 2;
 const SNAPSHOT_WITH_RECORDS: u8 = 3;
 /// The format of a snapshot that says for how long the audit logs are kept.
 const SNAPSHOT_WITH_KEEPING: u8 = 4;
-/// The format of a snapshot that knows authorities.
+/// The format of a snapshot that knows authorities or what is revoked of a tenant's clients.
 const SNAPSHOT_WITH_AUTHORITIES: u8 = 5;
 
 /// The bytes of a command in today's format.
@@ -61,7 +61,8 @@ pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
 pub fn encode_snapshot(snapshot: &Snapshot) -> Result<Vec<u8>, CodecError> {
     let mut bytes = encode(snapshot)?;
     // What the last fields are while nothing was set: a byte 0 for each list, and for each time that is none.
-    let (format, empty) = if !snapshot.authorities.is_empty() {
+    let revoked = snapshot.tenants.iter().any(|it| !it.revoked.is_empty());
+    let (format, empty) = if revoked || !snapshot.authorities.is_empty() {
         (SNAPSHOT_WITH_AUTHORITIES, 0)
     } else if snapshot.keeping != Keeping::default() {
         (SNAPSHOT_WITH_KEEPING, 2)

@@ -7,6 +7,7 @@ use super::keeping::Keeping;
 use crate::access::Role;
 use crate::fleet_id::{Digest, FleetId, KeyHash, NodeId, PendingId, RequestId};
 use crate::id::{NodeName, OperatorId, Revision, TenantId};
+use crate::revocations::Serial;
 use crate::tenant::Tenant;
 use crate::tenant_limits::OnStale;
 use crate::text::unique;
@@ -199,6 +200,24 @@ pub enum Command {
         /// The step.
         step: AuthorityStep,
     },
+    /// A certificate of a tenant's client no longer counts.
+    Revoke {
+        /// Whose authority issued it.
+        tenant: TenantId,
+        /// Its serial number.
+        serial: Serial,
+        /// Why; 1 to [`MAX_REVOKED_REASON`](crate::limits::MAX_REVOKED_REASON) bytes.
+        reason: String,
+        /// When it ends by itself, where that is known.
+        until: Option<Timestamp>,
+    },
+    /// It was a mistake to revoke this certificate: it counts again.
+    Unrevoke {
+        /// Whose authority issued it.
+        tenant: TenantId,
+        /// Its serial number.
+        serial: Serial,
+    },
 }
 
 /// The highest [`Command::required_level`] of this version: what a node that runs it reports.
@@ -209,6 +228,9 @@ pub const AUDIT_LEVEL: u32 = 3;
 
 /// From this level on the state knows authorities.
 pub const AUTHORITY_LEVEL: u32 = 4;
+
+/// The level of a version that knows which certificates of tenants' clients are revoked.
+const REVOKING_LEVEL: u32 = 4;
 
 impl Command {
     /// The level that every node must have before this may be used. Level 0 is what gets a fleet out of trouble.
@@ -237,6 +259,7 @@ impl Command {
             | Self::SetGuardRails { .. } => 1,
             Self::Seal | Self::Record { .. } | Self::SetKeeping { .. } => AUDIT_LEVEL,
             Self::Authority { .. } => AUTHORITY_LEVEL,
+            Self::Revoke { .. } | Self::Unrevoke { .. } => REVOKING_LEVEL,
         }
     }
 }

@@ -5,24 +5,16 @@ use super::change::{Change, changes_of_tenant};
 use super::fleet::Fleet;
 use super::rejection::Rejection;
 use super::root::Hasher;
+use super::tenant_at::TenantAt;
 use super::view::{FleetView, TenantView, View};
 use crate::fleet_id::Digest;
 use crate::id::{Revision, TenantId};
+use crate::revocations::Revocations;
 use crate::tenant::{Tenant, Via};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// A tenant's document and when it last changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TenantAt {
-    /// The revision at which it last changed.
-    pub revision: Revision,
-    /// The document.
-    pub document: Tenant,
-}
 
 /// What leads from one view to a later one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +59,11 @@ impl View {
                     tenant: one.document.id.clone(),
                     error,
                 })?;
+            one.revoked.check()?;
         }
-        let documents = put.iter().map(|one| (&one.document, one.revision));
+        let documents = put
+            .iter()
+            .map(|one| (&one.document, one.revision, Some(&one.revoked)));
         let (mut next, touched) = self.exchanged(documents, remove)?;
         if let Some(fleet) = fleet {
             fleet.check()?;
@@ -107,10 +102,11 @@ impl View {
         self.fleet = Some(Arc::new(FleetView { fleet, digest }));
     }
 
-    /// These documents put and those tenants removed, in a copy that shares all else, and whom that touched.
+    /// These documents put and those tenants removed, in a copy that shares all else, and whom that touched. Where nothing is
+    /// said of what is revoked, it stays.
     pub(super) fn exchanged<'a>(
         &self,
-        put: impl Iterator<Item = (&'a Tenant, Revision)> + Clone,
+        put: impl Iterator<Item = (&'a Tenant, Revision, Option<&'a Revocations>)> + Clone,
         remove: &'a [TenantId],
     ) -> Result<(Self, BTreeSet<&'a TenantId>), Rejection> {
         let mut next = self.clone();
@@ -118,14 +114,14 @@ impl View {
         // First everybody lets go, so that tenants may exchange what they own in one command.
         for id in remove
             .iter()
-            .chain(put.clone().map(|(document, _)| &document.id))
+            .chain(put.clone().map(|(document, _, _)| &document.id))
         {
             next.weight -= next.take_out(id).map_or(0, |old| old.weight);
             touched.insert(id);
         }
-        for (document, revision) in put {
+        for (document, revision, revoked) in put {
             let old = self.tenant(&document.id).map(Arc::as_ref);
-            let tenant = TenantView::build(document, revision, old);
+            let tenant = TenantView::build(document, revision, revoked, old);
             next.weight += tenant.weight;
             next.put_in(Arc::new(tenant))?;
         }

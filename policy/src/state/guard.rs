@@ -76,7 +76,9 @@ impl State {
             | Command::Approve { .. }
             | Command::Reject { .. }
             | Command::Seal
-            | Command::Record { .. } => false,
+            | Command::Record { .. }
+            | Command::Revoke { .. }
+            | Command::Unrevoke { .. } => false,
         }
     }
 

@@ -5,7 +5,7 @@
 //! with the proposal. A [`View`] is what gateways hold: a cheap, immutable picture of the state at one revision.
 //!
 //! Rooms: `documents` (tenants), `fleet`, `invitations` and `membership` (nodes), `operators` and `guard` and `pending`
-//! (people), `requests`, `recorded` and `staged` (how commands arrive), `questions` (what is read), `root` (hashes), `codec` and `snapshot`
+//! (people), `revoking` (certificates), `requests`, `recorded` and `staged` (how commands arrive), `questions` (what is read), `root` (hashes), `codec` and `snapshot`
 //! (bytes).
 //!
 //! Absent: storage and transport. A [`Snapshot`] is plain data for whoever writes it down. Signatures: whoever proposes a
@@ -30,9 +30,11 @@ mod questions;
 mod recorded;
 mod rejection;
 mod requests;
+mod revoking;
 mod root;
 mod snapshot;
 mod staged;
+mod tenant_at;
 mod view;
 
 pub use applied::{Applied, Told};
@@ -47,7 +49,7 @@ pub use codec::{
     encode_snapshot,
 };
 pub use command::{AUDIT_LEVEL, AUTHORITY_LEVEL, Command, FEATURE_LEVEL};
-pub use documents::{TenantAt, ViewUpdate};
+pub use documents::ViewUpdate;
 pub use fleet::{Fleet, NoSuchRole, Node, NodeRole, UsedIds};
 pub use guard::{GuardRails, People};
 pub use invitations::Invitation;
@@ -58,6 +60,7 @@ pub use rejection::Rejection;
 pub use requests::Remembered;
 pub use snapshot::Snapshot;
 pub use staged::StagedPieces;
+pub use tenant_at::TenantAt;
 pub use view::{EndpointView, TenantView, View};
 
 pub(crate) use change::{difference, open_doors};

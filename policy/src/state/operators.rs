@@ -154,7 +154,9 @@ impl State {
             | Command::Approve { .. }
             | Command::Reject { .. }
             | Command::SetGuardRails { .. }
-            | Command::SetKeeping { .. } => false,
+            | Command::SetKeeping { .. }
+            | Command::Revoke { .. }
+            | Command::Unrevoke { .. } => false,
         }
     }
 
@@ -193,6 +195,9 @@ impl State {
                 ..
             } => fleet_wide(Action::RotateAuthority),
             Command::Authority { .. } => false,
+            Command::Revoke { tenant, .. } | Command::Unrevoke { tenant, .. } => {
+                may(roles, Action::Revoke, Some(tenant))
+            }
             // These need the machine of a node, or are a node's own.
             Command::Found { .. }
             | Command::Admit { .. }

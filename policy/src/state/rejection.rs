@@ -6,6 +6,7 @@ use crate::document::DocumentError;
 use crate::fleet_id::{FleetId, NodeId, PendingId, RequestId};
 use crate::id::{HoldId, NetworkId, NodeName, OperatorId, Revision, TenantId};
 use crate::origin::PrivateLinkId;
+use crate::revocations::Serial;
 use crate::server_name::ServerName;
 use crate::tenant::Via;
 
@@ -73,6 +74,19 @@ pub enum Rejection {
     NamedTwice(TenantId),
     /// The command removes a tenant that is not there.
     NoSuchTenant(TenantId),
+    /// There is no such tenant.
+    UnknownTenant(TenantId),
+    /// There is nothing to take back.
+    NotRevoked {
+        /// The tenant.
+        tenant: TenantId,
+        /// What is not revoked.
+        serial: Serial,
+    },
+    /// A revoked certificate has a reason that can be read.
+    RevokedReason,
+    /// A certificate that has ended needs no revoking.
+    RevokedTooLate,
     /// The author's name is too long or not one line of plain text.
     Author,
     /// A tenant changed since the author looked at it.
@@ -272,6 +286,10 @@ impl Rejection {
             Self::PendingExpired(_) => "pending_expired",
             Self::SamePerson(_) => "same_person",
             Self::Snapshot(_) => "snapshot",
+            Self::UnknownTenant(_) => "no_such_tenant",
+            Self::NotRevoked { .. } => "not_revoked",
+            Self::RevokedReason => "revoked_reason",
+            Self::RevokedTooLate => "certificate_ended",
         }
     }
 }

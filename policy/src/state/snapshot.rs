@@ -2,7 +2,7 @@
 
 use super::apply::State;
 use super::authorities::{Authorities, Said};
-use super::documents::{TenantAt, ViewUpdate};
+use super::documents::ViewUpdate;
 use super::fleet::{Fleet, UsedIds, too_many};
 use super::guard::GuardRails;
 use super::invitations::{Invitation, Invitations};
@@ -12,11 +12,13 @@ use super::recorded::Recorded;
 use super::rejection::Rejection;
 use super::requests::{Remembered, Requests};
 use super::staged::{Staged, StagedPieces};
+use super::tenant_at::TenantAt;
 use super::view::View;
 use crate::access::Role;
 use crate::fleet_id::{KeyHash, NodeId};
 use crate::id::{OperatorId, Revision};
 use crate::limits::{MAX_INVITATIONS, MAX_PENDING, MAX_SUCCESSIONS};
+use crate::revocations::Revocations;
 use crate::tenant::Tenant;
 use crate::text::unique;
 use crate::time::Timestamp;
@@ -71,7 +73,11 @@ impl Snapshot {
     /// A state of documents alone, as one node without a fleet wrote it down.
     #[must_use]
     pub fn of_documents(revision: Revision, documents: Vec<Tenant>) -> Self {
-        let tenant_at = |document| TenantAt { revision, document };
+        let tenant_at = |document| TenantAt {
+            revision,
+            document,
+            revoked: Revocations::default(),
+        };
         Self {
             tenants: documents.into_iter().map(tenant_at).collect(),
             policy: revision,
@@ -147,12 +153,7 @@ impl State {
         };
         // No connection is alive yet that a change could affect, so the moment does not matter.
         let (view, _) = View::empty().updated(&update, Timestamp::LAST)?;
-        if view.weight > state.max_in_fleet {
-            return Err(Rejection::FleetLimit {
-                entries: view.weight,
-                maximum: state.max_in_fleet,
-            });
-        }
+        state.check_fleet_limit(&view)?;
         snapshot.ids.check(view.fleet())?;
         if snapshot.policy > snapshot.revision {
             return Err(Rejection::Snapshot("its revisions are out of order"));

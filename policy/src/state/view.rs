@@ -2,14 +2,15 @@
 
 use super::applied::{Applied, Told};
 use super::change::difference;
-use super::documents::TenantAt;
 use super::fleet::Fleet;
 use super::root::{Tree, hash_of};
+use super::tenant_at::TenantAt;
 use crate::document::DocumentPath;
 use crate::fleet_id::Digest;
 use crate::id::{ClusterId, EndpointId, NetworkId, Revision, TenantId};
 use crate::network::AllowLists;
 use crate::origin::{Origin, PrivateLinkId};
+use crate::revocations::{Revocations, Serial};
 use crate::server_name::ServerName;
 use crate::tenant::{Cluster, Endpoint, Tenant, Via};
 use crate::tenant_limits::TenantLimits;
@@ -146,7 +147,7 @@ pub struct TenantView {
     pub(super) weight: usize,
     /// The revision at which the document last changed.
     revision: Revision,
-    /// The hash of the document and its revision.
+    /// The hash of the document, its revision and what is revoked.
     pub(super) leaf: Digest,
 }
 
@@ -156,17 +157,31 @@ pub(super) struct TenantFacts {
     id: TenantId,
     suspended: bool,
     limits: TenantLimits,
+    revoked: Arc<Revocations>,
 }
 
 impl TenantView {
     /// Compiles a document that has been validated. Clusters, endpoints and lists that are equal to those in `old` are taken
-    /// over from it: what did not change is neither copied nor compiled.
-    pub(super) fn build(document: &Tenant, revision: Revision, old: Option<&Self>) -> Self {
+    /// over from it: what did not change is neither copied nor compiled. `revoked` of none is as in `old`.
+    pub(super) fn build(
+        document: &Tenant,
+        revision: Revision,
+        revoked: Option<&Revocations>,
+        old: Option<&Self>,
+    ) -> Self {
+        let before = old.map(|old| &old.facts.revoked);
+        let revoked = match revoked {
+            Some(revoked) => keep(before, revoked).unwrap_or_else(|| Arc::new(revoked.clone())),
+            None => before.map(Arc::clone).unwrap_or_default(),
+        };
         let facts = TenantFacts {
             id: document.id.clone(),
             suspended: document.suspended,
             limits: document.limits,
+            revoked,
         };
+        let weight = document.weight() + facts.revoked.len();
+        let leaf = leaf_of(document, revision, &facts.revoked);
         let facts = keep(old.map(|old| &old.facts), &facts).unwrap_or_else(|| Arc::new(facts));
         let mut clusters = BTreeMap::new();
         for (id, cluster) in &document.clusters {
@@ -192,9 +207,9 @@ impl TenantView {
             private_links: document.private_links.clone(),
             clusters,
             endpoints,
-            weight: document.weight(),
+            weight,
             revision,
-            leaf: hash_of(b"tenant", &(revision, document)),
+            leaf,
         }
     }
 
@@ -216,7 +231,14 @@ impl TenantView {
         TenantAt {
             revision: self.revision,
             document: self.document(),
+            revoked: self.revoked().clone(),
         }
+    }
+
+    /// The certificates of its clients that no longer count.
+    #[must_use]
+    pub fn revoked(&self) -> &Revocations {
+        &self.facts.revoked
     }
 
     /// Whether it is suspended.
@@ -391,6 +413,22 @@ impl EndpointView {
         DocumentPath::root().key("endpoints").key(self.id.as_str())
     }
 
+    /// Whether a certificate with this serial number no longer counts for the tenant's clients.
+    pub(crate) fn is_revoked(&self, serial: &Serial) -> bool {
+        self.facts.revoked.get(serial).is_some()
+    }
+
+    /// Whether the same certificates are revoked for both.
+    pub(super) fn revokes_as(&self, other: &Self) -> bool {
+        self.facts.revoked == other.facts.revoked
+    }
+
+    /// Whether something is revoked here that was not in `old`.
+    pub(super) fn revokes_more_than(&self, old: &Self) -> bool {
+        let mut revoked = self.facts.revoked.iter();
+        revoked.any(|(serial, _)| !old.is_revoked(serial))
+    }
+
     pub(crate) fn has_door(&self, origin: &Origin) -> bool {
         self.endpoint.doors.contains(origin)
     }
@@ -419,6 +457,14 @@ impl fmt::Debug for TenantView {
 impl fmt::Debug for EndpointView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EndpointView({}/{})", self.tenant(), self.id)
+    }
+}
+
+/// As it always was, where nothing is revoked.
+fn leaf_of(document: &Tenant, revision: Revision, revoked: &Revocations) -> Digest {
+    match revoked.is_empty() {
+        true => hash_of(b"tenant", &(revision, document)),
+        false => hash_of(b"tenant with revoked", &(revision, document, revoked)),
     }
 }
 

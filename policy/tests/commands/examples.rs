@@ -1,7 +1,7 @@
 //! One command of each kind, and more of those that have kinds themselves.
 
 use super::common::fleet::*;
-use super::common::{endpoint, entry, name, tenant};
+use super::common::{at, endpoint, entry, name, tenant};
 use portcullis_policy::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -180,6 +180,22 @@ pub(crate) fn examples() -> Vec<(&'static str, Command)> {
             authority(AuthorityStep::Return {
                 successor: Digest::new([8; 32]),
             }),
+        ),
+        (
+            "revoke",
+            Command::Revoke {
+                tenant: name("acme"),
+                serial: name("1f0a33"),
+                reason: String::from("stolen laptop"),
+                until: Some(at(1_000)),
+            },
+        ),
+        (
+            "unrevoke",
+            Command::Unrevoke {
+                tenant: name("acme"),
+                serial: name("1f0a33"),
+            },
         ),
     ]
 }

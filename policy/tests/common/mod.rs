@@ -151,6 +151,7 @@ pub fn attempt<'a>(
         user: "app",
         database: "orders",
         replication: false,
+        certificate: None,
         purpose: Purpose::Connect,
         unconfirmed: 0,
     }

@@ -168,6 +168,7 @@ pub struct Probe {
     pub address: Address,
     pub server_name: Option<ServerName>,
     pub replication: bool,
+    pub certificate: Option<Serial>,
     pub purpose: Purpose,
     pub unconfirmed: u64,
 }
@@ -181,6 +182,7 @@ impl Probe {
             user: "app",
             database: "orders",
             replication: self.replication,
+            certificate: self.certificate.as_ref(),
             purpose: self.purpose,
             unconfirmed: self.unconfirmed,
         }
@@ -206,21 +208,26 @@ pub fn attempts() -> impl Strategy<Value = Vec<Probe>> {
     let target = prop_oneof![8 => own("acme"), 8 => own("globex"), 2 => other, 1 => nowhere];
     let purpose = select(vec![Purpose::Connect, Purpose::Connect, Purpose::Cancel]);
     let unconfirmed = 0_u64..40;
+    let certificate = select(vec![None, None, Some(name("1f")), Some(name("20"))]);
     let probe = (
         target,
         address(),
         prop::bool::weighted(0.1),
+        certificate,
         purpose,
         unconfirmed,
     )
         .prop_map(
-            |((server_name, origin), address, replication, purpose, unconfirmed)| Probe {
-                origin,
-                address,
-                server_name,
-                replication,
-                purpose,
-                unconfirmed,
+            |((server_name, origin), address, replication, certificate, purpose, unconfirmed)| {
+                Probe {
+                    origin,
+                    address,
+                    server_name,
+                    replication,
+                    certificate,
+                    purpose,
+                    unconfirmed,
+                }
             },
         );
     vec(probe, 40)

@@ -100,6 +100,7 @@ impl Fleet {
         let mut postgres = Postgres::builder(Version::V15)
             .client_authority(&database_clients)
             .role("app", "secret")
+            .certificate_role("batch")
             .setting("max_connections", &connections.to_string())
             .served();
         let mut clients = None;

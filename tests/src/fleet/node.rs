@@ -69,6 +69,7 @@ impl Node {
              [fleet]\nlisten = \"{}\"\naddress = \"{}\"\nroles = {}\n\
              [[certificate]]\nchain = \"server.pem\"\nkey = \"server.key\"\n\
              [[database-client]]\ntenant = \"acme\"\nchain = \"database-client.pem\"\nkey = \"database-client.key\"\n\
+             [[database-client]]\ntenant = \"globex\"\nchain = \"database-client.pem\"\nkey = \"database-client.key\"\n\
              [[listener]]\naddress = \"{}\"\norigin = \"public\"\n",
             parts.metrics, parts.mesh, parts.dialled, parts.roles, parts.listen
         );

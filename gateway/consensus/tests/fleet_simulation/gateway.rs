@@ -90,6 +90,7 @@ impl Gateway {
             user: "app",
             database: "orders",
             replication: false,
+            certificate: None,
             purpose: Purpose::Connect,
             unconfirmed: 0,
         };

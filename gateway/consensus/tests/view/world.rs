@@ -8,8 +8,8 @@ use portcullis_consensus::view::{
     Feed, Follower, Frame, Output, Publish, Signed, Statement, Trusted, Voters,
 };
 use portcullis_policy::{
-    Digest, Fleet, FleetId, KeyHash, Node, NodeId, NodeRole, Revision, Tenant, TenantAt, TenantId,
-    Timestamp, View, ViewUpdate,
+    Digest, Fleet, FleetId, KeyHash, Node, NodeId, NodeRole, Revision, Revocations, Tenant,
+    TenantAt, TenantId, Timestamp, View, ViewUpdate,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -97,7 +97,11 @@ impl History {
         let put = put.iter().map(|(name, suspended)| {
             let mut document = Tenant::new(tenant(name));
             document.suspended = *suspended;
-            TenantAt { revision, document }
+            TenantAt {
+                revision,
+                document,
+                revoked: Revocations::default(),
+            }
         });
         let update = ViewUpdate {
             revision,

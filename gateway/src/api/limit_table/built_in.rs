@@ -197,6 +197,9 @@ pub(super) const ALL: &[BuiltIn] = &[
     ("kept", time(Duration::from_secs(policy::MAX_KEPT_SECONDS)), "audit logs are kept, if not for ever"),
     ("holds", count(policy::MAX_HOLDS), "legal holds at once"),
     ("hold_reason", bytes(policy::MAX_HOLD_REASON), "the reason of one"),
+    ("revocations", count(policy::MAX_REVOCATIONS), "revoked certificates of one tenant's clients"),
+    ("revoked_reason", bytes(policy::MAX_REVOKED_REASON), "the reason of one"),
+    ("serial_number", bytes(policy::MAX_SERIAL), "a certificate's serial number"),
     ("statement", bytes(policy::MAX_STATEMENT), "a signed statement that is kept"),
     // The admin API and metrics.
     ("admin_connections", count(http::MAX_CONNECTIONS), "connections to the admin API, and to metrics"),

@@ -163,6 +163,11 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
             captured(""),
             json!({ "anywhere": false, "operators": false, "guard_rails": false }),
         ),
+        Action::Revocations => (format!("{path}?tenant={about}"), Value::Null),
+        Action::Revoke => (
+            captured(""),
+            json!({ "tenant": about, "serial": "xyz", "wanted": "take-back" }),
+        ),
         Action::SetKeeping => (captured(""), json!({ "entries": null, "personal": null })),
     };
     let body = if body.is_null() {

@@ -165,13 +165,15 @@ pub(super) const ALL: [Population; 17] = [
     ),
     of(
         "certificates",
-        "Certificates that were issued, shown, missed and refused, and exchanges of authorities",
+        "Certificates that were issued, shown, missed, refused and revoked, and exchanges of authorities",
         &[
             kinds::AUTHORITY_CHANGED,
             kinds::CERTIFICATE_ISSUED,
             kinds::CERTIFICATE_OVERDUE,
             kinds::CERTIFICATE_REFUSED,
             kinds::CERTIFICATE_RENEWED,
+            kinds::CERTIFICATE_RESTORED,
+            kinds::CERTIFICATE_REVOKED,
         ],
     ),
     Population {

@@ -340,6 +340,7 @@ fn attempt(view: &View, then: &Then, (address, origin): &(Address, Origin)) -> O
         user: "anybody",
         database: "anybody",
         replication: false,
+        certificate: None,
         purpose: Purpose::Connect,
         unconfirmed: 0,
     };

@@ -42,6 +42,13 @@ pub(super) fn judge(
             format!("the certificate's names cannot be read: {error}"),
         )
     })?;
+    // What has no number that can be named could not be revoked.
+    if client.certificate().is_none() {
+        return Err(refused(
+            "certificate_serial",
+            "the certificate's serial number is longer than any may be".to_owned(),
+        ));
+    }
     let Some(validity) = Validity::of(leaf) else {
         return Err(refused(
             "certificate_names",

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use portcullis_policy::{
-    Address, Attempt, EndpointId, Footing, Origin, Permit, Purpose, Reference, Revision,
+    Address, Attempt, EndpointId, Footing, Origin, Permit, Purpose, Reference, Revision, Serial,
     ServerName, TenantId, Timestamp,
 };
 use tokio::sync::mpsc;
@@ -35,6 +35,8 @@ pub(in crate::proxy) struct Facts {
     pub(in crate::proxy) user: String,
     pub(in crate::proxy) database: String,
     pub(in crate::proxy) replication: bool,
+    /// The serial number of the certificate that it has shown.
+    pub(in crate::proxy) certificate: Option<Serial>,
 }
 
 impl Facts {
@@ -47,6 +49,7 @@ impl Facts {
             user: &self.user,
             database: &self.database,
             replication: self.replication,
+            certificate: self.certificate.as_ref(),
             purpose,
             unconfirmed: 0,
         }

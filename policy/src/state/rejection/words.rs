@@ -5,7 +5,7 @@ use crate::id::{NodeName, Revision, TenantId};
 use crate::limits::{
     MAX_AUTHORITY_CERTIFICATE, MAX_AUTHORITY_PROBLEM, MAX_HOLD_REASON, MAX_INVITATION_LIFE_MS,
     MAX_KEPT_SECONDS, MAX_PIECE, MAX_PIECES, MAX_RECORD_BYTES, MAX_RECORDED, MAX_RECORDED_EVENT,
-    MAX_STATEMENT,
+    MAX_REVOKED_REASON, MAX_STATEMENT,
 };
 use crate::state::authorities::AuthorityPhase;
 use std::fmt;
@@ -201,6 +201,17 @@ impl fmt::Display for Rejection {
                 f,
                 "change {pending} was proposed by the same person; somebody else must approve it"
             ),
+            Self::UnknownTenant(tenant) => write!(f, "there is no tenant {tenant}"),
+            Self::NotRevoked { tenant, serial } => {
+                write!(f, "no certificate {serial} is revoked for tenant {tenant}")
+            }
+            Self::RevokedReason => write!(
+                f,
+                "a certificate is revoked with a reason, in one line of plain text of at most {MAX_REVOKED_REASON} bytes"
+            ),
+            Self::RevokedTooLate => {
+                f.write_str("this certificate has ended by itself: nobody gets in with it")
+            }
             Self::Snapshot(what) => {
                 write!(f, "what was written down does not fit together: {what}")
             }
