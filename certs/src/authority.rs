@@ -95,6 +95,28 @@ impl Authority {
         Ok(parameters.signed_by(key, &self.issuer)?.pem())
     }
 
+    /// A certificate for another authority of the same name and this key, DER: whoever trusts this one finds to that one by it (RFC 4210
+    /// section 4.4.1, new with old).
+    pub(crate) fn link(
+        &self,
+        name: &str,
+        key: &impl PublicKeyData,
+        validity: Validity,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let mut parameters = parameters(name, validity)?;
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        parameters.use_authority_key_identifier_extension = true;
+        parameters.serial_number = Some(serial(&[
+            b"link",
+            name.as_bytes(),
+            key.der_bytes(),
+            &validity.not_before.to_be_bytes(),
+            &validity.not_after.to_be_bytes(),
+        ]));
+        Ok(parameters.signed_by(key, &self.issuer)?.der().to_vec())
+    }
+
     /// An authority whose certificate was made before: the certificate stays as it is, to the byte, since others know it by its hash.
     ///
     /// Whoever calls this has read `name` and `key` out of that certificate.

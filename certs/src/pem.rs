@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,6 +32,21 @@ pub(crate) fn certificates(
         return Err(PemError::NothingFound);
     }
     Ok(found)
+}
+
+/// One certificate as PEM, in lines of 64 characters.
+pub(crate) fn certificate(der: &[u8]) -> String {
+    let body = BASE64.encode(der);
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 /// The one private key of the text (PKCS#8, PKCS#1 or SEC1, not encrypted).

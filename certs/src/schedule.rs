@@ -31,6 +31,12 @@ impl Terms {
         renewed_after: Part::Third,
     };
 
+    /// A fleet's authority: ten years, and exchanged for another after two thirds of that.
+    pub const AUTHORITY: Self = Self {
+        lifetime: 10 * 365 * 86_400,
+        renewed_after: Part::TwoThirds,
+    };
+
     /// The life of a certificate that is issued at `now` (Unix seconds). It begins an hour before, for those whose clocks are behind.
     pub fn from(self, now: i64) -> Validity {
         Validity {

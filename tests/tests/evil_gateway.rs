@@ -36,7 +36,7 @@ const LET_GO: u8 = 10;
 const PACED: [u8; 3] = [9, 11, 13];
 const PASSED: u8 = 12;
 /// Beyond them there is nothing.
-const NOTHING: std::ops::Range<u8> = 17..0x7E;
+const NOTHING: std::ops::Range<u8> = 18..0x7E;
 
 /// Answers nobody.
 struct Mute;
@@ -278,7 +278,7 @@ fn a_gateways_credentials_command_nothing() {
     // Nobody is told what another node reports but by control nodes.
     let said = evil.refusal(&mesh, PASSED, &[1, 0]);
     assert_eq!(said, "this report is not taken from there");
-    for service in [LET_GO, 14, 15, 16] {
+    for service in [LET_GO, 14, 15, 16, 17] {
         let said = evil.refusal(&mesh, service, &[]);
         assert!(said.starts_with("only control nodes "), "{said}");
     }

@@ -267,7 +267,9 @@ fn a_backup_begins_a_new_fleet_with_the_tenants_of_the_old_one() {
     });
     let status = told.expect("it has a quorum");
     assert_ne!(status["fleet"], identity, "{status}");
-    assert!(fleet.nodes[index].revision() > revision);
+    wait::wait_for("what was restored to be in force", SOON, || {
+        fleet.nodes[index].revision() > revision
+    });
     drop(fleet.connect(index, fleet.guest()));
     let (written, _) = fleet.nodes[index].write("anew");
     assert_eq!(written.status, 200, "{}", written.body);

@@ -1,10 +1,11 @@
-//! The one authority of a fleet.
+//! The authority of a fleet.
 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
 use super::{FleetId, FleetName, FleetTrust, FleetTrustError, PublicKey};
 use crate::Validity;
 use crate::authority::{Authority, AuthorityError, Key, LeafRequest, Purpose};
+use crate::pem;
 use crate::schedule::Terms;
 
 /// Issues the certificates of a fleet's nodes and operators. Its key belongs to control nodes only. `Debug` hides it.
@@ -12,6 +13,8 @@ pub struct FleetAuthority {
     authority: Authority,
     trust: FleetTrust,
     key_pem: zeroize::Zeroizing<String>,
+    /// What leads here from the one before, PEM.
+    link: Option<String>,
 }
 
 impl FleetAuthority {
@@ -28,15 +31,25 @@ impl FleetAuthority {
             authority,
             trust,
             key_pem,
+            link: None,
         })
     }
 
-    /// The authority of before, from what it wrote.
+    /// The authority of before, from what it wrote; of two, the first.
     ///
     /// # Errors
     /// [`AuthorityError`] if the certificate is not a fleet's authority, or the key is not its key.
     pub fn from_pem(authority_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
         let trust = FleetTrust::from_pem(authority_pem).map_err(refused)?;
+        Self::from_der(&trust.der(), key_pem)
+    }
+
+    /// The same, from the certificate's bytes.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]
+    pub fn from_der(certificate: &[u8], key_pem: &str) -> Result<Self, AuthorityError> {
+        let trust = FleetTrust::from_der(certificate).map_err(refused)?;
         let key = Key::from_pem(key_pem)?;
         if PublicKey::of(&key)?.hash() != trust.key() {
             return Err(AuthorityError {
@@ -45,12 +58,45 @@ impl FleetAuthority {
         }
         let key_pem = key.to_pem().into();
         let subject = FleetTrust::subject(trust.fleet());
-        let authority = Authority::existing(authority_pem, &subject, key, trust.validity())?;
+        let pem = pem::certificate(certificate);
+        let authority = Authority::existing(&pem, &subject, key, trust.validity())?;
         Ok(Self {
             authority,
             trust,
             key_pem,
+            link: None,
         })
+    }
+
+    /// Another authority of the same fleet, and what leads to it from this one, DER: for [`FleetAuthority::with_link`].
+    ///
+    /// # Errors
+    /// [`AuthorityError`]
+    pub fn succeed(&self, key: Key, validity: Validity) -> Result<(Self, Vec<u8>), AuthorityError> {
+        let next = Self::new(self.trust.fleet(), key, validity)?;
+        let public = PublicKey::of(&Key::from_pem(&next.key_pem)?)?;
+        let subject = FleetTrust::subject(self.trust.fleet());
+        let until = self.trust.validity().not_after.min(validity.not_after);
+        let validity = Validity {
+            not_after: until,
+            ..validity
+        };
+        let link = self.authority.link(&subject, &public, validity)?;
+        Ok((next, link))
+    }
+
+    /// Shows, in the chains that it issues, what leads to it from the one before (DER).
+    #[must_use]
+    pub fn with_link(self, link: &[u8]) -> Self {
+        Self {
+            link: Some(pem::certificate(link)),
+            ..self
+        }
+    }
+
+    /// Whether the chains that it issues lead to it from the one before.
+    pub fn has_link(&self) -> bool {
+        self.link.is_some()
     }
 
     /// The authority's certificate, PEM.
@@ -69,7 +115,7 @@ impl FleetAuthority {
     }
 
     /// A certificate by which a node serves and calls: the chain, PEM, the node's leaf first and then the authority, whose hash a node that
-    /// joins knows and nothing else. For [`super::NodeIdentity::from_pem`].
+    /// joins knows and nothing else; then what leads to it from the one before. For [`super::NodeIdentity::from_pem`].
     ///
     /// # Errors
     /// [`AuthorityError`], also for node 0, and for a life longer than [`Terms::NODE`] says.
@@ -125,6 +171,7 @@ impl FleetAuthority {
         };
         let mut chain = self.authority.sign(&leaf, usages, key)?;
         chain.push_str(self.authority_pem());
+        chain.push_str(self.link.as_deref().unwrap_or_default());
         Ok(chain)
     }
 }

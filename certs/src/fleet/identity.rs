@@ -60,15 +60,20 @@ impl NodeIdentity {
         if !identity.validity().contains(now) {
             return Err(NotRenewed::NotNow(identity.validity()));
         }
-        trust
-            .issued(&identity, now)
-            .map_err(NotRenewed::NotIssued)?;
+        let issuer = trust.issued(&identity, now);
+        let issuer = issuer.map_err(NotRenewed::NotIssued)?;
         let present = self.validity();
-        let holds = present.contains(now) && !Terms::NODE.are_exceeded_by(present);
+        let same = self.issuer(trust, now) == Some(issuer);
+        let holds = same && present.contains(now) && !Terms::NODE.are_exceeded_by(present);
         if holds && identity.validity().not_after <= present.not_after {
             return Err(NotRenewed::NoLonger(identity.validity()));
         }
-        Ok(Renewed(identity))
+        Ok(Renewed { identity, issuer })
+    }
+
+    /// The fingerprint of who issued the certificate that is shown now, if it holds and that one is believed.
+    pub fn issuer(&self, trust: &FleetTrust, now: i64) -> Option<[u8; 32]> {
+        trust.issued(&self.identity(), now).ok()
     }
 
     /// From now on this is shown, in every clone.
@@ -77,7 +82,7 @@ impl NodeIdentity {
             .identity
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *identity = renewed.0;
+        *identity = renewed.identity;
     }
 
     /// The node's number.
@@ -133,12 +138,20 @@ impl ResolvesClientCert for Shown {
 
 /// A new chain for a node's key, looked at and not shown yet.
 #[derive(Debug)]
-pub struct Renewed(Identity);
+pub struct Renewed {
+    identity: Identity,
+    issuer: [u8; 32],
+}
 
 impl Renewed {
     /// When it is valid.
     pub fn validity(&self) -> Validity {
-        self.0.validity()
+        self.identity.validity()
+    }
+
+    /// The fingerprint of who issued it.
+    pub fn issuer(&self) -> [u8; 32] {
+        self.issuer
     }
 }
 
@@ -151,7 +164,7 @@ pub enum NotRenewed {
     OtherNode,
     /// It is not valid now: one of two clocks is wrong.
     NotNow(Validity),
-    /// It ends no later than the one that is shown, and that one holds.
+    /// It ends no later than the one of the same authority that is shown, and that one holds.
     NoLonger(Validity),
     /// The fleet's authority did not issue it.
     NotIssued(String),

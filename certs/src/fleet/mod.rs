@@ -6,8 +6,8 @@
 //! of this very handshake.
 //!
 //! Deliberately absent: which roles a node or an operator has, and whether it still belongs to the fleet (the policy's state says; a
-//! certificate would say it for too long); revocation lists (whoever is removed from the state is no longer talked to); rotation of the
-//! authority; when a node's certificate is renewed ([`crate::schedule`]). A certificate's validity is checked in the handshake, by the clock that rustls reads; a connection that outlives it is the
+//! certificate would say it for too long); revocation lists (whoever is removed from the state is no longer talked to); when an
+//! authority is exchanged for another (the state says); when a node's certificate is renewed ([`crate::schedule`]). A certificate's validity is checked in the handshake, by the clock that rustls reads; a connection that outlives it is the
 //! caller's to end ([`Peer::validity`]).
 
 mod authority;
@@ -39,4 +39,4 @@ pub use tls::{
     api_client_config, api_server_config, join_client_config, mesh_client_config,
     mesh_server_config, recover_client_config,
 };
-pub use trust::{FleetTrust, FleetTrustError};
+pub use trust::{Believable, FleetTrust, FleetTrustError};

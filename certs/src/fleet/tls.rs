@@ -51,7 +51,7 @@ pub fn mesh_server_config(
         Joining::Offered => (Strangers::Heard, &[ALPN_MESH, ALPN_JOIN]),
         Joining::NotOffered => (Strangers::Refused, &[ALPN_MESH]),
     };
-    let clients = MemberClient::new(trust, Kind::Nodes, strangers)?;
+    let clients = MemberClient::new(trust, Kind::Nodes, strangers);
     server(identity, clients, protocols)
 }
 
@@ -109,11 +109,12 @@ pub fn api_server_config(
     identity: &NodeIdentity,
     trust: &FleetTrust,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let clients = MemberClient::new(trust, Kind::Operators, Strangers::Refused)?;
+    let clients = MemberClient::new(trust, Kind::Operators, Strangers::Refused);
     server(identity, clients, &[ALPN_API])
 }
 
-/// How an operator calls the API of any node of the fleet.
+/// How an operator calls the API of any node of the fleet, also of one whose authority came in the place of the one that they know, as long
+/// as its nodes show what leads from the one to the other.
 ///
 /// # Errors
 /// [`TlsError`]
@@ -122,7 +123,7 @@ pub fn api_client_config(
     trust: &FleetTrust,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let server = NodeServer {
-        trust: Trust::Known(trust.clone()),
+        trust: Trust::Followed(trust.clone()),
         whom: Whom::AnyNode,
     };
     let shown = SingleCertAndKey::from(identity.identity().certified());

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
 use super::{FleetId, FleetName, FleetNameError, FleetTrust, peer_of};
-use crate::{TlsError, provider};
+use crate::provider;
 
 /// Verifies that a server is a node of the fleet. The host name that was dialled plays no part: addresses move, nodes do not.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct NodeServer {
 pub(super) enum Trust {
     /// By the authority.
     Known(FleetTrust),
+    /// By the authority, or one that this one says came in its place.
+    Followed(FleetTrust),
     /// By the certificate with this hash, which the server sends.
     Pinned {
         fleet: FleetId,
@@ -54,19 +56,24 @@ impl ServerCertVerifier for NodeServer {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let pinned;
+        let mut between: &[CertificateDer<'_>] = &[];
         let trust = match &self.trust {
             Trust::Known(trust) => trust,
+            Trust::Followed(trust) => {
+                between = intermediates;
+                trust
+            }
             Trust::Pinned { fleet, fingerprint } => {
                 pinned =
                     FleetTrust::pinned(intermediates, *fleet, *fingerprint).map_err(refusal)?;
                 &pinned
             }
         };
-        // The authority signs leaves and nothing between, so that no other certificate of the chain is looked at.
+        // The authority signs leaves, and what leads to another one, which is looked at where it is wanted alone.
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
-            trust.roots(),
-            &[],
+            &trust.roots(),
+            between,
             now,
             provider().signature_verification_algorithms.all,
         )?;
@@ -106,12 +113,12 @@ impl ServerCertVerifier for NodeServer {
     }
 }
 
-/// Verifies that a client is a member of the fleet, of one kind.
+/// Verifies that a client is a member of the fleet, of one kind, by what is believed at that moment.
 #[derive(Debug)]
 pub(super) struct MemberClient {
-    inner: Arc<dyn ClientCertVerifier>,
-    fleet: FleetId,
+    trust: FleetTrust,
     kind: Kind,
+    strangers: Strangers,
 }
 
 /// Which members are served.
@@ -133,36 +140,29 @@ pub(super) enum Strangers {
 }
 
 impl MemberClient {
-    pub(super) fn new(
-        trust: &FleetTrust,
-        kind: Kind,
-        strangers: Strangers,
-    ) -> Result<Self, TlsError> {
-        let roots = Arc::clone(trust.roots());
-        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider())
-            .clear_root_hint_subjects();
-        let builder = match strangers {
-            Strangers::Heard => builder.allow_unauthenticated(),
-            Strangers::Refused => builder,
-        };
-        let inner = builder
-            .build()
-            .map_err(|error| TlsError::Library(error.to_string()))?;
-        Ok(Self {
-            inner,
-            fleet: trust.fleet(),
+    pub(super) fn new(trust: &FleetTrust, kind: Kind, strangers: Strangers) -> Self {
+        Self {
+            trust: trust.clone(),
             kind,
-        })
+            strangers,
+        }
+    }
+
+    fn inner(&self) -> Arc<dyn ClientCertVerifier> {
+        match self.kind {
+            Kind::Nodes => self.trust.nodes(),
+            Kind::Operators => self.trust.operators(),
+        }
     }
 }
 
 impl ClientCertVerifier for MemberClient {
     fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
+        self.strangers == Strangers::Refused
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        &[]
     }
 
     fn verify_client_cert(
@@ -171,8 +171,8 @@ impl ClientCertVerifier for MemberClient {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(end_entity, &[], now)?;
-        let found = name_of(end_entity, self.fleet)?;
+        let verified = self.inner().verify_client_cert(end_entity, &[], now)?;
+        let found = name_of(end_entity, self.trust.fleet())?;
         match (self.kind, &found) {
             (Kind::Nodes, FleetName::Node { .. })
             | (Kind::Operators, FleetName::Operator { .. }) => Ok(verified),
@@ -187,7 +187,7 @@ impl ClientCertVerifier for MemberClient {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
+        self.inner()
             .verify_tls12_signature(message, certificate, signed)
     }
 
@@ -197,12 +197,12 @@ impl ClientCertVerifier for MemberClient {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner
+        self.inner()
             .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.inner().supported_verify_schemes()
     }
 }
 

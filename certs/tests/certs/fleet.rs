@@ -1,6 +1,7 @@
 //! A fleet for the tests, with another beside it.
 
 mod api;
+mod exchange;
 mod join;
 mod join_token;
 mod members;

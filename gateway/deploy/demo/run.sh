@@ -17,6 +17,7 @@ main() {
     and_back_again
     a_node_is_killed
     and_comes_back
+    the_fleet_has_another_authority
     all_of_it_can_be_proved
     if [ -n "${ONCE:-}" ]; then
         heading "The end: nothing is left behind"
@@ -190,6 +191,33 @@ and_comes_back() {
     try 'portcullis apply $POLICY --receipt'
     expect_status 0 "the policy to be in force everywhere"
     expect_said 'in force on 3/3 nodes'
+}
+
+the_fleet_has_another_authority() {
+    heading "The authority behind every node's certificate is exchanged, under load"
+    say "A client of n2 asks ten times a second meanwhile."
+    : >"$scratch/load"
+    (
+        until [ -e "$scratch/enough" ]; do echo 'select 1;'; sleep 0.1; done
+    ) | psql -X -q -At -v ON_ERROR_STOP=1 "$ACME port=$second_port hostaddr=127.0.0.1 host=$(host_of "$ACME")" \
+        >"$scratch/load" 2>"$scratch/load-errors" &
+    load=$!
+    wait_for 10 "the client of n2 to be answered" grep -q 1 "$scratch/load"
+    try 'portcullis certs rotate'
+    expect_status 0 "every node to follow"
+    expect_said ': settled'
+    expect_said 'issuing: waits for'
+    expect_said 'node n2, until'
+    try 'portcullis apply $POLICY --receipt'
+    expect_status 0 "the nodes to know each other by their new certificates"
+    expect_said 'in force on 3/3 nodes'
+    : >"$scratch/enough"
+    local status=0
+    wait "$load" || status=$?
+    load=
+    [ "$status" -eq 0 ] && [ ! -s "$scratch/load-errors" ] || fail "n2's client to notice nothing; it said: $(<"$scratch/load-errors")"
+    say "Each node was issued a new certificate, and showed it without closing a connection."
+    say "n2's client meanwhile: $(wc -l <"$scratch/load") queries, as many answers, no error."
 }
 
 all_of_it_can_be_proved() {

@@ -11,6 +11,7 @@
 //! Deliberately absent: any decision: what an answer says
 //! was decided by `portcullis-policy`, what an apply does is done by the proxy.
 
+pub mod certificates;
 mod changeset;
 mod cluster;
 mod describe;

@@ -16,8 +16,8 @@ use super::policy::{Missing, Patience, Proposal, Wanted};
 use super::revocations::RevokeRequest;
 use super::types::{PolicyRequest, TenantRequest};
 use super::{
-    Node, Refusal, Who, cluster, evidence, fleet, keeping, limit_table, operators, policy,
-    questions, revocations,
+    Node, Refusal, Who, certificates, cluster, evidence, fleet, keeping, limit_table, operators,
+    policy, questions, revocations,
 };
 use crate::config::policy_files::PolicyFiles;
 use crate::http::limits::MAX_BODY;
@@ -87,6 +87,8 @@ pub(super) enum Action {
     SetGuardRails,
     Keeping,
     SetKeeping,
+    Certificates,
+    RotateAuthority,
     Backup,
     Revocations,
     Revoke,
@@ -122,6 +124,8 @@ impl Action {
             Self::Reject => Permission::Apply,
             Self::SetGuardRails => Permission::SetGuardRails,
             Self::SetKeeping => Permission::SetKeeping,
+            Self::Certificates => Permission::Certificates,
+            Self::RotateAuthority => Permission::RotateAuthority,
             Self::Revoke => Permission::Revoke,
         }
     }
@@ -146,6 +150,8 @@ pub(super) fn router() -> Router<Action> {
         Route::get("/v1/audit/openings", Action::AuditOpenings),
         Route::get("/v1/audit/keeping", Action::Keeping),
         changes("/v1/audit/keeping", Action::SetKeeping),
+        Route::get("/v1/certificates", Action::Certificates),
+        changes("/v1/certificates/authority", Action::RotateAuthority),
         Route::get("/v1/limits", Action::Limits),
         Route::get("/v1/policy/{}", Action::Policy),
         Route::get("/v1/fleet", Action::Fleet),
@@ -295,6 +301,10 @@ impl Admin {
             Action::GuardRails => Response::json(&operators::guard_rails(node)?),
             Action::SetGuardRails => {
                 Response::json(&operators::set_guard_rails(node, &who, request.json()?).await?)
+            }
+            Action::Certificates => Response::json(&certificates::list(node)?),
+            Action::RotateAuthority => {
+                Response::json(&certificates::rotate(node, &who, &request.json()?).await?)
             }
             Action::Revocations => Response::json(&revocations::list(node, &who, &request.query)?),
             Action::Revoke => revoke(node, who, request).await?,

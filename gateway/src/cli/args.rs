@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use portcullis_policy::{Origin, Reference, TenantId, Timestamp};
 
 use super::audit_args::AuditCommand;
+use super::certs::CertsCommand;
 use super::fleet_args::{BackupArgs, FleetCommand, InitArgs, JoinArgs, RecoverArgs, RestoreArgs};
 use super::operator_args::{
     ApproveArgs, GuardRailsCommand, OperatorCommand, PendingArgs, PolicyPutArgs, RejectArgs,
@@ -90,6 +91,9 @@ pub enum Command {
     /// Check the audit log's files, without any node
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Work with certificates and the fleet's authority
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Work with what a control node's keys are sealed under
     #[command(subcommand)]
     Vault(VaultCommand),

@@ -16,7 +16,7 @@ pub enum Exit {
     Refused,
     /// 4: `plan --detailed-exit-code` found differences (0 then means: none).
     Differences,
-    /// 5: applied, but `apply --receipt` ended before every lapsed connection was seen closed.
+    /// 5: applied, but `apply --receipt` ended before every lapsed connection was seen closed, or `certs rotate` before every node had followed.
     Unfinished,
     /// 6: nothing was changed yet: a second person must approve first.
     Waiting,
@@ -62,7 +62,8 @@ Exit codes:
   3  the answer is no: refused by policy or by a guard rail, explain ends in a denial, cluster check found work,
      selftest an attack that was not refused
   4  plan --detailed-exit-code: there are differences (0: none)
-  5  apply --receipt: in force, but a lapsed connection was not seen closed in time
+  5  apply --receipt: in force, but a lapsed connection was not seen closed in time;
+     certs rotate: begun, but a node had not followed in time
   6  nothing is changed yet: it waits for a second person (see portcullis pending)
   7  audit: something is not as it was signed, or not signed by whom it should be
   8  audit verify: something is missing; what is there is as it was signed

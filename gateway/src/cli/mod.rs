@@ -11,6 +11,7 @@ pub mod args;
 mod ask;
 mod audit;
 pub mod audit_args;
+pub mod certs;
 pub mod dev;
 mod dialer;
 pub mod exit;
@@ -38,6 +39,7 @@ use std::process::ExitCode;
 
 use args::{Cli, ClusterCommand, Command, PolicyCommand};
 use audit_args::AuditCommand;
+use certs::CertsCommand;
 use exit::Exit;
 use fleet_args::FleetCommand;
 use operator_args::{GuardRailsCommand, OperatorCommand};
@@ -95,6 +97,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(AuditCommand::Release(args)) => client(audit::release(args)),
         Command::Audit(AuditCommand::Trust(args)) => client(audit::trust(args)),
         Command::Audit(AuditCommand::Witness(args)) => client(witness::witness(args)),
+        Command::Certs(CertsCommand::List(args)) => client(certs::list(args)),
+        Command::Certs(CertsCommand::Rotate(args)) => client(certs::rotate(args)),
         Command::Vault(VaultCommand::Check(args)) => vault::check(&args).into(),
         Command::Vault(VaultCommand::Reseal(args)) => vault::reseal(&args).into(),
         Command::Selftest(SelftestCommand::Attack(args)) => client(selftest::attack(args)),

@@ -11,7 +11,7 @@ use portcullis_certs::fleet::{
 use portcullis_policy::{Author, Command, KeyHash, NodeName, NodeRole, Principal, Timestamp, Told};
 use zeroize::Zeroizing;
 
-use super::authority::HeldAuthority;
+use super::authority::HeldAuthorities;
 use super::home::{Home, Piece, Seed};
 use super::joining::secret_file;
 use super::renewing::valid_from_now;
@@ -22,11 +22,10 @@ use crate::config::node::NodeRoles;
 use crate::mesh::{Refused, limits};
 use crate::runtime::clock::{Duration, Instant};
 use crate::runtime::random;
-use crate::vault::Vault;
 
 /// What a control node needs to let others in.
 pub(super) struct Admission {
-    authority: HeldAuthority,
+    authorities: HeldAuthorities,
     log_key: LogKey,
     /// The secret that is the same on every node.
     secret: Zeroizing<[u8; 32]>,
@@ -34,15 +33,12 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Reads it; nothing on a node without the authority's key.
+    /// Reads it on a control node.
     pub(super) fn load(
         home: &Home,
         data: &Path,
-        vault: &Arc<Vault>,
-    ) -> Result<Option<Self>, String> {
-        let Some(authority) = HeldAuthority::load(home, vault)? else {
-            return Ok(None);
-        };
+        authorities: HeldAuthorities,
+    ) -> Result<Self, String> {
         let path = secret_file(data);
         let secret = std::fs::read(&path)
             .map_err(|error| format!("{}: {error}", path.display()))?
@@ -51,22 +47,27 @@ impl Admission {
         let told = |error: &dyn std::fmt::Display| format!("the audit log's key: {error}");
         let key = home.read(Piece::LogKey).map_err(|error| told(&error))?;
         let log_key = LogKey::from_pem(&key).map_err(|error| told(&error))?;
-        Ok(Some(Self {
-            authority,
+        Ok(Self {
+            authorities,
             log_key,
             secret: Zeroizing::new(secret),
             guesses: Guesses::default(),
-        }))
+        })
     }
 
     /// Who signs certificates; why nobody does now, in words.
     pub(super) fn authority(&self) -> Result<Arc<FleetAuthority>, String> {
-        self.authority.authority()
+        self.authorities.issuing()
+    }
+
+    /// The keys that this node holds.
+    pub(super) fn held(&self) -> &HeldAuthorities {
+        &self.authorities
     }
 
     /// Tries to have the authority's key, if it could not be had so far. Waits for the disk.
     pub(super) fn unseal(&self) {
-        self.authority.unseal();
+        self.authorities.unseal();
     }
 }
 
@@ -87,7 +88,7 @@ impl Fleet {
         let state = self.known_state().await?;
         let fleet = state.fleet().ok_or(WriteError::NotControl)?;
         let addresses = fleet.control().filter_map(|node| node.address.clone());
-        let trust = admission.authority.trust();
+        let trust = admission.authorities.trust();
         let secret: [u8; 32] = random::bytes();
         let token = JoinToken::new(
             trust.fleet(),
@@ -199,7 +200,7 @@ impl Fleet {
         Ok(JoinReply::Welcome(Box::new(Welcome {
             node,
             certificate,
-            authority: authority.authority_pem().to_owned(),
+            authority: admission.authorities.trust().to_pem(),
             authority_key: request.control.then(|| authority.key_pem().to_owned()),
             log_key: request
                 .control

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use portcullis_consensus::Draft;
-use portcullis_policy::{Command, NodeId, Principal};
+use portcullis_policy::{AuthorityStep, Command, NodeId, Principal};
 
 use super::lease::Lent;
 use super::paces::Paces;
@@ -136,6 +136,9 @@ impl Fleet {
             words::SEAL | words::LEAVES | words::HASHES if !self.is_control(from) => {
                 Err(Refused("only control nodes keep the audit logs".to_owned()))
             }
+            words::AUTHORITY_KEY if !self.is_control(from) => Err(Refused(
+                "only control nodes hold the fleet's authority".to_owned(),
+            )),
             words::SEAL => self.cosign(from, request),
             words::PROPOSE => {
                 let draft: Draft = words::decode(request).map_err(Refused)?;
@@ -180,6 +183,7 @@ impl Fleet {
             words::LEAVES => self.tell_leaves(request).await,
             words::HASHES => self.tell_hashes(request).await,
             mesh::RENEW => self.issue(Some(from), request),
+            words::AUTHORITY_KEY => self.hand_key(from, request),
             other => Err(Refused(format!("there is no service {other}"))),
         }
     }
@@ -221,9 +225,18 @@ impl Fleet {
     /// else. What a node saw comes from that node alone.
     fn may_propose(&self, from: NodeId, draft: &Draft) -> Result<(), Refused> {
         let records = matches!(draft.command, Command::Record { .. });
-        let of_itself = (records
-            || matches!(&draft.command, Command::Report { node, .. } if *node == from))
-            && draft.author.principal == Principal::Node(from);
+        let said = if let Command::Report { node, .. }
+        | Command::Authority {
+            step: AuthorityStep::Confirm { node, .. },
+            ..
+        } = &draft.command
+        {
+            Some(*node)
+        } else {
+            None
+        };
+        let of_itself =
+            (records || said == Some(from)) && draft.author.principal == Principal::Node(from);
         if (self.is_control(from) && !records) || of_itself {
             Ok(())
         } else {

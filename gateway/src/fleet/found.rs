@@ -9,14 +9,14 @@ use portcullis_certs::authority::Key;
 use portcullis_certs::fleet::{
     FleetAuthority, FleetId as NamedFleet, JoinRequest, LogKey, RecoveryKey, ViewKey,
 };
-use portcullis_certs::schedule::BACKDATED;
-use portcullis_certs::{Validity, generate_key};
+use portcullis_certs::generate_key;
+use portcullis_certs::schedule::Terms;
 use portcullis_consensus::{Consensus, Draft, Settings};
 use portcullis_policy::{
     Author, Command, FleetId, GuardRails, KeyHash, NodeId, NodeName, RequestId,
 };
 
-use super::authority::{self, seal};
+use super::authority::{find_own, seal};
 use super::home::{Home, Membership, Piece, Seed, write_private};
 use super::keeping::Keeping;
 use super::opened::salt;
@@ -136,13 +136,13 @@ async fn propose_alone(config: &NodeConfig, draft: Draft) -> Result<(), String> 
 
 fn drawn_authority(home: &Home, vault: &Vault) -> Result<FleetAuthority, String> {
     let told = |error: &dyn std::fmt::Display| format!("the fleet's authority: {error}");
-    if let Some(kept) = authority::find(home, vault)? {
+    if let Some(kept) = find_own(home, vault)? {
         return Ok(kept);
     }
     let key = generate_key().map_err(|error| told(&error))?;
     let id = NamedFleet(*drawn_fleet_id(home)?.as_bytes());
-    let authority =
-        FleetAuthority::new(id, key, authority_validity()).map_err(|error| told(&error))?;
+    let authority = FleetAuthority::new(id, key, Terms::AUTHORITY.from(clock::unix_seconds()))
+        .map_err(|error| told(&error))?;
     seal(home, vault, &authority)?;
     home.write(Piece::Authority, authority.authority_pem())
         .map_err(|error| told(&error))?;
@@ -220,17 +220,6 @@ fn recovery_key(path: &Path) -> Result<RecoveryKey, String> {
         Err(error) => Err(told(&error)),
     }
 }
-
-fn authority_validity() -> Validity {
-    let now = clock::unix_seconds();
-    Validity {
-        not_before: now.saturating_sub(BACKDATED),
-        not_after: now.saturating_add(AUTHORITY_SECONDS),
-    }
-}
-
-/// The authority.
-const AUTHORITY_SECONDS: i64 = 10 * 365 * 86_400;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

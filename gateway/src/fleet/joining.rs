@@ -132,7 +132,7 @@ fn settle(
 ) -> Result<Membership, String> {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let trust = FleetTrust::from_pem(&welcome.authority).map_err(|error| told(&error))?;
-    if trust.fingerprint() != token.fingerprint() {
+    if !trust.believes(token.fingerprint()) {
         return Err(
             "the fleet's authority is not the one that the token names; nothing was written"
                 .to_owned(),

@@ -24,6 +24,7 @@ mod clocks;
 mod distance;
 mod enforcer;
 mod epochs;
+mod exchanging;
 mod filling;
 pub mod finding;
 mod following;
@@ -82,6 +83,7 @@ use self::admission::Admission;
 use self::aging::Aging;
 use self::agreeing::Agreement;
 use self::answers::Answers;
+use self::authority::HeldAuthorities;
 use self::enforcer::Enforcer;
 use self::epochs::Epochs;
 use self::following::Following;
@@ -105,9 +107,10 @@ pub use agreeing::REINSTALLS;
 pub use clocks::SKEW_LOOKS;
 pub use distance::{FARTHER_LOOKS, NEARER_LOOKS};
 pub use enforcer::{Step, Stepped};
+pub use exchanging::{EXCHANGE_AGAIN, EXCHANGE_LOOK, Waiting};
 pub use mending::{REOPEN_FIRST, REOPEN_MOST, REOPENINGS};
 pub use opened::Opened;
-pub use renewing::ISSUED_AGAIN;
+pub use renewing::{ISSUED_AGAIN, OwnCertificate};
 pub use reports::NodeReceipt;
 pub use rounds::{SLOW_AGAIN, SLOW_DISK};
 pub use skew::{OFF, OFF_ENDS, TIME_AGE, TIMES, WRONG, WRONG_ENDS};
@@ -160,6 +163,7 @@ pub struct Fleet {
     /// None on a node that is a fleet by itself.
     identity: Option<peers::Identity>,
     issued: renewing::Issued,
+    said: exchanging::Said,
     stale_limit: Duration,
     /// Where others reach this node.
     address: Option<String>,
@@ -234,7 +238,8 @@ impl Fleet {
             }
             if source.consensus().is_some() {
                 let vault = Vault::at(&config.data, &config.root_key);
-                admission = Admission::load(&home, &config.data, &vault)?;
+                let held = HeldAuthorities::new(&home, &vault, &identity.trust);
+                admission = Some(Admission::load(&home, &config.data, held)?);
             }
             (mesh, membership, own) = (Some(opened), Some(member), Some(identity));
         } else if let Some(keeping) = keeping {
@@ -286,6 +291,7 @@ impl Fleet {
             admission,
             identity: own,
             issued: renewing::Issued::default(),
+            said: exchanging::Said::default(),
             stale_limit: config
                 .fleet
                 .as_ref()
@@ -310,6 +316,8 @@ impl Fleet {
             .tasks
             .spawn(recording::record(Arc::clone(&fleet), recording));
         let home = Home::of(&config.data);
+        let exchange = exchanging::follow(Arc::clone(&fleet), home.clone());
+        fleet.tasks.spawn(exchange);
         fleet.tasks.spawn(renewing::keep(Arc::clone(&fleet), home));
         fleet.tasks.spawn(waking::watch(Arc::clone(&fleet)));
         Ok(fleet)

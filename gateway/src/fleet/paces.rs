@@ -20,6 +20,8 @@ pub const LATEST: u32 = 50;
 pub const SEARCHES: u32 = 10;
 /// How often one node may ask for a certificate in a second.
 pub const RENEWALS: u32 = 2;
+/// How often one node may ask for an authority's key in a second.
+pub const KEYS: u32 = 2;
 /// In so much time.
 pub const PACE: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ impl Paces {
             words::LATEST => LATEST,
             words::FIND => SEARCHES,
             mesh::RENEW => RENEWALS,
+            words::AUTHORITY_KEY => KEYS,
             _ => return true,
         };
         let mut counts = self.0.lock();
@@ -60,6 +63,7 @@ mod tests {
             (words::LATEST, LATEST),
             (words::FIND, SEARCHES),
             (mesh::RENEW, RENEWALS),
+            (words::AUTHORITY_KEY, KEYS),
         ] {
             let paces = Paces::default();
             let start = clock::instant();

@@ -14,10 +14,12 @@ use portcullis_certs::Validity;
 use portcullis_certs::fleet::{JoinRequest, NodeIdentity, Renewed, recover_client_config};
 use portcullis_certs::schedule::{Action, Pace, Terms, days_left, next_action};
 use portcullis_policy::NodeId;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::Fleet;
 use super::admission::Admission;
+use super::authority::Fingerprint;
 use super::home::{Home, Piece};
 use super::peers::Identity;
 use crate::mesh::{self, Refused};
@@ -35,23 +37,44 @@ pub const ISSUED_AGAIN: Duration = Duration::from_secs(60);
 /// A node that has started does not act by its clock before others' were compared with it, while its certificate holds.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// The shortest pause between two looks.
+const AT_LEAST: Duration = Duration::from_secs(1);
+
 /// What was issued and refused lately. Bounded by the nodes of the fleet.
 #[derive(Debug, Default)]
 pub(super) struct Issued {
-    chains: Mutex<BTreeMap<NodeId, (Instant, String)>>,
+    chains: Mutex<BTreeMap<(NodeId, Fingerprint), (Instant, String)>>,
     refused: Mutex<BTreeMap<Option<NodeId>, Instant>>,
+    /// Told when this node's own is to be of another authority.
+    due: Notify,
 }
 
 impl Issued {
     /// What this node was given a moment ago: whoever asks in its name, with a request that was heard before, keeps nothing from it.
-    fn chain(&self, node: NodeId, now: Instant) -> Option<String> {
+    fn chain(&self, node: NodeId, of: Fingerprint, now: Instant) -> Option<String> {
         let mut chains = self.chains.lock();
         chains.retain(|_, (at, _)| now.saturating_duration_since(*at) < ISSUED_AGAIN);
-        chains.get(&node).map(|(_, chain)| chain.clone())
+        chains.get(&(node, of)).map(|(_, chain)| chain.clone())
     }
 
-    fn keep(&self, node: NodeId, now: Instant, chain: &str) {
-        self.chains.lock().insert(node, (now, chain.to_owned()));
+    fn keep(&self, node: NodeId, of: Fingerprint, now: Instant, chain: &str) {
+        let mut chains = self.chains.lock();
+        chains.insert((node, of), (now, chain.to_owned()));
+    }
+
+    /// Has this node's own certificate looked at now.
+    pub(super) fn renew_now(&self) {
+        self.due.notify_one();
+    }
+
+    /// Waits so long, or until there is something to do, but not less than a second.
+    async fn paused(&self, pause: Duration) {
+        sleep(pause.min(AT_LEAST)).await;
+        let rest = sleep(pause.saturating_sub(AT_LEAST));
+        tokio::select! {
+            () = rest => {}
+            () = self.due.notified() => {}
+        }
     }
 
     /// Whether a refusal of this one, or of a stranger, is told.
@@ -83,7 +106,12 @@ pub(super) async fn keep(fleet: Arc<Fleet>, home: Home) {
             unwritten = fleet.keep_certificate(&home, chain).await;
         }
         let own = &identity.node;
-        let action = next_action(Terms::NODE, own.validity(), &own.fingerprint(), now);
+        let mut action = next_action(Terms::NODE, own.validity(), &own.fingerprint(), now);
+        let issuing = Some(identity.trust.fingerprint());
+        if matches!(action, Action::WaitUntil(_)) && own.issuer(&identity.trust, now) != issuing {
+            // It holds, and is to be one of who issues now.
+            action = Action::Renew;
+        }
         let instant = clock::instant();
         let settled = instant.saturating_duration_since(began) >= SETTLED;
         if attempts.are_due(action, instant) && (settled || action == Action::Recover) {
@@ -110,7 +138,8 @@ pub(super) async fn keep(fleet: Arc<Fleet>, home: Home) {
             }
         }
         let pause = attempts.pause(action, clock::instant());
-        if fleet.stop.run_until_cancelled(sleep(pause)).await.is_none() {
+        let paused = fleet.issued.paused(pause);
+        if fleet.stop.run_until_cancelled(paused).await.is_none() {
             return;
         }
     }
@@ -207,7 +236,11 @@ impl Fleet {
         let request = JoinRequest::new(&key).map_err(|error| error.to_string())?;
         let checked = |chain: &str| -> Result<Renewed, String> {
             let renewed = own.renewed(chain, trust, clock::unix_seconds());
-            renewed.map_err(|error| error.to_string())
+            let renewed = renewed.map_err(|error| error.to_string())?;
+            match renewed.issuer() == trust.fingerprint() {
+                true => Ok(renewed),
+                false => Err("issued by the authority that issues no longer".to_owned()),
+            }
         };
         let authority = self.admission.as_ref().map(Admission::authority);
         let (chain, renewed) = match authority {
@@ -349,15 +382,16 @@ impl Fleet {
             .filter(|node| from.is_none_or(|from| from == node.id))
             .ok_or("the key is not that of a node of this fleet")?;
         let now = clock::instant();
-        if let Some(chain) = self.issued.chain(node.id, now) {
+        let authority = admission.authority()?;
+        let of = authority.trust().fingerprint();
+        if let Some(chain) = self.issued.chain(node.id, of, now) {
             return Ok(chain.into_bytes());
         }
         let validity = valid_from_now();
-        let chain = admission
-            .authority()?
+        let chain = authority
             .issue_node(node.id.get(), proof.key(), validity)
             .map_err(|error| error.to_string())?;
-        self.issued.keep(node.id, now, &chain);
+        self.issued.keep(node.id, of, now, &chain);
         self.say_certificate(kinds::CERTIFICATE_ISSUED, node.name.as_str(), validity);
         Ok(chain.into_bytes())
     }
@@ -367,6 +401,16 @@ impl Fleet {
             let event = event.with("purpose", NODE).with("name", name);
             event.with("until", until(validity))
         });
+    }
+
+    /// By which this node is known; none on a node that is a fleet by itself.
+    #[must_use]
+    pub fn own_certificate(&self) -> Option<OwnCertificate> {
+        let identity = self.identity.as_ref()?;
+        Some(OwnCertificate {
+            until: identity.node.validity().not_after,
+            issuer: identity.node.issuer(&identity.trust, clock::unix_seconds()),
+        })
     }
 
     fn overdue(&self, until: String, problem: &str) {
@@ -381,6 +425,15 @@ impl Fleet {
             event.with("until", until).with("story", problem)
         });
     }
+}
+
+/// A node's certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnCertificate {
+    /// When it ends, Unix seconds.
+    pub until: i64,
+    /// SHA-256 of the certificate of who issued it; none if that one is not believed, or it does not hold.
+    pub issuer: Option<[u8; 32]>,
 }
 
 /// What the certificates here are for, in events and metrics.

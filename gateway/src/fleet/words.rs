@@ -49,6 +49,9 @@ pub(super) const LEAVES: u8 = 15;
 /// `Vec<[u8; 32]>`, empty where the leaves can be had).
 pub(super) const HASHES: u8 = 16;
 
+/// The key of an authority, for a control node (`KeyRequest`), answered wrapped for it alone.
+pub(super) const AUTHORITY_KEY: u8 = 17;
+
 /// A stranger with a token asks to be admitted.
 #[derive(Serialize, Deserialize, Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct JoinRequest {

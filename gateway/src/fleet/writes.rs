@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use portcullis_consensus::{Draft, ProposeError, in_pieces};
 use portcullis_policy::{
-    Author, Command, NodeId, Rejection, RequestId, Revision, State, Timestamp, Told,
+    Author, AuthorityStep, Command, NodeId, Rejection, RequestId, Revision, State, Timestamp, Told,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -115,7 +115,15 @@ impl Fleet {
         command: Command,
     ) -> Result<Written, WriteError> {
         // What a node says of itself is all that one without a vote may have written.
-        if self.source.consensus().is_none() && !matches!(command, Command::Report { .. }) {
+        let of_itself = matches!(
+            command,
+            Command::Report { .. }
+                | Command::Authority {
+                    step: AuthorityStep::Confirm { .. },
+                    ..
+                }
+        );
+        if self.source.consensus().is_none() && !of_itself {
             return Err(WriteError::NotControl);
         }
         let deadline = clock::instant() + WRITE_LIMIT;

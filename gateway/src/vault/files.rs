@@ -29,6 +29,16 @@ pub(super) fn is_there(directory: &Path, name: &KeyName) -> bool {
     path(directory, name).exists()
 }
 
+/// At most [`MAX_KEYS`]; what is no key's file is not named.
+pub(super) fn names(directory: &Path) -> Vec<KeyName> {
+    let all = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = all.filter_map(|entry| {
+        let name = entry.file_name();
+        KeyName::new(name.to_str()?.strip_suffix(".sealed")?).ok()
+    });
+    names.take(MAX_KEYS).collect()
+}
+
 pub(super) fn remove(directory: &Path, name: &KeyName) -> Result<(), String> {
     let path = path(directory, name);
     match fs::remove_file(&path) {

@@ -114,6 +114,12 @@ impl Vault {
         files::is_there(&self.directory, name)
     }
 
+    /// The names of all keys, also while the vault is sealed.
+    #[must_use]
+    pub fn names(&self) -> Vec<KeyName> {
+        files::names(&self.directory)
+    }
+
     /// Removes a key if it is there.
     ///
     /// # Errors

@@ -188,7 +188,7 @@ fn server(ours: &FleetAuthority, identity: &NodeIdentity) -> Arc<ServerConfig> {
     mesh_server_config(identity, ours.trust(), Joining::NotOffered).unwrap()
 }
 
-fn caller(done: &Handshake) -> Result<Caller, NotAdmitted> {
+pub(super) fn caller(done: &Handshake) -> Result<Caller, NotAdmitted> {
     admit(
         done.server.alpn_protocol(),
         done.server.peer_certificates(),

@@ -146,6 +146,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
         | Action::Operators
         | Action::Pending
         | Action::GuardRails
+        | Action::Certificates
         | Action::Keeping => (captured(""), Value::Null),
         Action::Invite => (
             captured(""),
@@ -163,6 +164,7 @@ fn question(action: Action, path: &str, about: &str) -> (String, Vec<u8>) {
             captured(""),
             json!({ "anywhere": false, "operators": false, "guard_rails": false }),
         ),
+        Action::RotateAuthority => (captured(""), json!({ "roll_back": true })),
         Action::Revocations => (format!("{path}?tenant={about}"), Value::Null),
         Action::Revoke => (
             captured(""),
