@@ -96,9 +96,6 @@ fn a_gateway_that_nobody_confirms_lets_nobody_in_after_its_limit() {
 fn a_tenant_that_minds_is_refused_by_a_gateway_that_nobody_confirms_and_another_is_served() {
     let mut fleet = Fleet::of(1);
     let gateway = fleet.unmade("edge", GATEWAY);
-    let of_globex = "[[database-client]]\ntenant = \"globex\"\nchain = \"database-client.pem\"\n\
-         key = \"database-client.key\"\n\n[fleet]\n";
-    fleet.nodes[gateway].rewrite("[fleet]\n", of_globex);
     fleet.join(gateway, "gateway");
     fleet.nodes[gateway].start();
     let minds = fleet

@@ -9,8 +9,8 @@ use portcullis_certs::fleet::{Believable, FleetTrust};
 use portcullis_certs::schedule::{Action, Terms, next_action};
 use portcullis_certs::vault::{Recipient, wrap};
 use portcullis_policy::{
-    AUTHORITY_LEVEL, Author, Authority, AuthorityPhase, AuthorityPurpose, AuthorityStep, Command,
-    Digest, NodeId, NodeName, Principal, Successor, Timestamp,
+    Author, Authority, AuthorityPhase, AuthorityPurpose, AuthorityStep, Command, Digest, NodeId,
+    NodeName, Principal, Successor, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -26,6 +26,8 @@ use crate::runtime::clock::{self, Duration, Instant};
 pub const EXCHANGE_LOOK: Duration = Duration::from_secs(1);
 /// A key that could not be had is tried to be had again after so long.
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
+/// How long this node may take to know what the fleet decided.
+const KNOWN_HERE: Duration = Duration::from_secs(2);
 /// How long a control node may take to hand a key on.
 const HAND_LIMIT: Duration = Duration::from_secs(5);
 /// What a node cannot do is said again after so long, and whenever it changes.
@@ -118,14 +120,10 @@ impl Fleet {
         let Some(known) = self.known_fleet(&view) else {
             return;
         };
+        // None knows another one than the first, which is on its disk.
         let Some(authority) = known.authority(AuthorityPurpose::Fleet) else {
-            let all = known
-                .nodes
-                .values()
-                .all(|node| node.level >= AUTHORITY_LEVEL);
-            if self.leads() && all {
-                let certificate = identity.trust.der();
-                self.take_step(AuthorityStep::Known { certificate }).await;
+            if self.leads() {
+                self.rotate_if_due(identity).await;
             }
             return;
         };
@@ -383,6 +381,7 @@ impl Fleet {
             link: Some(link.clone()),
         };
         let step = of_fleet(AuthorityStep::Rotate(Successor { certificate, link }));
+        self.know_the_first(admission.held().trust()).await?;
         // Before anything is kept: most that can be wrong is known here.
         self.rehearse_as(author.clone(), step.clone(), clock::now())?;
         let kept = self
@@ -391,6 +390,23 @@ impl Fleet {
         kept.unwrap_or_else(|| Err("this node's vault does not answer".to_owned()))
             .map_err(WriteError::Storage)?;
         self.write(None, author, step).await
+    }
+
+    /// Has the state know the authority of before the first exchange, and waits until this node's does.
+    async fn know_the_first(&self, trust: &FleetTrust) -> Result<(), WriteError> {
+        let state = self.known_state().await?;
+        let known = state
+            .fleet()
+            .and_then(|fleet| fleet.authority(AuthorityPurpose::Fleet));
+        if known.is_some() {
+            return Ok(());
+        }
+        let certificate = trust.der();
+        let step = of_fleet(AuthorityStep::Known { certificate });
+        let written = self.write(None, self.in_its_name(), step).await?;
+        let deadline = clock::instant() + KNOWN_HERE;
+        self.enforcer.reaches(written.revision, deadline).await;
+        Ok(())
     }
 
     /// Goes back to the authority that was.
@@ -415,7 +431,15 @@ impl Fleet {
     pub fn authority(&self) -> Option<(Authority, Vec<Waiting>)> {
         let view = self.source.view();
         let known = self.known_fleet(&view)?;
-        let authority = known.authority(AuthorityPurpose::Fleet)?.clone();
+        let authority = match known.authority(AuthorityPurpose::Fleet) {
+            Some(authority) => authority.clone(),
+            None => Authority {
+                certificate: self.identity.as_ref()?.trust.der(),
+                next: None,
+                phase: AuthorityPhase::Settled,
+                previous: None,
+            },
+        };
         let state = self.source.state();
         let waits = |node: &portcullis_policy::Node| {
             let said = state.as_ref()?.confirmed(AuthorityPurpose::Fleet, node.id);

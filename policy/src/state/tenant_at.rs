@@ -29,10 +29,10 @@ struct Written {
     revoked: Revocations,
 }
 
-/// What stands in the place of the revision, which is never 0, where something is revoked: then all three parts follow. Where
+/// What stands in the place of the revision, which never comes so far, where something is revoked: then all three parts follow. Where
 /// nothing is, the bytes are those that were always written. A version that does not know this refuses the bytes;
 /// [`Command::required_level`](crate::Command::required_level) keeps them from it.
-const WITH_REVOKED: u64 = 0;
+const WITH_REVOKED: u64 = u64::MAX;
 
 impl Serialize for TenantAt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -145,10 +145,9 @@ impl fmt::Display for Rejection {
             Self::KeepingChanged => f.write_str(
                 "for how long the audit logs are kept was changed by somebody else meanwhile: look again",
             ),
-            Self::NoAuthority(purpose) => write!(
-                f,
-                "the state does not know the {purpose} authority yet: every node must run this version first"
-            ),
+            Self::NoAuthority(purpose) => {
+                write!(f, "the {purpose} authority is not being exchanged, and never was")
+            }
             Self::AuthorityKnown(purpose) => {
                 write!(f, "the state knows another {purpose} authority")
             }
