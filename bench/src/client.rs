@@ -4,7 +4,7 @@
 //! It offers the key exchanges that drivers offer today, so that no way is charged for more.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -289,6 +289,20 @@ impl Client {
     pub(crate) fn leave(mut self) {
         self.stream.conn.send_close_notify();
         let _ = self.send(&tagged(b'X', &[]));
+    }
+
+    /// Says farewell before it ever signed in, and reads what there is until the other side is gone: tickets, where it gives any.
+    pub(crate) fn turn_back(mut self) {
+        self.stream.conn.send_close_notify();
+        let _ = self.stream.flush();
+        let _ = self.stream.sock.shutdown(Shutdown::Write);
+        let _ = self.heard_to_the_end();
+    }
+
+    /// The certificate that was shown.
+    pub(crate) fn shown(&self) -> Vec<u8> {
+        let chain = self.stream.conn.peer_certificates().unwrap_or_default();
+        chain.first().map(|it| it.to_vec()).unwrap_or_default()
     }
 
     /// Is gone at once, without a farewell and without a port that waits for stragglers.

@@ -77,7 +77,8 @@ impl Route {
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 1_024;
 
-fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A listener of one thread among others of the same address.
+pub(crate) fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -99,7 +100,7 @@ async fn work(route: Route, listener: std::net::TcpListener) {
 }
 
 /// `SSLRequest`: a length of 8 and the number 80877103.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
+pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 
 async fn connection(route: Route, mut client: TcpStream) -> io::Result<()> {
     client.set_nodelay(true)?;

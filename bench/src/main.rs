@@ -10,7 +10,9 @@ mod agree;
 mod allocations;
 mod apply;
 mod audit;
+mod bare;
 mod board;
+mod certificates;
 mod client;
 mod connections;
 mod copy;
@@ -62,6 +64,10 @@ fn main() -> ExitCode {
             floor::serve(relay);
             return ExitCode::SUCCESS;
         }
+        Some(Role::Bare(bare)) => {
+            bare::serve(bare);
+            return ExitCode::SUCCESS;
+        }
         Some(Role::Table) => {
             report::show_in_readme();
             return ExitCode::SUCCESS;
@@ -91,7 +97,7 @@ fn main() -> ExitCode {
     if options.measures(Part::Fleet) {
         tell("agree", &agree::engine());
     }
-    let fleet: [(Part, &str, Shown, MeasureFleet); 6] = [
+    let alone: [(Part, &str, Shown, MeasureAlone); 7] = [
         (Part::Fleet, "fleet", Shown::Fleet, enforced::measure),
         (
             Part::Subscribers,
@@ -108,8 +114,14 @@ fn main() -> ExitCode {
             receipts::measure,
         ),
         (Part::Index, "index", Shown::Index, indexed::measure),
+        (
+            Part::Certificates,
+            "certificates",
+            Shown::Certificates,
+            certificates::measure,
+        ),
     ];
-    for (part, name, shown, measure) in fleet {
+    for (part, name, shown, measure) in alone {
         if options.measures(part) {
             let (mut board, heading) = (Board::default(), introduction(&machine::facts()));
             tell(name, &measure(options.rounds, &mut board));
@@ -185,8 +197,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures a part of the fleet in so many rounds.
-type MeasureFleet = fn(usize, &mut Board) -> Table;
+/// Measures a part that needs no other, in so many rounds.
+type MeasureAlone = fn(usize, &mut Board) -> Table;
 
 /// Every way that some part will go.
 fn ways(options: &Options) -> Vec<Way> {
@@ -214,6 +226,7 @@ fn ways(options: &Options) -> Vec<Way> {
                 | Part::Reach
                 | Part::Receipts
                 | Part::Index
+                | Part::Certificates
                 | Part::Timing => Vec::new(),
             });
         }

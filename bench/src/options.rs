@@ -58,6 +58,8 @@ pub(crate) enum Part {
     Receipts,
     /// A backlog of the audit logs into the index in PostgreSQL.
     Index,
+    /// TLS handshakes at a door, ten thousand certificates there, and all of them replaced.
+    Certificates,
     /// Queries every way.
     Pgbench,
     /// New connections every way.
@@ -78,6 +80,9 @@ pub(crate) enum Role {
     /// The bare relay.
     #[command(hide = true)]
     Floor(Relay),
+    /// The bare end of handshakes.
+    #[command(hide = true)]
+    Bare(Bare),
     /// Puts the table of the last run into README.md
     Table,
 }
@@ -100,6 +105,23 @@ pub(crate) struct Relay {
     /// A file with its key, in PEM.
     #[arg(long)]
     pub(crate) key: PathBuf,
+}
+
+/// What the bare end of handshakes needs to know.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bare {
+    /// Where clients come.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// A file with the certificate to show them, in PEM.
+    #[arg(long)]
+    pub(crate) chain: PathBuf,
+    /// A file with its key, in PEM.
+    #[arg(long)]
+    pub(crate) key: PathBuf,
+    /// Lets them resume.
+    #[arg(long)]
+    pub(crate) resume: bool,
 }
 
 /// What TLS to the server takes.

@@ -99,10 +99,12 @@ pub(crate) enum Shown {
     Receipts,
     /// Their index.
     Index,
+    /// The doors' certificates.
+    Certificates,
 }
 
 impl Shown {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Ways,
         Self::Fleet,
         Self::Subscribers,
@@ -111,6 +113,7 @@ impl Shown {
         Self::Reach,
         Self::Receipts,
         Self::Index,
+        Self::Certificates,
     ];
 
     fn word(self) -> &'static str {
@@ -123,6 +126,7 @@ impl Shown {
             Self::Reach => "bench reach",
             Self::Receipts => "bench receipts",
             Self::Index => "bench index",
+            Self::Certificates => "bench certificates",
         }
     }
 
@@ -136,6 +140,7 @@ impl Shown {
             Self::Reach => "reach.md",
             Self::Receipts => "receipts.md",
             Self::Index => "index.md",
+            Self::Certificates => "certificates.md",
         };
         folder().join(file)
     }

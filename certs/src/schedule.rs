@@ -31,6 +31,12 @@ impl Terms {
         renewed_after: Part::Third,
     };
 
+    /// An operator's: 90 days. They come back for another one.
+    pub const OPERATOR: Self = Self {
+        lifetime: 90 * 86_400,
+        renewed_after: Part::TwoThirds,
+    };
+
     /// A fleet's authority: ten years, and exchanged for another after two thirds of that.
     pub const AUTHORITY: Self = Self {
         lifetime: 10 * 365 * 86_400,

@@ -10,57 +10,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_tests::client::{Binding, Dial, V3_0, startup, tagged};
-use portcullis_tests::{EndpointText, Gateway, RawClient, TenantText, Version, wait};
+use portcullis_tests::planted::secret_of_key;
+use portcullis_tests::{EndpointText, Gateway, Planted, RawClient, TenantText, Version, wait};
 use scene::{NAME, SOON, TOKEN, acme, new_server, orders};
-
-/// What nobody may find, and by which way it came.
-#[derive(Default)]
-struct Planted(Vec<(&'static str, Vec<u8>)>);
-
-impl Planted {
-    /// A secret of its own for this way.
-    fn plant(&mut self, way: &'static str) -> String {
-        let secret = format!("Zq{:02}kFw9TgXs{}", self.0.len(), way.len());
-        self.0.push((way, secret.clone().into_bytes()));
-        secret
-    }
-
-    /// One that is there already.
-    fn add(&mut self, way: &'static str, secret: &[u8]) {
-        assert!(secret.len() >= 16, "{way}: too short to be told apart");
-        self.0.push((way, secret.to_vec()));
-    }
-
-    /// Those that are in these bytes: as they are, in hex, or in base64 of any alignment.
-    fn found_in(&self, bytes: &[u8]) -> Vec<&'static str> {
-        let forms = |secret: &[u8]| {
-            let mut forms = vec![secret.to_vec()];
-            forms.push(
-                secret
-                    .iter()
-                    .flat_map(|it| format!("{it:02x}").into_bytes())
-                    .collect(),
-            );
-            for shift in 0..3 {
-                let shifted = [&vec![0; shift][..], secret].concat();
-                for engine in [&STANDARD, &URL_SAFE_NO_PAD] {
-                    let text = engine.encode(&shifted).into_bytes();
-                    let end = shifted.len() / 3 * 4;
-                    forms.push(text[if shift == 0 { 0 } else { 4 }..end].to_vec());
-                }
-            }
-            forms
-        };
-        let has = |form: &Vec<u8>| bytes.windows(form.len()).any(|part| part == form);
-        let found = self
-            .0
-            .iter()
-            .filter(|(_, secret)| forms(secret).iter().any(has));
-        found.map(|(way, _)| *way).collect()
-    }
-}
 
 #[test]
 fn forty_secrets_are_in_nothing_that_a_node_writes_down() {
@@ -97,7 +51,7 @@ fn forty_secrets_are_in_nothing_that_a_node_writes_down() {
     strangers(&gateway, &mut planted);
     administrators(&gateway, &mut planted);
     keys(&gateway, &mut planted);
-    assert!(planted.0.len() >= 40, "only {}", planted.0.len());
+    assert!(planted.count() >= 40, "only {}", planted.count());
 
     // Whoever searches finds what is there: the roles are recorded, on purpose.
     let mut canary = Planted::default();
@@ -370,18 +324,11 @@ fn administrators(gateway: &Gateway, planted: &mut Planted) {
 /// What lies on the node's disk and must stay in the files that are for it.
 fn keys(gateway: &Gateway, planted: &mut Planted) {
     let data = gateway.data_directory();
-    let lines = |pem: &str| -> Vec<u8> {
-        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        let der = STANDARD.decode(body).unwrap();
-        // The secret of a key of PKCS#8 is the first octet string of 32 bytes in it.
-        let at = der.windows(2).position(|pair| pair == [4, 32]).unwrap();
-        der[at + 2..][..32].to_vec()
-    };
     for (way, file) in [
         ("the key of the audit logs", data.join("fleet/log.key")),
         ("the key of views", data.join("fleet/view.key")),
     ] {
-        planted.add(way, &lines(&std::fs::read_to_string(file).unwrap()));
+        planted.add(way, &secret_of_key(&std::fs::read_to_string(file).unwrap()));
     }
     let mock = std::fs::read(data.join("mock-secret")).unwrap();
     planted.add("the secret of mock verifiers", mock.trim_ascii());
@@ -392,7 +339,7 @@ fn keys(gateway: &Gateway, planted: &mut Planted) {
         if path.extension().is_some_and(|it| it == "key") {
             planted.add(
                 "a key of node.toml",
-                &lines(&std::fs::read_to_string(path).unwrap()),
+                &secret_of_key(&std::fs::read_to_string(path).unwrap()),
             );
             found += 1;
         }

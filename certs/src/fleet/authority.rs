@@ -139,7 +139,7 @@ impl FleetAuthority {
     /// [`super::OperatorIdentity::from_pem`].
     ///
     /// # Errors
-    /// [`AuthorityError`], also for what is no operator's name.
+    /// [`AuthorityError`], also for what is no operator's name, and for a life longer than [`Terms::OPERATOR`] says.
     pub fn issue_operator(
         &self,
         name: &str,
@@ -147,6 +147,11 @@ impl FleetAuthority {
         validity: Validity,
     ) -> Result<String, AuthorityError> {
         let full = FleetName::operator(self.trust.fleet(), name).map_err(refused)?;
+        if Terms::OPERATOR.are_exceeded_by(validity) {
+            return Err(refused(
+                "an operator's certificate lives for 90 days at most",
+            ));
+        }
         self.issue(&full, name.to_owned(), vec![ClientAuth], key, validity)
     }
 

@@ -46,9 +46,15 @@ use operator_args::{GuardRailsCommand, OperatorCommand};
 use selftest::args::SelftestCommand;
 use vault::VaultCommand;
 
+use crate::runtime::secrecy;
+
 /// Does what was typed.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
+    // Every one of them, so that none can be forgotten that draws a key, reads one or is given a secret.
+    if let Err(problem) = secrecy::keep_memory_off_disk() {
+        output::complain(&format!("warning: {problem}"));
+    }
     match cli.command {
         Command::Serve(args) => serve::run(&args.config),
         Command::Dev(args) => dev::run(args),

@@ -33,7 +33,7 @@ const HAND_LIMIT: Duration = Duration::from_secs(5);
 /// What a node cannot do is said again after so long, and whenever it changes.
 pub const EXCHANGE_AGAIN: Duration = Duration::from_secs(30);
 /// For so long operators are known by a certificate of the authority before: theirs live as long.
-const RETIRED_MS: i64 = 90 * 86_400_000;
+const RETIRED_MS: i64 = Terms::OPERATOR.lifetime.saturating_mul(1_000);
 
 /// A node that has not done what a phase asks.
 #[derive(Clone, Debug)]

@@ -4,11 +4,10 @@
 //! Roles are in the state and never in a certificate: a role that was taken away is gone at the next
 //! request. What stands here decides nothing; `portcullis-policy` does.
 
-use portcullis_certs::Validity;
 use portcullis_certs::fleet::{
     FleetId as NamedFleet, FleetName, JoinRequest, api_server_config, peer_of,
 };
-use portcullis_certs::schedule::BACKDATED;
+use portcullis_certs::schedule::Terms;
 use portcullis_policy::{
     Author, Command, GuardRails, Keeping, KeyHash, OperatorId, Pending, PendingId, Proposal,
     Rehearsed, Role, Timestamp,
@@ -169,16 +168,14 @@ impl Fleet {
         self.may_date()?;
         let authority = admission.authority().map_err(WriteError::Storage)?;
         let now = clock::unix_seconds();
-        let validity = Validity {
-            not_before: now.saturating_sub(BACKDATED),
-            not_after: now.saturating_add(OPERATOR_CERTIFICATE_SECONDS),
-        };
+        let validity = Terms::OPERATOR.from(now);
         let chain = authority
             .issue_operator(operator.as_str(), request.key(), validity)
             .map_err(|error| WriteError::Storage(error.to_string()))?;
         Ok(Issued {
             chain,
-            authority: authority.authority_pem().to_owned(),
+            // While it is exchanged, both: it may be taken back.
+            authority: admission.held().trust().to_pem(),
             until: Timestamp::from_millis(validity.not_after.saturating_mul(1000)),
         })
     }
@@ -186,5 +183,3 @@ impl Fleet {
 
 /// How long this node may take to know what the fleet decided.
 const BOUND_HERE: Duration = Duration::from_secs(2);
-/// An operator's certificate: people come back for another one.
-const OPERATOR_CERTIFICATE_SECONDS: i64 = 90 * 86_400;

@@ -26,7 +26,7 @@ use crate::database::Upstreams;
 use crate::database::service::Services;
 use crate::database::verifiers::Verifiers;
 use crate::ledger::Ledger;
-use crate::runtime::clock::{self, Instant};
+use crate::runtime::clock::{self, Duration, Instant};
 use crate::runtime::vigil::{Sleep, Vigil};
 
 /// The front door of one node.
@@ -319,13 +319,21 @@ impl Front {
         certificates.shown(server_name.map(ServerName::as_str), vouching)
     }
 
-    /// From now on handshakes show these. Connections that are open stay as they are.
+    /// From now on handshakes show these. Connections that are open stay as they are. It computes for long where there are many: not for a
+    /// thread that serves.
     ///
     /// # Errors
     /// [`TlsError`] if one makes no server configuration: nothing is changed.
     pub fn show(&self, identities: ServerIdentities) -> Result<(), TlsError> {
-        self.certificates
-            .store(Arc::new(Certificates::new(identities)?));
+        let before = self
+            .certificates
+            .swap(Arc::new(Certificates::new(identities)?));
+        // A handshake may hold the former ones for the microseconds of choosing one. Whoever lets go of them last takes them apart, which
+        // takes milliseconds where there are thousands: that must be here and not on the path of a connection.
+        let until = clock::instant() + LET_GO_WITHIN;
+        while Arc::strong_count(&before) > 1 && clock::instant() < until {
+            std::thread::yield_now();
+        }
         Ok(())
     }
 
@@ -373,3 +381,6 @@ impl std::fmt::Debug for Front {
             .finish_non_exhaustive()
     }
 }
+
+/// For so long whoever replaces certificates waits for handshakes that chose one of the former ones.
+const LET_GO_WITHIN: Duration = Duration::from_millis(100);

@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, Sa
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{FLEET, OTHER_FLEET, asked, dns, fleet, forged, node, operator, uri, week};
+use super::{FLEET, OTHER_FLEET, asked, dns, fleet, forged, node, operator, quarter, uri, week};
 use crate::authority::openssl;
 use crate::support::LONG;
 
@@ -135,7 +135,9 @@ fn an_identity_is_of_its_kind() {
     let ours = fleet(FLEET);
     let (key, request) = asked();
     let as_node = ours.issue_node(1, request.key(), week()).unwrap();
-    let as_operator = ours.issue_operator("ada", request.key(), LONG).unwrap();
+    let as_operator = ours
+        .issue_operator("ada", request.key(), quarter())
+        .unwrap();
     let key = key.to_pem();
     assert_eq!(NodeIdentity::from_pem(&as_node, &key).unwrap().node(), 1);
     let ada = OperatorIdentity::from_pem(&as_operator, &key).unwrap();
@@ -166,7 +168,9 @@ fn openssl_sees_a_node_that_serves_and_calls_and_an_operator_who_calls() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    let ada = ours.issue_operator("ada", request.key(), LONG).unwrap();
+    let ada = ours
+        .issue_operator("ada", request.key(), quarter())
+        .unwrap();
     let text = openssl(&["x509", "-noout", "-text"], &ada);
     assert!(text.contains("/operator/ada\n"), "{text}");
     assert!(text.contains("TLS Web Client Authentication"), "{text}");
@@ -179,13 +183,14 @@ fn the_authority_issues_nothing_that_would_be_refused() {
     let (_, request) = asked();
     let key = request.key();
     assert!(ours.issue_node(0, key, week()).is_err());
-    assert!(ours.issue_operator("Ada", key, LONG).is_err());
-    assert!(ours.issue_operator("", key, LONG).is_err());
+    assert!(ours.issue_operator("Ada", key, quarter()).is_err());
+    assert!(ours.issue_operator("", key, quarter()).is_err());
     ours.issue_node(u64::MAX, key, week()).unwrap();
-    ours.issue_operator(&"a".repeat(63), key, LONG).unwrap();
+    ours.issue_operator(&"a".repeat(63), key, quarter())
+        .unwrap();
     let longer = Validity {
-        not_after: LONG.not_after + 1,
-        ..LONG
+        not_after: quarter().not_after + 86_400,
+        ..quarter()
     };
     assert!(ours.issue_operator("ada", key, longer).is_err());
     let ends_with_it = Validity {

@@ -7,6 +7,7 @@ use portcullis_certs::fleet::{
     FleetAuthority, FleetTrust, JoinRequest, OperatorIdentity, SERVER_NAME, api_client_config,
 };
 use portcullis_certs::generate_key;
+use portcullis_certs::schedule::Terms;
 use portcullis_policy::GuardRails;
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use super::{policy, tenant};
 use crate::http::Method;
 use crate::http::client::{AnswerLimits, Question, ask_tls};
 use crate::http::limits::HANDSHAKE_TIME;
-use crate::runtime::clock::Duration;
+use crate::runtime::clock::{self, Duration};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_operator_changes_allow_lists_and_nothing_else() {
@@ -212,8 +213,9 @@ async fn whoever_is_no_operator_of_this_fleet_is_not_spoken_to() {
     let other = FleetAuthority::new(here.fleet(), generate_key().unwrap(), validity).unwrap();
     let key = generate_key().unwrap();
     let request = JoinRequest::new(&key).unwrap();
+    let now = clock::unix_seconds();
     let chain = other
-        .issue_operator("olga", request.key(), validity)
+        .issue_operator("olga", request.key(), Terms::OPERATOR.from(now))
         .unwrap();
     let forged = OperatorIdentity::from_pem(&chain, &key.to_pem()).unwrap();
     let forged = api_client_config(&forged, &here).unwrap();

@@ -35,7 +35,6 @@ use crate::runtime::limits::{BACKENDS_GONE, DRAIN, EXPIRY_TICK, SHED_TICK, STOP}
 #[must_use]
 pub fn run(path: &Path) -> ExitCode {
     log_as_json();
-    forbid_core_dumps();
     let config = match NodeConfig::read(path) {
         Ok(config) => Arc::new(config),
         Err(mistakes) => return mistaken(&mistakes),
@@ -247,21 +246,6 @@ fn announce(node: &api::Node, addresses: &[String]) {
     .with("listeners", addresses.to_vec());
     event.revision = Some(revision.get());
     node.ledger.record(event);
-}
-
-/// Keys and client keys live in this process's memory; a core dump would put them on disk.
-fn forbid_core_dumps() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        error!(%error, "core dumps could not be switched off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        error!(%error, "the process could not be made undumpable");
-    }
 }
 
 fn mistaken(mistakes: &[FileError]) -> ExitCode {

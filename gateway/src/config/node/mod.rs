@@ -86,11 +86,11 @@ pub struct Admin {
 }
 
 /// The largest `node.toml`, in bytes.
-pub const MAX_NODE_FILE_BYTES: u64 = 1 << 20;
+pub const MAX_NODE_FILE_BYTES: u64 = 4 << 20;
 /// The most listeners of one node.
 pub const MAX_LISTENERS: usize = 256;
 /// The most server certificates, and the most database-client certificates, of one node.
-pub const MAX_IDENTITIES: usize = 4096;
+pub const MAX_IDENTITIES: usize = 10_240;
 /// The most worker threads.
 pub const MAX_WORKERS: usize = 1024;
 /// The longest path of a Unix socket, in bytes (`sun_path` of unix(7), less its final NUL).

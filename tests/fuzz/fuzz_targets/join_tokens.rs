@@ -1,0 +1,8 @@
+//! The text by which a node joins.
+#![no_main]
+
+#[path = "../../../certs/tests/fuzzing/certificates.rs"]
+#[expect(dead_code, reason = "the bodies of other targets are in it")]
+mod certificates;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| certificates::join_tokens(data));
