@@ -35,14 +35,15 @@ fn a_gateway_serves_what_it_was_told_with_or_without_control_nodes() {
         .unwrap();
     assert_eq!((answer.status, answer.code()), (421, "not_a_control_node"));
 
-    // Without any control node: whoever is in stays in, and others come in.
+    // Without any control node: whoever is in stays in, and others come in. When it was confirmed is written a moment later than it
+    // is known, and nobody confirms it any more then.
+    let confirmed = fleet.nodes[gateway].data().join("fleet/view.confirmed");
+    wait::wait_for("what it keeps", SOON, || confirmed.exists());
     fleet.nodes[0].kill();
     assert_eq!(guest.query("select 1").unwrap().len(), 1);
     drop(fleet.connect(gateway, fleet.resident()));
 
-    // The same after a restart of its own, from what it kept: when it was confirmed is written a moment later.
-    let confirmed = fleet.nodes[gateway].data().join("fleet/view.confirmed");
-    wait::wait_for("what it keeps", SOON, || confirmed.exists());
+    // The same after a restart of its own, from what it kept.
     fleet.nodes[gateway].kill();
     fleet.nodes[gateway].start();
     let mut guest = fleet.connect(gateway, fleet.guest());
