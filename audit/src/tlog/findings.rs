@@ -1,4 +1,4 @@
-//! What can be found in a log that is checked ([`super::verify`]).
+//! What can be found in a log that is checked ([`verify()`](fn@super::verify)).
 
 use std::fmt;
 
