@@ -24,6 +24,8 @@ use crate::runtime::clock::{self, Duration, Instant};
 pub const LOOK: Duration = Duration::from_secs(2);
 /// What was refused is read again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is looked at how long each lasts, where none was replaced: of thousands that takes milliseconds.
+const TELL: Duration = Duration::from_secs(60);
 /// How often one that ends soon is told.
 const TELL_AGAIN: Duration = Duration::from_secs(86_400);
 
@@ -55,16 +57,20 @@ pub async fn keep(
     if files.is_empty() {
         return;
     }
-    let bot = Bot {
+    let bot = Arc::new(Bot {
         front,
         ledger,
         files,
-    };
+    });
     // What was changed while the node started is read, too.
     let (mut shown, mut before) = (Seen::new(), Seen::new());
-    let (mut told, mut refused) = (BTreeMap::new(), None::<Refused>);
+    let (mut told, mut refused) = (Told::new(), None::<Refused>);
+    let mut due = clock::instant();
     loop {
-        bot.tell(&mut told);
+        if clock::instant() >= due {
+            told = bot.tell(told).await;
+            due = clock::instant() + TELL;
+        }
         if stop.run_until_cancelled(sleep(LOOK)).await.is_none() {
             return;
         }
@@ -77,6 +83,7 @@ pub async fn keep(
                 Ok(()) => {
                     shown.clone_from(&now);
                     refused = None;
+                    due = clock::instant();
                 }
                 Err(story) => {
                     let known = refused.take().is_some_and(|it| it.story == story);
@@ -98,6 +105,9 @@ pub async fn keep(
 /// What the system says of each file: its times, size and number; nothing of one that is not there.
 type Seen = Vec<Option<[i128; 6]>>;
 
+/// When each that ends soon was told, by its fingerprint.
+type Told = BTreeMap<[u8; 32], Instant>;
+
 /// Files that were not put in use.
 struct Refused {
     seen: Seen,
@@ -113,10 +123,10 @@ struct Bot {
 }
 
 impl Bot {
-    async fn look(&self) -> Seen {
-        let files = self.files.clone();
+    async fn look(self: &Arc<Self>) -> Seen {
+        let bot = Arc::clone(self);
         let seen = move || {
-            let paths = files.iter().flat_map(|it| [&it.chain, &it.key]);
+            let paths = bot.files.iter().flat_map(|it| [&it.chain, &it.key]);
             paths.map(|path| of_file(path)).collect()
         };
         // A look that fails is one at which nothing was there.
@@ -124,17 +134,30 @@ impl Bot {
     }
 
     /// Puts the files in use, or says why not.
-    async fn reload(&self) -> Result<(), String> {
-        let (front, files) = (Arc::clone(&self.front), self.files.clone());
-        let before = front.shows();
-        let work = move || -> Result<(), String> {
-            let pairs: Result<Vec<PemPair>, _> = files.iter().map(IdentityFiles::read).collect();
-            let identities = understand(&pairs.map_err(|error| error.to_string())?)?;
-            check(&identities, &front.shows(), clock::unix_seconds())?;
-            front.show(identities).map_err(|error| error.to_string())
+    async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let bot = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || bot.replace()).await;
+        done.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Shows how long each lasts, and tells once a day of those that somebody should have replaced.
+    async fn tell(self: &Arc<Self>, mut told: Told) -> Told {
+        let bot = Arc::clone(self);
+        let work = move || {
+            bot.tell_all(&mut told);
+            told
         };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|error| Err(error.to_string()))?;
+        tokio::task::spawn_blocking(work).await.unwrap_or_default()
+    }
+
+    /// Not for a thread of a runtime: where there are thousands, reading, recording and letting go of them takes long.
+    fn replace(&self) -> Result<(), String> {
+        let pairs: Result<Vec<PemPair>, _> = self.files.iter().map(IdentityFiles::read).collect();
+        let identities = understand(&pairs.map_err(|error| error.to_string())?)?;
+        let before = self.front.shows();
+        check(&identities, &before, clock::unix_seconds())?;
+        let shown = self.front.show(identities);
+        shown.map_err(|error| error.to_string())?;
         let known: BTreeSet<_> = before.iter().map(|it| it.fingerprint()).collect();
         for new in self.front.shows() {
             if known.contains(&new.fingerprint()) {
@@ -159,8 +182,7 @@ impl Bot {
         });
     }
 
-    /// Shows how long each lasts, and tells once a day of those that somebody should have replaced.
-    fn tell(&self, told: &mut BTreeMap<[u8; 32], Instant>) {
+    fn tell_all(&self, told: &mut Told) {
         let (now, instant) = (clock::unix_seconds(), clock::instant());
         told.retain(|_, at| instant.saturating_duration_since(*at) < TELL_AGAIN);
         for shown in self.front.shows() {
