@@ -236,7 +236,9 @@ impl Node {
         let log = self.scratch.path().join("log");
         let mut service = Service::start(&self.name, &command, &log, Signal::INT);
         let up = wait::until(START_LIMIT, || {
-            let answers = self.ask("GET", "/v1/status", &Value::Null).is_some();
+            // The page of metrics comes up after the socket.
+            let answers = self.ask("GET", "/v1/status", &Value::Null).is_some()
+                && http_get(self.metrics, "/metrics").is_ok();
             (answers || service.ended().is_some()).then_some(answers)
         });
         if up == Some(true) {
